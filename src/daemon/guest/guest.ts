@@ -1,0 +1,261 @@
+/** The guest, reached by OpenSSH over one shared control connection per VM that outlives the daemon. */
+
+import { closeSync, constants, existsSync, openSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { BangerError } from "../../shared/errors.ts";
+import type { Paths } from "../../shared/paths.ts";
+import { quote } from "../../shared/remote-command.ts";
+import type { VmId } from "../../shared/schemas.ts";
+import { type ToolResult, toolEnvironment, tryTool } from "../run-tool.ts";
+import { hostKeyAlias, knownHostsPath, userKeyPath } from "./keys.ts";
+import { type Listener, parseListeners } from "./ports.ts";
+
+/** Where one VM's guest is. */
+export interface GuestAddress {
+  readonly id: VmId;
+  readonly sshHost: string;
+  readonly sshPort: number;
+  /** The VM's runtime directory; the control socket is in it. */
+  readonly runtimeDir: string;
+}
+
+export interface Guest {
+  /** True when sshd's banner comes within `timeoutMs`. */
+  answers(address: GuestAddress, timeoutMs: number): Promise<boolean>;
+  /** Opens the control connection if it isn't open. @throws BangerError GUEST_NOT_READY */
+  open(address: GuestAddress, timeoutMs: number, signal?: AbortSignal): Promise<void>;
+  /** ssh, every option, the destination; a remote command may be appended. */
+  sshArgv(address: GuestAddress): readonly string[];
+  /** Runs a command (each argument quoted) and returns what it said, whatever its status. */
+  run(address: GuestAddress, argv: readonly string[], timeoutMs: number, signal?: AbortSignal): Promise<ToolResult>;
+  /** Asks the guest to sync and power off. True when it said it would. */
+  powerOff(address: GuestAddress, timeoutMs: number): Promise<boolean>;
+  /** Ends the control connection, and with it the forwards on it. */
+  close(address: Pick<GuestAddress, "id" | "runtimeDir">): Promise<void>;
+  listListeners(address: GuestAddress): Promise<readonly Listener[]>;
+  addForward(address: GuestAddress, hostPort: number, guestPort: number): Promise<void>;
+  removeForward(address: GuestAddress, hostPort: number, guestPort: number): Promise<void>;
+  /** Bytes counted by the guest's interfaces other than loopback; null when it doesn't answer. */
+  readCounters(address: GuestAddress): Promise<{ readonly rxBytes: number; readonly txBytes: number } | null>;
+}
+
+const controlPath = (runtimeDir: string): string => join(runtimeDir, "ssh.sock");
+const controlLogPath = (runtimeDir: string): string => join(runtimeDir, "ssh.log");
+
+/** A path as a value of `ssh -o`: quoted for ssh_config(5), and `%` is its token character. */
+const sshPath = (path: string): string => `"${path.replaceAll("%", "%%")}"`;
+
+/** Reads what sshd says first. QEMU's forward accepts before the guest listens, so a connection alone proves nothing. */
+async function readBanner(host: string, port: number, timeoutMs: number): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const finish = (answer: boolean): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(answer);
+    };
+    const timer = setTimeout(() => finish(false), timeoutMs);
+    socket.once("data", (chunk) => finish(chunk.toString("latin1").startsWith("SSH-2.0")));
+    socket.once("error", () => finish(false));
+    socket.once("close", () => finish(false));
+  });
+}
+
+async function socketAnswers(path: string): Promise<boolean> {
+  if (!existsSync(path)) return false;
+  return await new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+export function createGuest(paths: Paths): Guest {
+  const commonOptions = (address: GuestAddress): readonly string[] => [
+    ...[
+      "-F",
+      "/dev/null",
+      "-o",
+      `IdentityFile=${sshPath(userKeyPath(paths))}`,
+      "-o",
+      "IdentitiesOnly=yes",
+      "-o",
+      "IdentityAgent=none",
+    ],
+    ...[
+      "-o",
+      "BatchMode=yes",
+      "-o",
+      "StrictHostKeyChecking=yes",
+      "-o",
+      `UserKnownHostsFile=${sshPath(knownHostsPath(paths))}`,
+    ],
+    ...[
+      "-o",
+      "GlobalKnownHostsFile=/dev/null",
+      "-o",
+      `HostKeyAlias=${hostKeyAlias(address.id)}`,
+      "-o",
+      "CheckHostIP=no",
+    ],
+    ...["-o", `ControlPath=${sshPath(controlPath(address.runtimeDir))}`],
+    // Real CPUs have instructions for AES; emulated ones are no slower with it (measured: within a fifth of each other).
+    ...["-o", "Ciphers=aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"],
+  ];
+  const destination = (address: GuestAddress): readonly string[] => [
+    "-p",
+    String(address.sshPort),
+    `root@${address.sshHost}`,
+  ];
+
+  const sshArgv = (address: GuestAddress): readonly string[] => [
+    "ssh",
+    ...commonOptions(address),
+    ...["-o", "LogLevel=ERROR", "-o", "ControlMaster=no", "-o", "ConnectTimeout=10"],
+    ...destination(address),
+  ];
+
+  const control = async (address: GuestAddress, command: readonly string[], timeoutMs: number): Promise<ToolResult> =>
+    await tryTool(["ssh", ...commonOptions(address), "-o", "LogLevel=ERROR", ...command, ...destination(address)], {
+      timeoutMs,
+    });
+
+  // One opening per VM at a time: of two at once, the second would take the socket's path from under the first.
+  const opening = new Map<VmId, Promise<void>>();
+
+  async function open(address: GuestAddress, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    for (let other = opening.get(address.id); other !== undefined; other = opening.get(address.id))
+      await other.catch(() => undefined);
+    const turn = openOnce(address, timeoutMs, signal).finally(() => opening.delete(address.id));
+    opening.set(address.id, turn);
+    await turn;
+  }
+
+  async function openOnce(address: GuestAddress, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    const path = controlPath(address.runtimeDir);
+    if (await socketAnswers(path)) return;
+    await rm(path, { force: true });
+    const logPath = controlLogPath(address.runtimeDir);
+    // A file, not a pipe: it outlives the daemon, and nobody has to read it for ssh to go on. Loud only when it ends.
+    const log = openSync(
+      logPath,
+      constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND,
+      0o600,
+    );
+    // A session of its own and no terminal: it must survive the daemon. ssh's own -f would fork a process nobody can wait for.
+    const master = Bun.spawn(
+      [
+        "ssh",
+        ...commonOptions(address),
+        ...[
+          "-M",
+          "-N",
+          "-o",
+          "LogLevel=FATAL",
+          "-o",
+          "ControlPersist=no",
+          "-o",
+          `ConnectTimeout=${Math.max(1, Math.ceil(timeoutMs / 1000))}`,
+        ],
+        ...["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"],
+        ...destination(address),
+      ],
+      { stdin: "ignore", stdout: "ignore", stderr: log, env: toolEnvironment(), detached: true },
+    );
+    closeSync(log);
+    master.unref();
+    const deadline = Date.now() + timeoutMs;
+    const abandon = async (why: string): Promise<never> => {
+      master.kill("SIGKILL");
+      await rm(path, { force: true });
+      throw new BangerError("GUEST_NOT_READY", `the guest's sshd did not let banger in: ${why}`, {
+        hint: `banger vm logs ${address.id}`,
+      });
+    };
+    for (;;) {
+      if (master.exitCode !== null)
+        await abandon((await Bun.file(logPath).text()).trim() || `ssh ended with ${master.exitCode}`);
+      if (await socketAnswers(path)) return;
+      if (signal?.aborted === true) {
+        master.kill("SIGKILL");
+        await rm(path, { force: true });
+        signal.throwIfAborted();
+      }
+      if (Date.now() > deadline) await abandon(`no answer within ${timeoutMs} ms`);
+      await Bun.sleep(20);
+    }
+  }
+
+  async function runLine(
+    address: GuestAddress,
+    line: string,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<ToolResult> {
+    return await tryTool([...sshArgv(address), line], { timeoutMs, ...(signal === undefined ? {} : { signal }) });
+  }
+
+  return {
+    answers: async (address, timeoutMs) => await readBanner(address.sshHost, address.sshPort, timeoutMs),
+    open,
+    sshArgv,
+    run: async (address, argv, timeoutMs, signal) =>
+      await runLine(address, argv.map(quote).join(" "), timeoutMs, signal),
+    powerOff: async (address, timeoutMs) => {
+      try {
+        if (!(await socketAnswers(controlPath(address.runtimeDir)))) await open(address, Math.min(timeoutMs, 2000));
+        return (await runLine(address, "sync; systemctl poweroff --no-block || poweroff", timeoutMs)).exitCode === 0;
+      } catch (thrown) {
+        if (thrown instanceof BangerError) return false;
+        throw thrown;
+      }
+    },
+    close: async ({ id, runtimeDir }) => {
+      const path = controlPath(runtimeDir);
+      if (await socketAnswers(path)) {
+        await control({ id, runtimeDir, sshHost: "127.0.0.1", sshPort: 1 }, ["-O", "exit"], 5000);
+      }
+      await rm(path, { force: true });
+    },
+    listListeners: async (address) => {
+      const result = await runLine(address, "ss -Hltnp", 15_000);
+      if (result.exitCode !== 0)
+        throw new BangerError("GUEST_FAILED", `ss in the guest ended with ${result.exitCode}: ${result.stderr.trim()}`);
+      return parseListeners(result.stdout);
+    },
+    addForward: async (address, hostPort, guestPort) => {
+      const result = await control(
+        address,
+        ["-O", "forward", "-L", `127.0.0.1:${hostPort}:127.0.0.1:${guestPort}`],
+        10_000,
+      );
+      if (result.exitCode !== 0)
+        throw new BangerError("IN_USE", `127.0.0.1:${hostPort} can't be listened on: ${result.stderr.trim()}`);
+      // localhost is ::1 for many programs; a host without IPv6 just has no such listener.
+      await control(address, ["-O", "forward", "-L", `[::1]:${hostPort}:127.0.0.1:${guestPort}`], 10_000);
+    },
+    removeForward: async (address, hostPort, guestPort) => {
+      await control(address, ["-O", "cancel", "-L", `127.0.0.1:${hostPort}:127.0.0.1:${guestPort}`], 10_000);
+      await control(address, ["-O", "cancel", "-L", `[::1]:${hostPort}:127.0.0.1:${guestPort}`], 10_000);
+    },
+    readCounters: async (address) => {
+      const result = await runLine(address, "cat /proc/net/dev", 5000).catch(() => null);
+      if (result === null || result.exitCode !== 0) return null;
+      let rxBytes = 0;
+      let txBytes = 0;
+      for (const line of result.stdout.split("\n")) {
+        const [name, numbers] = line.split(":");
+        const fields = numbers?.trim().split(/\s+/).map(Number);
+        if (fields === undefined || name?.trim() === "lo" || !fields.every(Number.isSafeInteger)) continue;
+        rxBytes += fields[0] ?? 0;
+        txBytes += fields[8] ?? 0;
+      }
+      return { rxBytes, txBytes };
+    },
+  };
+}

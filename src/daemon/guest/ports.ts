@@ -1,0 +1,24 @@
+/** What listens in the guest, from `ss -Hltnp` (ss(8)). The guest may say anything; only well-formed lines count. */
+
+export interface Listener {
+  readonly port: number;
+  readonly process: string | null;
+}
+
+const LISTENERS_LIMIT = 1000;
+
+/** Ports listened on, sorted, each once. */
+export function parseListeners(output: string): readonly Listener[] {
+  const byPort = new Map<number, Listener>();
+  for (const line of output.split("\n")) {
+    const fields = line.trim().split(/\s+/);
+    if (fields[0] !== "LISTEN") continue;
+    const port = Number(/:(\d{1,5})$/.exec(fields[3] ?? "")?.[1]);
+    if (!Number.isInteger(port) || port < 1 || port > 65535) continue;
+    const process = /users:\(\("([\w.@:+-]{1,64})"/.exec(line)?.[1] ?? null;
+    const known = byPort.get(port);
+    if (known === undefined || known.process === null) byPort.set(port, { port, process });
+    if (byPort.size >= LISTENERS_LIMIT) break;
+  }
+  return [...byPort.values()].toSorted((a, b) => a.port - b.port);
+}

@@ -1,0 +1,79 @@
+/** Waiting until a command runs in the guest (lifecycle.md "Ready means"). */
+
+import { open } from "node:fs/promises";
+import { BangerError } from "../../shared/errors.ts";
+import type { ProcessIdentity } from "../vmm/vmm.ts";
+import { isAlive } from "../vmm/processes.ts";
+import type { Guest, GuestAddress } from "./guest.ts";
+
+const FIRST_PROBE_MS = 20;
+const SLOWEST_PROBE_MS = 100;
+/** A forward may swallow a probe sent before the guest's network is up; a new one answers sooner than its retry. */
+const BANNER_TIMEOUT_MS = 1000;
+const BOOT_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** How long a guest may take: emulated ones need much longer, the more so several at once. */
+export const READY_DEADLINE_MS = { kvm: 60_000, tcg: 300_000 } as const;
+
+/** The end of a log file as text. */
+export async function readTail(path: string, bytes: number): Promise<string> {
+  const file = await open(path, "r").catch(() => null);
+  if (file === null) return "";
+  try {
+    const { size } = await file.stat();
+    const buffer = Buffer.alloc(Math.min(size, bytes));
+    await file.read(buffer, 0, buffer.length, size - buffer.length);
+    return buffer.toString("utf8");
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Waits for sshd's banner, opens the control connection and reads the guest's boot id.
+ * @throws BangerError GUEST_NOT_READY past the deadline or at a kernel panic, VMM_FAILED when the VMM ended.
+ */
+export async function waitUntilReady(
+  guest: Guest,
+  address: GuestAddress,
+  vm: { readonly name: string; readonly process: ProcessIdentity; readonly serialLogPath: string },
+  deadlineMs: number,
+  signal: AbortSignal,
+): Promise<{ readonly bootId: string }> {
+  const deadline = Date.now() + deadlineMs;
+  const fail = async (code: "GUEST_NOT_READY" | "VMM_FAILED", why: string): Promise<never> => {
+    const console = (await readTail(vm.serialLogPath, 8192)).trim().split("\n").slice(-20);
+    throw new BangerError(code, `${why}; the console's last words:\n${console.map((line) => `  ${line}`).join("\n")}`, {
+      details: { console },
+      hint: `banger vm logs ${vm.name}`,
+    });
+  };
+  for (let waitMs = FIRST_PROBE_MS; ; waitMs = Math.min(waitMs * 1.5, SLOWEST_PROBE_MS)) {
+    signal.throwIfAborted();
+    if (await guest.answers(address, BANNER_TIMEOUT_MS)) break;
+    const alive = await isAlive(vm.process);
+    // The console first: a panic ends the VMM too, and is the better answer.
+    if ((await readTail(vm.serialLogPath, 8192)).includes("Kernel panic"))
+      await fail("GUEST_NOT_READY", "the guest's kernel panicked");
+    if (!alive) await fail("VMM_FAILED", "the VMM ended while the guest was booting");
+    if (Date.now() > deadline)
+      await fail("GUEST_NOT_READY", `the guest did not answer within ${Math.round(deadlineMs / 1000)} s`);
+    await Bun.sleep(waitMs);
+  }
+  const remaining = (): number => Math.max(1000, deadline - Date.now());
+  await guest.open(address, Math.min(remaining(), 60_000), signal);
+  const result = await guest.run(
+    address,
+    ["cat", "/proc/sys/kernel/random/boot_id"],
+    Math.min(remaining(), 60_000),
+    signal,
+  );
+  const bootId = result.stdout.trim();
+  if (result.exitCode !== 0 || !BOOT_ID.test(bootId)) {
+    throw new BangerError(
+      "GUEST_NOT_READY",
+      `the first command in the guest ended with ${result.exitCode}: ${result.stderr.trim()}`,
+    );
+  }
+  return { bootId };
+}

@@ -1,0 +1,104 @@
+/** How mmdebstrap may run on this host: as root, or in a user namespace. Source: mmdebstrap(1) "MODES", user_namespaces(7). */
+
+import { readFile } from "node:fs/promises";
+import { userInfo } from "node:os";
+import { BangerError } from "../../shared/errors.ts";
+import { toolPath, tryTool } from "../run-tool.ts";
+
+export type BuildMode = "root" | "unshare";
+
+/** Ids that a Debian system uses: `nobody` is 65534. */
+const IDS_NEEDED = 65536;
+
+/** Where the Debian archive's public keys are on every Debian and Ubuntu. */
+export const ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+const REQUIRED: readonly { readonly program: string; readonly package: string }[] = [
+  { program: "mmdebstrap", package: "mmdebstrap" },
+  { program: "mkfs.ext4", package: "e2fsprogs" },
+  { program: "resize2fs", package: "e2fsprogs" },
+  { program: "xz", package: "xz-utils" },
+];
+
+/**
+ * Checks what a build needs and picks its mode.
+ * @throws BangerError TOOL_MISSING or HOST_UNSUPPORTED, with the command that mends it.
+ */
+export async function chooseBuildMode(signal: AbortSignal): Promise<BuildMode> {
+  const rootless = process.getuid?.() !== 0;
+  const required = rootless ? [...REQUIRED, { program: "newuidmap", package: "uidmap" }] : REQUIRED;
+  const missing = required.filter(({ program }) => Bun.which(program, { PATH: toolPath() }) === null);
+  if (missing.length > 0)
+    throw toolMissing(
+      missing.map(({ program }) => program),
+      missing.map((tool) => tool.package),
+    );
+  if (!(await Bun.file(ARCHIVE_KEYRING).exists())) throw toolMissing([ARCHIVE_KEYRING], ["debian-archive-keyring"]);
+  if (!rootless) return "root";
+
+  const user = userInfo();
+  for (const file of ["/etc/subuid", "/etc/subgid"]) {
+    const table = await readFile(file, "utf8").catch(() => "");
+    if (!hasSubordinateIds(table, user.username, user.uid)) {
+      throw new BangerError(
+        "HOST_UNSUPPORTED",
+        `${file} gives ${user.username} no ${IDS_NEEDED} ids, which a build without root needs`,
+        {
+          hint: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ${user.username}`,
+          details: { file, user: user.username },
+        },
+      );
+    }
+  }
+  const probe = await tryTool(["unshare", "--user", "--map-root-user", "--mount", "true"], {
+    timeoutMs: 10_000,
+    signal,
+  });
+  if (probe.exitCode !== 0) {
+    throw new BangerError(
+      "HOST_UNSUPPORTED",
+      `this host lets plain users make no user namespaces (${probe.stderr.trim()})`,
+      {
+        hint: await userNamespaceFix(),
+      },
+    );
+  }
+  return "unshare";
+}
+
+/** Whether a subuid(5) table gives the user, by name or number, one range large enough. */
+export function hasSubordinateIds(table: string, user: string, uid: number): boolean {
+  return table.split("\n").some((line) => {
+    const [owner, , count] = line.trim().split(":");
+    return (owner === user || owner === String(uid)) && Number(count) >= IDS_NEEDED;
+  });
+}
+
+function toolMissing(programs: readonly string[], packages: readonly string[]): BangerError {
+  return new BangerError("TOOL_MISSING", `building an image needs ${programs.join(", ")}`, {
+    hint: `sudo apt install ${[...new Set(packages)].join(" ")}`,
+    details: { programs },
+  });
+}
+
+/** The setting that forbids them, of those that distributions have. */
+async function userNamespaceFix(): Promise<string> {
+  const settings = [
+    {
+      path: "/proc/sys/kernel/unprivileged_userns_clone",
+      forbids: "0",
+      fix: "sudo sysctl kernel.unprivileged_userns_clone=1",
+    },
+    {
+      path: "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+      forbids: "1",
+      fix: "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    },
+    { path: "/proc/sys/user/max_user_namespaces", forbids: "0", fix: "sudo sysctl user.max_user_namespaces=15000" },
+  ];
+  for (const { path, forbids, fix } of settings) {
+    const value = await readFile(path, "utf8").catch(() => null);
+    if (value?.trim() === forbids) return fix;
+  }
+  return "run where user namespaces are allowed, or build the image as root";
+}

@@ -1,0 +1,26 @@
+/** The images banger can build, by name. */
+
+export interface DebianRecipe {
+  readonly suite: string;
+  readonly archive: string;
+  readonly securityArchive: string;
+  readonly packages: readonly string[];
+}
+
+const DEBIAN_TRIXIE: DebianRecipe = {
+  suite: "trixie",
+  archive: "http://deb.debian.org/debian",
+  securityArchive: "http://deb.debian.org/debian-security",
+  packages: [
+    // A system that boots and can be reached.
+    ...["systemd", "systemd-sysv", "udev", "dbus", "openssh-server", "iproute2"],
+    // The kernel, and what banger's own initrd is made of.
+    ...["linux-image-cloud-amd64", "busybox-static", "kmod", "zstd"],
+    // What a developer expects to be there.
+    ...["ca-certificates", "curl", "git", "less", "procps", "tar"],
+  ],
+};
+
+export const CATALOG: Readonly<Record<string, DebianRecipe>> = Object.assign(Object.create(null) as object, {
+  "debian-trixie": DEBIAN_TRIXIE,
+});

@@ -1,0 +1,96 @@
+/**
+ * Runs steps with a journal, and takes them back. "Step k begins" is on disk before step k acts, so whatever a
+ * crash leaves behind is named there; undo works from the VM's id alone.
+ */
+
+import { BangerError, toBangerError } from "../../shared/errors.ts";
+import type { JournalOperation, JournalTable } from "../store/journal.ts";
+import type { Step, StepContext, UndoContext } from "./step.ts";
+
+/** Called at each journal entry. A test ends the process here; the product passes nothing. */
+export type JournalHook = (operation: JournalOperation, step: string, phase: "begun" | "done") => void;
+
+type Journal = Pick<JournalTable, "begin" | "done" | "clear">;
+
+/** Undoes in reverse; an undo that fails doesn't stop the others. @throws AggregateError of all that failed */
+export async function undoSteps(steps: readonly Step[], context: UndoContext): Promise<void> {
+  const errors: unknown[] = [];
+  for (const step of steps.toReversed()) {
+    try {
+      await step.undo(context);
+    } catch (thrown) {
+      errors.push(
+        new Error(`undo ${step.name}: ${thrown instanceof Error ? thrown.message : String(thrown)}`, { cause: thrown }),
+      );
+    }
+  }
+  if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => (error as Error).message).join("; "));
+}
+
+export class Runner {
+  readonly #journal: Journal;
+  readonly #hook: JournalHook;
+
+  constructor(journal: Journal, hook: JournalHook = () => undefined) {
+    this.#journal = journal;
+    this.#hook = hook;
+  }
+
+  /**
+   * Does the steps in order. When one fails or the signal is raised, those begun are undone (unless `keep` wants what was
+   * done to stay) and the cause is thrown, with what could not be undone joined to it.
+   */
+  async run(
+    operation: JournalOperation,
+    steps: readonly Step[],
+    context: StepContext,
+    keep: (cause: unknown) => boolean = () => false,
+  ): Promise<void> {
+    const begun: Step[] = [];
+    try {
+      for (const step of steps) {
+        context.signal.throwIfAborted();
+        begun.push(step);
+        await this.journaled(context.id, operation, begun.length - 1, step.name, async () => await step.do(context));
+      }
+      context.signal.throwIfAborted();
+    } catch (cause) {
+      if (keep(cause)) throw cause;
+      try {
+        await undoSteps(begun, context);
+      } catch (undoError) {
+        const error = toBangerError(cause);
+        throw new BangerError(
+          error.code,
+          `${error.message}; and not everything could be undone: ${(undoError as Error).message}`,
+          {
+            ...error.toDocument(),
+            hint: "banger gc",
+            cause: new AggregateError([cause, undoError]),
+          },
+        );
+      }
+      this.#journal.clear(context.id, operation);
+      throw cause;
+    }
+  }
+
+  /** Does one named piece of work between its two journal entries. */
+  async journaled(
+    vm: string,
+    operation: JournalOperation,
+    position: number,
+    name: string,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    this.#journal.begin(vm, operation, position, name);
+    this.#hook(operation, name, "begun");
+    await work();
+    this.#journal.done(vm, operation, position);
+    this.#hook(operation, name, "done");
+  }
+
+  clear(vm: string, operation: JournalOperation): void {
+    this.#journal.clear(vm, operation);
+  }
+}

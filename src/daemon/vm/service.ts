@@ -1,0 +1,571 @@
+/** VMs: resolving names, the operations on one, and the same on many. */
+
+import { readdir, stat, truncate } from "node:fs/promises";
+import { cpus, totalmem } from "node:os";
+import { join } from "node:path";
+import type { Config } from "../../shared/config.ts";
+import type { Progress } from "../../shared/contract.ts";
+import { BangerError, type ErrorDocument, toBangerError } from "../../shared/errors.ts";
+import type { Paths } from "../../shared/paths.ts";
+import { VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/schemas.ts";
+import * as v from "valibot";
+import { growRootOverlay } from "../disk/root-overlay.ts";
+import { growWorkDisk } from "../disk/work-disk.ts";
+import type { Guest, GuestAddress } from "../guest/guest.ts";
+import { READY_DEADLINE_MS, readTail } from "../guest/ready.ts";
+import type { ImageStore } from "../image/store.ts";
+import type { Locks } from "../locks.ts";
+import type { Log } from "../log.ts";
+import { findLeftovers, removeLeftovers } from "./gc.ts";
+import type { ForwardTable } from "../store/forwards.ts";
+import type { JournalOperation, JournalTable } from "../store/journal.ts";
+import type { VmTable } from "../store/vms.ts";
+import { detectAcceleration } from "../vmm/acceleration.ts";
+import { readUsage, waitUntilGone } from "../vmm/processes.ts";
+import type { Vmm } from "../vmm/vmm.ts";
+import { readHandles, writeHandles } from "./handles.ts";
+import { generateName } from "./names.ts";
+import { resolveSpec } from "./plan.ts";
+import { type Runner, undoSteps } from "./runner.ts";
+import { become, NOT_RUNNING } from "./state-machine.ts";
+import type { StepContext, UndoContext, VmDirs } from "./step.ts";
+import { createSteps, startSteps } from "./steps/index.ts";
+import { serialLogPath } from "./steps/launch.ts";
+import { rootOverlayPath } from "./steps/root-overlay.ts";
+import { workDiskPath } from "./steps/work-disk.ts";
+
+/** How long a guest may take to shut down before its power is cut. */
+const POWER_OFF_MS = { kvm: 20_000, tcg: 90_000 } as const;
+const DIAL_MS = 2000;
+const SERIAL_LOG_LIMIT_BYTES = 8 * 1024 * 1024;
+
+export interface Run {
+  readonly signal: AbortSignal;
+  progress(progress: Progress): void;
+}
+
+export interface ManyItem {
+  readonly ref: string;
+  readonly vm: VmRecord | null;
+  readonly error: ErrorDocument | null;
+}
+
+export interface ServiceParts {
+  readonly paths: Paths;
+  readonly config: Config;
+  readonly log: Log;
+  readonly vms: VmTable;
+  readonly journal: JournalTable;
+  readonly forwards: ForwardTable;
+  readonly images: ImageStore;
+  readonly vmm: Vmm;
+  readonly guest: Guest;
+  readonly runner: Runner;
+  readonly locks: Locks;
+}
+
+export class VmService {
+  readonly parts: ServiceParts;
+  readonly #cpuSamples = new Map<string, { readonly ticks: number; readonly at: number }>();
+
+  constructor(parts: ServiceParts) {
+    this.parts = parts;
+  }
+
+  dirs(id: string): VmDirs {
+    const { paths } = this.parts;
+    return { state: join(paths.vmsDir, id), runtime: join(paths.runtimeDir, "vms", id) };
+  }
+
+  undoContext(id: VmId): UndoContext {
+    const { vmm, guest, paths } = this.parts;
+    return { id, dirs: this.dirs(id), vmm, guest, paths };
+  }
+
+  /** The VM of a name, id or unambiguous id prefix. @throws BangerError VM_NOT_FOUND, AMBIGUOUS */
+  resolve(ref: string, all: readonly VmRecord[] = this.parts.vms.list()): VmRecord {
+    const exact = all.find(({ name, id }) => name === ref || id === ref);
+    if (exact !== undefined) return exact;
+    const byPrefix = /^[0-9a-f]+$/.test(ref) ? all.filter(({ id }) => id.startsWith(ref)) : [];
+    if (byPrefix.length > 1)
+      throw new BangerError("AMBIGUOUS", `${ref} fits ${byPrefix.map(({ name }) => name).join(", ")}`);
+    const [only] = byPrefix;
+    if (only === undefined) throw new BangerError("VM_NOT_FOUND", `there is no VM ${ref}`);
+    return only;
+  }
+
+  /** The row and, beside the disks, the same once more. */
+  async #save(vm: VmRecord): Promise<VmRecord> {
+    await writeHandles(this.dirs(vm.id).state, vm);
+    this.parts.vms.update(vm);
+    return vm;
+  }
+
+  #current(id: VmId): VmRecord {
+    const vm = this.parts.vms.get(id);
+    if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
+    return vm;
+  }
+
+  resolveSpec(asked: Partial<VmSpec>): VmSpec {
+    return resolveSpec(asked, this.parts.config, { cpus: cpus().length, memoryMiB: totalmem() / 1024 ** 2 });
+  }
+
+  async create(
+    asked: {
+      readonly name?: string | undefined;
+      readonly image?: string | undefined;
+      readonly kernel?: string | undefined;
+      readonly spec: Partial<VmSpec>;
+      readonly start: boolean;
+    },
+    run: Run,
+  ): Promise<VmRecord> {
+    const { images, vms, vmm, config, runner, locks } = this.parts;
+    const isTaken = (name: string): boolean => vms.list().some((vm) => vm.name === name);
+    if (asked.name !== undefined && isTaken(asked.name)) {
+      throw new BangerError("ALREADY_EXISTS", `a VM named ${asked.name} exists already`, {
+        hint: `banger vm show ${asked.name}`,
+      });
+    }
+    const imageName = asked.image ?? config.default_image;
+    if (!images.isKnown(imageName))
+      throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${imageName}, and the catalog can't build one`);
+    const image = await images.ensure(imageName, run);
+    const files = await images.files(imageName, asked.kernel);
+    run.signal.throwIfAborted();
+    const now = new Date().toISOString();
+    const vm: VmRecord = {
+      id: v.parse(VmId, Buffer.from(crypto.getRandomValues(new Uint8Array(6))).toString("hex")),
+      name: asked.name ?? generateName(isTaken),
+      state: "created",
+      reason: null,
+      image: imageName,
+      kernel: asked.kernel ?? image.kernel ?? "",
+      spec: this.resolveSpec(asked.spec),
+      engine: vmm.engine,
+      ...NOT_RUNNING,
+      workspace: null,
+      createdAt: now,
+      touchedAt: now,
+    };
+    return await locks.with(vm.id, async () => {
+      vms.insert(vm);
+      try {
+        await runner.run("create", createSteps, this.#stepContext(vm, files, run));
+        await this.#save(vm);
+      } catch (thrown) {
+        vms.remove(vm.id);
+        throw thrown;
+      }
+      if (!asked.start) {
+        runner.clear(vm.id, "create");
+        return vm;
+      }
+      try {
+        // The create stays in the journal until the guest answers: a crash before that undoes all of it.
+        const started = await this.#start(vm, run);
+        runner.clear(vm.id, "create");
+        return started;
+      } catch (thrown) {
+        const error = toBangerError(thrown);
+        // Left up, or left to be looked at: its log says why.
+        if (error.code === "GUEST_NOT_READY") runner.clear(vm.id, "create");
+        else await this.#discard(vm.id);
+        throw thrown;
+      }
+    });
+  }
+
+  #stepContext(vm: VmRecord, image: StepContext["image"], run: Run): StepContext {
+    return {
+      ...this.undoContext(vm.id),
+      vm,
+      image,
+      acceleration: detectAcceleration().kind,
+      signal: run.signal,
+      progress: run.progress,
+      outputs: {},
+    };
+  }
+
+  /** Takes back everything a VM ever was. For a failed create, and the last part of delete. */
+  async #discard(id: VmId): Promise<void> {
+    await undoSteps([...createSteps, ...startSteps], this.undoContext(id));
+    this.parts.vms.remove(id);
+    this.parts.journal.clearVm(id);
+    this.#cpuSamples.delete(id);
+  }
+
+  async #start(before: VmRecord, run: Run): Promise<VmRecord> {
+    const { images, runner, forwards } = this.parts;
+    const starting = await this.#save(become(before, "starting", NOT_RUNNING));
+    let context: StepContext;
+    try {
+      context = this.#stepContext(
+        starting,
+        await images.files(before.image, before.kernel === "" ? undefined : before.kernel),
+        run,
+      );
+    } catch (thrown) {
+      await this.#save(become(starting, "stopped", { reason: toBangerError(thrown).message }));
+      throw thrown;
+    }
+    const running = (changes: Partial<VmRecord>): VmRecord => {
+      const { launched } = context.outputs;
+      const now = new Date().toISOString();
+      return become(starting, "running", {
+        acceleration: context.acceleration,
+        pid: launched?.process.pid ?? null,
+        address: launched === undefined ? null : `${launched.sshHost}:${launched.sshPort}`,
+        startedAt: now,
+        touchedAt: now,
+        ...changes,
+      });
+    };
+    try {
+      forwards.clear(before.id);
+      await runner.run("start", startSteps, context, (cause) => toBangerError(cause).code === "GUEST_NOT_READY");
+    } catch (thrown) {
+      const error = toBangerError(thrown);
+      const after =
+        error.code === "GUEST_NOT_READY"
+          ? running({ reason: "the guest never answered" })
+          : become(starting, "stopped", {
+              ...NOT_RUNNING,
+              reason: error.code === "CANCELLED" ? "the start was cancelled" : (error.message.split("\n")[0] ?? null),
+            });
+      await this.#save(after);
+      runner.clear(before.id, "start");
+      throw thrown;
+    }
+    const vm = await this.#save(running({ bootId: context.outputs.bootId ?? null }));
+    runner.clear(vm.id, "start");
+    return vm;
+  }
+
+  async start(id: VmId, run: Run): Promise<VmRecord> {
+    return await this.parts.locks.with(id, async () => {
+      const vm = this.#current(id);
+      if (vm.state === "running") throw new BangerError("WRONG_STATE", `${vm.name} is running already`);
+      return await this.#start(vm, run);
+    });
+  }
+
+  async stop(id: VmId, run: Run): Promise<VmRecord> {
+    return await this.parts.locks.with(id, async () => {
+      const vm = this.#current(id);
+      if (vm.state !== "running" && vm.state !== "error")
+        throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}, not running`, {
+          hint: `banger vm start ${vm.name}`,
+        });
+      return await this.#stop(vm, run);
+    });
+  }
+
+  /** Power off by the guest itself, then by its power button, then by ending the VMM; then the undos of the start. */
+  async #stop(before: VmRecord, run: Pick<Run, "progress">): Promise<VmRecord> {
+    const { runner, vmm, guest } = this.parts;
+    const vm = await this.#save(become(before, "stopping"));
+    const dirs = this.dirs(vm.id);
+    const patience = POWER_OFF_MS[vm.acceleration ?? "tcg"];
+    let position = 0;
+    const step = async (name: string, work: () => Promise<void>): Promise<void> => {
+      await runner.journaled(vm.id, "stop", position++, name, work);
+    };
+    run.progress({ stage: "stop", message: `stopping ${vm.name}` });
+    await step("guest-poweroff", async () => {
+      const address = this.#address(vm);
+      const asked =
+        address !== null && (await guest.answers(address, DIAL_MS)) && (await guest.powerOff(address, 10_000));
+      if (!asked && !(await vmm.powerDown(vm.id, dirs.runtime))) return;
+      const processes = await vmm.find(vm.id, dirs.runtime);
+      await Promise.all(processes.map((identity) => waitUntilGone(identity, patience)));
+    });
+    for (const start of startSteps.toReversed())
+      await step(`undo ${start.name}`, async () => await start.undo(this.undoContext(vm.id)));
+    const stopped = await this.#save(become(vm, "stopped", NOT_RUNNING));
+    runner.clear(vm.id, "stop");
+    return stopped;
+  }
+
+  async restart(id: VmId, run: Run): Promise<VmRecord> {
+    return await this.parts.locks.with(id, async () => {
+      const vm = this.#current(id);
+      return await this.#start(vm.state === "running" ? await this.#stop(vm, run) : vm, run);
+    });
+  }
+
+  async kill(id: VmId, signal: NodeJS.Signals): Promise<VmRecord> {
+    return await this.parts.locks.with(id, async () => {
+      const { vmm } = this.parts;
+      const vm = this.#current(id);
+      const processes = await vmm.find(id, this.dirs(id).runtime);
+      if (processes.length === 0)
+        throw new BangerError("WRONG_STATE", `${vm.name} has no VMM to signal`, { hint: `banger vm start ${vm.name}` });
+      if (signal !== "SIGKILL") {
+        for (const { pid } of processes) process.kill(pid, signal);
+        // What ends on the signal is shown as stopped right away.
+        await waitUntilGone(processes[0] ?? { pid: -1, startTicks: "" }, 1000);
+        if ((await vmm.find(id, this.dirs(id).runtime)).length > 0) return vm;
+      }
+      return await this.#settle(vm, signal === "SIGKILL" ? null : `the VMM ended on ${signal}`);
+    });
+  }
+
+  /** The VMM is gone, or must go: the undos of the start, and the state that is then true. */
+  async #settle(vm: VmRecord, reason: string | null): Promise<VmRecord> {
+    await undoSteps(startSteps, this.undoContext(vm.id));
+    const stopped = await this.#save({ ...vm, ...NOT_RUNNING, state: "stopped", reason });
+    this.parts.runner.clear(vm.id, "start");
+    this.parts.runner.clear(vm.id, "stop");
+    return stopped;
+  }
+
+  async delete(id: VmId): Promise<VmRecord> {
+    return await this.parts.locks.with(id, async () => {
+      const vm = this.#current(id);
+      await this.#delete(vm);
+      return { ...vm, ...NOT_RUNNING, state: "stopped" as const };
+    });
+  }
+
+  async #delete(vm: Pick<VmRecord, "id">): Promise<void> {
+    const { runner } = this.parts;
+    const context = this.undoContext(vm.id);
+    let position = 0;
+    for (const step of [...createSteps, ...startSteps].toReversed()) {
+      await runner.journaled(vm.id, "delete", position++, `undo ${step.name}`, async () => await step.undo(context));
+    }
+    this.parts.vms.remove(vm.id);
+    this.parts.journal.clearVm(vm.id);
+    this.#cpuSamples.delete(vm.id);
+  }
+
+  async set(id: VmId, changes: Partial<VmSpec>): Promise<VmRecord> {
+    return await this.parts.locks.with(id, async () => {
+      const vm = this.#current(id);
+      if (vm.state !== "stopped" && vm.state !== "created") {
+        throw new BangerError(
+          "WRONG_STATE",
+          `${vm.name} is ${vm.state}; in rootless mode a VM is changed while it is stopped`,
+          { hint: `banger vm stop ${vm.name}` },
+        );
+      }
+      const grow = async (
+        key: "diskBytes" | "systemOverlayBytes",
+        path: string,
+        work: typeof growWorkDisk,
+      ): Promise<void> => {
+        const bytes = changes[key];
+        if (bytes === undefined || bytes === vm.spec[key]) return;
+        if (bytes < vm.spec[key])
+          throw new BangerError("INVALID_VALUE", `a disk only grows, and ${vm.name} has ${vm.spec[key]} bytes already`);
+        await work(path, bytes, new AbortController().signal);
+      };
+      const dirs = this.dirs(id);
+      await grow("diskBytes", workDiskPath(dirs.state), growWorkDisk);
+      await grow("systemOverlayBytes", rootOverlayPath(dirs.state), growRootOverlay);
+      return await this.#save({ ...vm, spec: { ...vm.spec, ...changes } });
+    });
+  }
+
+  /** Does the same to several: one listing, duplicates once, concurrently, results in the order asked. */
+  async many(refs: readonly string[], work: (id: VmId) => Promise<VmRecord>): Promise<ManyItem[]> {
+    const all = this.parts.vms.list();
+    const byId = new Map<string, Promise<VmRecord>>();
+    const started = refs.map((ref): readonly [string, Promise<VmRecord> | null] => {
+      try {
+        const vm = this.resolve(ref, all);
+        if (byId.has(vm.id)) return [ref, null];
+        const result = work(vm.id);
+        result.catch(() => undefined);
+        byId.set(vm.id, result);
+        return [ref, result];
+      } catch (thrown) {
+        const failed = Promise.reject<VmRecord>(thrown);
+        failed.catch(() => undefined);
+        return [ref, failed];
+      }
+    });
+    const items: ManyItem[] = [];
+    for (const [ref, result] of started) {
+      if (result === null) continue;
+      try {
+        items.push({ ref, vm: await result, error: null });
+      } catch (thrown) {
+        items.push({ ref, vm: null, error: toBangerError(thrown).toDocument() });
+      }
+    }
+    return items;
+  }
+
+  #address(vm: VmRecord): GuestAddress | null {
+    if (vm.address === null) return null;
+    const [sshHost = "", port = ""] = vm.address.split(":");
+    return { id: vm.id, sshHost, sshPort: Number(port), runtimeDir: this.dirs(vm.id).runtime };
+  }
+
+  /** The guest of a running VM, with its control connection open; counts as use. @throws BangerError WRONG_STATE, GUEST_NOT_READY */
+  async reach(vm: VmRecord): Promise<GuestAddress> {
+    const address = this.#address(vm);
+    if (vm.state !== "running" || address === null) {
+      throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}`, {
+        details: { state: vm.state },
+        hint: `banger vm start ${vm.name}`,
+      });
+    }
+    await this.parts.guest.open(address, READY_DEADLINE_MS[vm.acceleration ?? "tcg"] / 5);
+    const now = new Date();
+    // Use is recorded by the minute: a row written for every exec would cost more than the exec.
+    if (now.getTime() - Date.parse(vm.touchedAt) > 60_000)
+      this.parts.vms.update({ ...this.#current(vm.id), touchedAt: now.toISOString() });
+    return address;
+  }
+
+  async stats(vm: VmRecord): Promise<VmStats> {
+    const dirs = this.dirs(vm.id);
+    const usage = vm.pid === null ? null : await readUsage(vm.pid);
+    const now = Date.now();
+    let cpuPercent = 0;
+    if (usage !== null) {
+      const since = this.#cpuSamples.get(vm.id) ?? { ticks: 0, at: Date.parse(vm.startedAt ?? vm.createdAt) };
+      cpuPercent = Math.max(0, ((usage.cpuTicks - since.ticks) * 1000) / Math.max(1, now - since.at));
+      this.#cpuSamples.set(vm.id, { ticks: usage.cpuTicks, at: now });
+    }
+    let diskBytes = 0;
+    for (const name of await readdir(dirs.state))
+      diskBytes += ((await stat(join(dirs.state, name)).catch(() => null))?.blocks ?? 0) * 512;
+    const counters =
+      vm.state === "running"
+        ? await this.reach(vm).then(
+            (address) => this.parts.guest.readCounters(address),
+            () => null,
+          )
+        : null;
+    return {
+      id: vm.id,
+      name: vm.name,
+      cpuPercent: Math.round(cpuPercent * 10) / 10,
+      memoryBytes: usage?.residentBytes ?? 0,
+      diskBytes,
+      rxBytes: counters?.rxBytes ?? null,
+      txBytes: counters?.txBytes ?? null,
+    };
+  }
+
+  /** One look after every running VM: gone VMMs, stale VMs, consoles that grew too long. */
+  async patrol(): Promise<void> {
+    const { vms, vmm, log, config, locks } = this.parts;
+    for (const { id } of vms.list().filter(({ state }) => state === "running")) {
+      await locks.with(id, async () => {
+        const vm = vms.get(id);
+        if (vm === null || vm.state !== "running") return;
+        if ((await vmm.find(id, this.dirs(id).runtime)).length === 0) {
+          log.info("the VMM ended by itself", { vm: id });
+          await this.#settle(vm, "the guest powered off, or its VMM ended");
+          return;
+        }
+        await this.#trimSerialLog(id);
+        const idleMs = Date.now() - Date.parse(vm.touchedAt);
+        if (config.auto_stop_stale_after > 0 && idleMs > config.auto_stop_stale_after) {
+          log.info("stopping a stale VM", { vm: id, idleMs });
+          await this.#stop(vm, { progress: () => undefined });
+        }
+      });
+    }
+  }
+
+  /** QEMU appends, so cutting the file is safe; half of the limit is kept. */
+  async #trimSerialLog(id: VmId): Promise<void> {
+    const path = serialLogPath(this.dirs(id).state);
+    const info = await stat(path).catch(() => null);
+    if (info === null || info.size <= SERIAL_LOG_LIMIT_BYTES) return;
+    const tail = await readTail(path, SERIAL_LOG_LIMIT_BYTES / 2);
+    await truncate(path, 0);
+    await Bun.write(Bun.file(`${path}.old`), tail);
+  }
+
+  /**
+   * Makes the records true after a restart of the daemon, crash or not: finishes or takes back what was under
+   * way, adopts the VMs that still run, and knows VMs again whose row was lost.
+   */
+  async reconcile(): Promise<void> {
+    const { vms, journal, log, paths } = this.parts;
+    const underway = new Map<string, Set<JournalOperation>>();
+    for (const { vm, operation } of journal.list()) underway.set(vm, (underway.get(vm) ?? new Set()).add(operation));
+    for (const name of await readdir(paths.vmsDir).catch(() => [])) {
+      const id = v.safeParse(VmId, name);
+      if (!id.success || vms.get(id.output) !== null || underway.has(name)) continue;
+      const vm = await readHandles(this.dirs(name).state);
+      if (vm === null) continue;
+      log.warn("knew a VM again from its handles", { vm: name });
+      vms.insert(vm);
+    }
+    const ids = new Set([...vms.list().map(({ id }) => id), ...[...underway.keys()].map((id) => v.parse(VmId, id))]);
+    await Promise.all(
+      [...ids].map(async (id) => {
+        try {
+          await this.#reconcileOne(id, underway.get(id) ?? new Set());
+        } catch (thrown) {
+          const error = toBangerError(thrown);
+          log.error("could not be reconciled", { vm: id, error: error.message });
+          const vm = vms.get(id);
+          if (vm !== null) vms.update({ ...vm, state: "error", reason: error.message });
+        }
+      }),
+    );
+  }
+
+  async #reconcileOne(id: VmId, underway: ReadonlySet<JournalOperation>): Promise<void> {
+    const { vms, log, journal, vmm } = this.parts;
+    const vm = vms.get(id);
+    if (vm === null || underway.has("create")) {
+      log.warn("taking back an unfinished create", { vm: id });
+      return await this.#discard(id);
+    }
+    if (underway.has("delete")) {
+      log.warn("finishing a delete", { vm: id });
+      return await this.#delete(vm);
+    }
+    const processes = await vmm.find(id, this.dirs(id).runtime);
+    if (underway.has("stop") || underway.has("start") || vm.state === "starting" || vm.state === "stopping") {
+      // A start that was seen to its end has its row saved as running before its journal is cleared.
+      if (vm.state === "running" && processes.length > 0 && !underway.has("stop")) {
+        journal.clearVm(id);
+      } else if (vm.state === "running" && underway.has("start")) {
+        await this.#settle(vm, "the daemon ended during the start");
+        return;
+      } else {
+        log.warn("ending what was under way", { vm: id, state: vm.state });
+        if (vm.state === "stopping") await this.#finishStop(vm);
+        else await this.#settle(vm, vm.state === "starting" ? "the daemon ended during the start" : vm.reason);
+        return;
+      }
+    }
+    if (vm.state !== "running") {
+      // Nothing may run of a VM that is recorded as stopped.
+      if (processes.length > 0) await this.#settle(vm, vm.reason);
+      return;
+    }
+    if (processes.length === 0) {
+      await this.#settle(vm, "the VMM ended while no daemon ran");
+      return;
+    }
+    log.info("adopted", { vm: id, pid: processes[0]?.pid });
+    await this.#save({ ...vm, pid: processes[0]?.pid ?? null });
+  }
+
+  /** A stop that a crash cut short still gives the guest its time to write. */
+  async #finishStop(vm: VmRecord): Promise<void> {
+    await this.#stop({ ...vm, state: "running" }, { progress: () => undefined });
+  }
+
+  findLeftovers(): ReturnType<typeof findLeftovers> {
+    return findLeftovers(this.parts);
+  }
+
+  removeLeftovers(found: Awaited<ReturnType<typeof findLeftovers>>): Promise<void> {
+    return removeLeftovers(found);
+  }
+}

@@ -1,0 +1,41 @@
+/** A step of a VM's life: one thing done to the host, and how to take it back. */
+
+import type { Progress } from "../../shared/contract.ts";
+import type { Paths } from "../../shared/paths.ts";
+import type { VmId, VmRecord } from "../../shared/schemas.ts";
+import type { Guest } from "../guest/guest.ts";
+import type { ImageFiles } from "../image/store.ts";
+import type { LaunchedVmm, Vmm } from "../vmm/vmm.ts";
+
+export interface VmDirs {
+  /** Disks, logs, keys: `<stateDir>/vms/<id>`. */
+  readonly state: string;
+  /** Sockets and pid file: `<runtimeDir>/vms/<id>`. */
+  readonly runtime: string;
+}
+
+/** What an undo may use: nothing that a crash could have lost. */
+export interface UndoContext {
+  readonly id: VmId;
+  readonly dirs: VmDirs;
+  readonly vmm: Vmm;
+  readonly guest: Guest;
+  readonly paths: Paths;
+}
+
+export interface StepContext extends UndoContext {
+  readonly vm: VmRecord;
+  readonly image: ImageFiles;
+  readonly acceleration: "kvm" | "tcg";
+  readonly signal: AbortSignal;
+  progress(progress: Progress): void;
+  /** Filled by the steps: what the record needs to know afterwards. */
+  readonly outputs: { launched?: LaunchedVmm; bootId?: string };
+}
+
+export interface Step {
+  readonly name: string;
+  do(context: StepContext): Promise<void>;
+  /** Takes the step back wherever it stood; "already gone" is success. */
+  undo(context: UndoContext): Promise<void>;
+}

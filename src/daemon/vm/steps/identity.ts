@@ -1,0 +1,39 @@
+import { type IdentityFile, writeIdentity } from "../../disk/work-disk.ts";
+import { ensureHostKey, ensureUserKey, rememberHost } from "../../guest/keys.ts";
+import { tryTool } from "../../run-tool.ts";
+import type { Step } from "../step.ts";
+import { workDiskPath } from "./work-disk.ts";
+
+/** Keys, pinned host key and the host's git name, written afresh at every start. Nothing to undo: the disk keeps them. */
+export const identity: Step = {
+  name: "identity",
+  do: async ({ id, dirs, paths, signal }) => {
+    const [userKey, hostKey, gitConfig] = await Promise.all([
+      ensureUserKey(paths),
+      ensureHostKey(dirs.state, id, signal),
+      readGitIdentity(signal),
+    ]);
+    await rememberHost(paths, id, hostKey.shared);
+    const files: IdentityFile[] = [
+      { path: "/.banger/ssh_host_ed25519_key", mode: 0o600, contents: hostKey.secret },
+      { path: "/.banger/ssh_host_ed25519_key.pub", mode: 0o644, contents: hostKey.shared },
+      { path: "/.banger/authorized_keys", mode: 0o600, contents: userKey },
+      { path: "/.hushlogin", mode: 0o644, contents: "" },
+    ];
+    if (gitConfig !== null) files.push({ path: "/.banger/gitconfig", mode: 0o644, contents: gitConfig });
+    await writeIdentity(workDiskPath(dirs.state), files, signal);
+  },
+  undo: async () => {},
+};
+
+/** `[user]` of the host's git, in git's own syntax; null when there is none. */
+async function readGitIdentity(signal: AbortSignal): Promise<string | null> {
+  if (Bun.which("git") === null) return null;
+  const lines: string[] = [];
+  for (const key of ["name", "email"]) {
+    const result = await tryTool(["git", "config", "--global", `user.${key}`], { timeoutMs: 5000, signal });
+    const value = result.stdout.trim();
+    if (result.exitCode === 0 && value !== "") lines.push(`\t${key} = ${JSON.stringify(value)}`);
+  }
+  return lines.length === 0 ? null : `[user]\n${lines.join("\n")}\n`;
+}

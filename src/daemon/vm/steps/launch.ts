@@ -1,0 +1,34 @@
+import { join } from "node:path";
+import type { Step } from "../step.ts";
+import { rootOverlayPath } from "./root-overlay.ts";
+import { workDiskPath } from "./work-disk.ts";
+
+export const serialLogPath = (stateDir: string): string => join(stateDir, "serial.log");
+export const vmmLogPath = (stateDir: string): string => join(stateDir, "vmm.log");
+
+/** The VMM. Its undo ends every process of this VM that the host has, whoever started it. */
+export const launch: Step = {
+  name: "launch",
+  do: async ({ vm, dirs, image, acceleration, vmm, signal, progress, outputs }) => {
+    progress({ stage: "boot", message: acceleration === "kvm" ? "booting" : "booting (emulated)" });
+    outputs.launched = await vmm.launch(
+      {
+        id: vm.id,
+        name: vm.name,
+        spec: vm.spec,
+        acceleration,
+        kernelPath: image.kernelPath,
+        initrdPath: image.initrdPath,
+        rootDiskPath: rootOverlayPath(dirs.state),
+        workDiskPath: workDiskPath(dirs.state),
+        serialLogPath: serialLogPath(dirs.state),
+        vmmLogPath: vmmLogPath(dirs.state),
+        runtimeDir: dirs.runtime,
+      },
+      signal,
+    );
+  },
+  undo: async ({ id, dirs, vmm }) => {
+    await vmm.destroy(id, dirs.runtime);
+  },
+};

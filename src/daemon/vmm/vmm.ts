@@ -1,0 +1,52 @@
+/** The engine's interfaces: what a VM's life cycle needs of a monitor, a root disk and a network. */
+
+import type { VmId, VmSpec } from "../../shared/schemas.ts";
+
+/** A process named so that pid reuse can't confuse it: pid plus field 22 of /proc/pid/stat. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTicks: string;
+}
+
+/** Everything a monitor is told about one VM. All paths absolute. */
+export interface LaunchPlan {
+  readonly id: VmId;
+  readonly name: string;
+  readonly spec: VmSpec;
+  readonly acceleration: "kvm" | "tcg";
+  /** ELF vmlinux. */
+  readonly kernelPath: string;
+  readonly initrdPath: string | null;
+  /** qcow2 overlay over the image's root file system; the guest's first disk. */
+  readonly rootDiskPath: string;
+  /** Raw ext4, mounted at /root; the guest's second disk. */
+  readonly workDiskPath: string;
+  readonly serialLogPath: string;
+  readonly vmmLogPath: string;
+  /** Directory, mode 0700, for the control socket and pid file. */
+  readonly runtimeDir: string;
+}
+
+export interface LaunchedVmm {
+  readonly process: ProcessIdentity;
+  /** Where the guest's port 22 is reachable from the host. */
+  readonly sshHost: string;
+  readonly sshPort: number;
+}
+
+export interface Vmm {
+  readonly engine: "qemu" | "firecracker";
+  /** Starts the VMM in a session of its own, so that it outlives the daemon. Raises VMM_FAILED. */
+  launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVmm>;
+  /**
+   * Every live process of this VM, found on the host itself (not from any record), with the ssh endpoint when
+   * the monitor answers. Empty when nothing runs.
+   */
+  find(id: VmId, runtimeDir: string): Promise<readonly ProcessIdentity[]>;
+  /** The ssh endpoint, asked of the running monitor. Raises VMM_FAILED. */
+  endpoint(id: VmId, runtimeDir: string): Promise<{ readonly sshHost: string; readonly sshPort: number }>;
+  /** Asks the guest to power off by its virtual power button. True when the monitor took the request. */
+  powerDown(id: VmId, runtimeDir: string): Promise<boolean>;
+  /** Ends every process of this VM and waits until it is gone; removes its sockets and pid file. "Already gone" is success. */
+  destroy(id: VmId, runtimeDir: string): Promise<void>;
+}

@@ -1,0 +1,154 @@
+/** config.toml: every key, its default, its rule; and where each effective value came from. */
+
+import { BangerError } from "./errors.ts";
+import { parseDuration } from "./durations.ts";
+import { IMAGE_NAME_PATTERN } from "./names.ts";
+import { parseSize } from "./sizes.ts";
+import { suggest } from "./suggest.ts";
+
+/** Effective values. Sizes in bytes, durations in milliseconds; null means "decided by this host". */
+export interface Config {
+  readonly log_level: string;
+  readonly default_image: string;
+  readonly ssh_key_path: string | null;
+  readonly auto_stop_stale_after: number;
+  readonly stats_poll_interval: number;
+  readonly "vm_defaults.vcpu": number | null;
+  readonly "vm_defaults.memory_mib": number | null;
+  readonly "vm_defaults.disk_size": number | null;
+  readonly "vm_defaults.system_overlay_size": number | null;
+  readonly "vm_defaults.nat": boolean;
+}
+
+export type ConfigKey = keyof Config;
+
+/** Where a value came from: `default`, or a file's path. */
+export type ConfigSources = Readonly<Record<ConfigKey, string>>;
+
+interface KeyRule<T> {
+  readonly value: T;
+  /** Null when the text's value is wrong; the rule is then quoted. */
+  readonly read: (raw: unknown) => T | null;
+  readonly rule: string;
+  readonly summary: string;
+}
+
+const whole = (raw: unknown, least: number, most: number): number | null =>
+  typeof raw === "number" && Number.isSafeInteger(raw) && raw >= least && raw <= most ? raw : null;
+const size = (raw: unknown): number | null =>
+  typeof raw === "string" ? parseSize(raw) : typeof raw === "number" ? parseSize(String(raw)) : null;
+const duration = (raw: unknown): number | null => (raw === 0 ? 0 : typeof raw === "string" ? parseDuration(raw) : null);
+
+/** The one table of keys. */
+export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
+  log_level: {
+    value: "info",
+    read: (raw) => (raw === "info" || raw === "warn" || raw === "error" ? raw : null),
+    rule: '"info", "warn" or "error"',
+    summary: "What the daemon's log holds.",
+  },
+  default_image: {
+    value: "debian-trixie",
+    read: (raw) => (typeof raw === "string" && IMAGE_NAME_PATTERN.test(raw) ? raw : null),
+    rule: "an image name",
+    summary: "The image when --image isn't given.",
+  },
+  ssh_key_path: {
+    value: null,
+    read: (raw) => (typeof raw === "string" && /^(?:~\/|\/)./.test(raw) ? raw : null),
+    rule: "an absolute path, or one that begins with ~/",
+    summary: "A private key of yours that guests accept besides banger's own; its .pub must lie beside it.",
+  },
+  auto_stop_stale_after: {
+    value: 0,
+    read: duration,
+    rule: 'a duration such as "12h"; 0 is never',
+    summary: "Stops a running VM that nothing touched for so long.",
+  },
+  stats_poll_interval: {
+    value: 10_000,
+    read: (raw) => {
+      const ms = duration(raw);
+      return ms !== null && ms >= 1000 ? ms : null;
+    },
+    rule: 'a duration of at least "1s"',
+    summary: "How often the daemon looks after running VMs.",
+  },
+  "vm_defaults.vcpu": {
+    value: null,
+    read: (raw) => whole(raw, 1, 64),
+    rule: "a whole number from 1 to 64",
+    summary: "CPUs of a new VM.",
+  },
+  "vm_defaults.memory_mib": {
+    value: null,
+    read: (raw) => whole(raw, 128, 1024 * 1024),
+    rule: "MiB, at least 128",
+    summary: "Memory of a new VM.",
+  },
+  "vm_defaults.disk_size": { value: null, read: size, rule: 'a size such as "8G"', summary: "Size of /root." },
+  "vm_defaults.system_overlay_size": {
+    value: null,
+    read: size,
+    rule: 'a size such as "8G"',
+    summary: "Size of the root file system.",
+  },
+  "vm_defaults.nat": {
+    value: false,
+    read: (raw) => (typeof raw === "boolean" ? raw : null),
+    rule: "true or false",
+    summary: "Whether new VMs reach beyond this host.",
+  },
+};
+
+const KEYS = Object.keys(CONFIG_KEYS) as ConfigKey[];
+
+/** Names of TOML keys as `table.key`. */
+function flatten(document: Readonly<Record<string, unknown>>, prefix = ""): (readonly [string, unknown])[] {
+  return Object.entries(document).flatMap(([key, value]) =>
+    typeof value === "object" && value !== null && !Array.isArray(value)
+      ? flatten(value as Record<string, unknown>, `${prefix}${key}.`)
+      : [[`${prefix}${key}`, value] as const],
+  );
+}
+
+/**
+ * Reads the files in order, later ones winning. `readText` returns null for a file that isn't there.
+ * @throws BangerError CONFIG_INVALID naming the file and key
+ */
+export function loadConfig(
+  files: readonly string[],
+  readText: (path: string) => string | null,
+): { readonly values: Config; readonly sources: ConfigSources } {
+  const values: Record<string, unknown> = Object.fromEntries(KEYS.map((key) => [key, CONFIG_KEYS[key].value]));
+  const sources: Record<string, string> = Object.fromEntries(KEYS.map((key) => [key, "default"]));
+  for (const file of files) {
+    const text = readText(file);
+    if (text === null) continue;
+    let document: Record<string, unknown>;
+    try {
+      document = Bun.TOML.parse(text) as Record<string, unknown>;
+    } catch (thrown) {
+      throw new BangerError("CONFIG_INVALID", `${file} is not TOML: ${(thrown as Error).message}`, {
+        details: { file },
+      });
+    }
+    for (const [key, raw] of flatten(document)) {
+      if (!Object.hasOwn(CONFIG_KEYS, key)) {
+        const near = suggest(key, KEYS);
+        throw new BangerError(
+          "CONFIG_INVALID",
+          `${file}: there is no key ${key}${near === null ? "" : `; did you mean ${near}?`}`,
+          { details: { file, key } },
+        );
+      }
+      const rule = CONFIG_KEYS[key as ConfigKey];
+      const value = rule.read(raw);
+      if (value === null)
+        throw new BangerError("CONFIG_INVALID", `${file}: ${key} must be ${rule.rule}`, { details: { file, key } });
+      values[key] = value;
+      sources[key] = file;
+    }
+  }
+  return { values: values as unknown as Config, sources: sources as ConfigSources };
+}

@@ -1,0 +1,156 @@
+/**
+ * Error codes and exit statuses: the one table. The CLI's exit status, `banger explain`, the API's
+ * error documents and the reference page all derive from it.
+ */
+
+interface ErrorRow {
+  /** Process exit status (product.md "Exit status"). */
+  readonly exit: number;
+  /** One sentence for `banger explain CODE`. */
+  readonly summary: string;
+  /** The next command to type, when it is the same for every occurrence. */
+  readonly hint?: string;
+}
+
+export const ERROR_TABLE = {
+  FAILED: { exit: 1, summary: "The operation failed; the message says why." },
+  CANCELLED: { exit: 1, summary: "The operation was cancelled and everything it had done was undone." },
+  GUEST_NOT_READY: {
+    exit: 1,
+    summary: "The guest did not answer in time. The VM is left running so that its console can be read.",
+    hint: "banger vm logs VM",
+  },
+  GUEST_FAILED: { exit: 1, summary: "A command banger ran inside the guest failed." },
+  VMM_FAILED: {
+    exit: 1,
+    summary: "The virtual machine monitor did not start or ended by itself.",
+    hint: "banger vm logs VM",
+  },
+  IMAGE_BUILD_FAILED: { exit: 1, summary: "The image could not be built." },
+  KERNEL_INVALID: { exit: 1, summary: "The file holds no kernel that banger can extract or boot." },
+  NOT_YET: { exit: 1, summary: "This command is planned and not built yet." },
+  SOME_FAILED: { exit: 1, summary: "Some of the named things failed; the others went ahead." },
+
+  USAGE: { exit: 2, summary: "The command line is wrong; the message names the word.", hint: "banger --help" },
+  INVALID_NAME: { exit: 2, summary: "Names are 1 to 63 of a-z, 0-9 and hyphen, with no hyphen at either end." },
+  INVALID_VALUE: { exit: 2, summary: "A value is not of the form its flag or field takes." },
+  CONFIG_INVALID: {
+    exit: 2,
+    summary: "A configuration file holds an unknown key or a wrong value.",
+    hint: "banger config",
+  },
+  INVALID_REQUEST: { exit: 2, summary: "A request to the daemon did not match the API's schema." },
+
+  NOT_OWNER: { exit: 10, summary: "Only the owner of this daemon (or root) may talk to it." },
+  NEEDS_ROOT: { exit: 11, summary: "This command needs root." },
+  UNSAFE_DIRECTORY: {
+    exit: 12,
+    summary: "A directory banger keeps private things in is a link, not a directory, or belongs to somebody else.",
+  },
+  HELPER_REFUSED: { exit: 13, summary: "The root helper refused the request." },
+
+  VM_NOT_FOUND: { exit: 20, summary: "No VM has that name or id.", hint: "banger vm list -a" },
+  IMAGE_NOT_FOUND: { exit: 20, summary: "No image has that name.", hint: "banger image list" },
+  KERNEL_NOT_FOUND: { exit: 20, summary: "No kernel has that name.", hint: "banger kernel list" },
+  OPERATION_NOT_FOUND: { exit: 20, summary: "No operation has that id; ended ones are forgotten after a while." },
+  ALREADY_EXISTS: { exit: 21, summary: "The name is taken." },
+  WRONG_STATE: { exit: 22, summary: "The VM is not in a state in which this can be done." },
+  AMBIGUOUS: { exit: 23, summary: "The id prefix fits several VMs; give more of it." },
+  IN_USE: { exit: 24, summary: "Something still uses it." },
+
+  NO_KVM: { exit: 30, summary: "Hardware virtualization is needed and not usable here.", hint: "banger doctor" },
+  TOOL_MISSING: { exit: 30, summary: "A program banger needs is not installed.", hint: "banger doctor" },
+  NO_SPACE: { exit: 31, summary: "The disk is full.", hint: "banger gc" },
+  HOST_UNSUPPORTED: { exit: 32, summary: "This host lacks something banger needs.", hint: "banger doctor" },
+
+  NETWORK: { exit: 40, summary: "A download failed." },
+  DIGEST_MISMATCH: { exit: 41, summary: "Downloaded bytes do not have the digest they must have." },
+  ARCHIVE_FAILED: {
+    exit: 42,
+    summary: "The Debian archive could not be used: unreachable, or its signature did not verify.",
+  },
+
+  DAEMON_UNREACHABLE: { exit: 50, summary: "The owner daemon does not answer.", hint: "banger daemon logs" },
+  VERSION_MISMATCH: { exit: 51, summary: "CLI and daemon speak versions too far apart.", hint: "banger daemon stop" },
+  STORE_TOO_NEW: { exit: 52, summary: "The store was written by a newer banger than this one." },
+
+  INTERNAL: { exit: 70, summary: "A bug in banger. The message and operation id are worth reporting." },
+
+  EXEC_TIMEOUT: { exit: 124, summary: "The guest command ran longer than --timeout and was ended." },
+  EXEC_FAILED: { exit: 125, summary: "banger failed before the guest command could run." },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERROR_TABLE;
+
+/** The form in which an error crosses the API and `--json`. `op` is the operation id in the daemon's log. */
+export interface ErrorDocument {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly details?: Readonly<Record<string, unknown>>;
+  readonly hint?: string;
+  readonly op?: string;
+}
+
+export interface ErrorOptions {
+  readonly details?: Readonly<Record<string, unknown>>;
+  readonly hint?: string;
+  readonly op?: string;
+  readonly cause?: unknown;
+}
+
+/** Every failure a user may meet: a code of {@link ERROR_TABLE}, a message, data, the next command. */
+export class BangerError extends Error {
+  override readonly name = "BangerError";
+  readonly code: ErrorCode;
+  readonly details: Readonly<Record<string, unknown>> | undefined;
+  readonly hint: string | undefined;
+  readonly op: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.details = options.details;
+    const row: ErrorRow = ERROR_TABLE[code];
+    this.hint = options.hint ?? row.hint;
+    this.op = options.op;
+  }
+
+  toDocument(): ErrorDocument {
+    return {
+      code: this.code,
+      message: this.message,
+      ...(this.details === undefined ? {} : { details: this.details }),
+      ...(this.hint === undefined ? {} : { hint: this.hint }),
+      ...(this.op === undefined ? {} : { op: this.op }),
+    };
+  }
+
+  static fromDocument(document: ErrorDocument): BangerError {
+    return new BangerError(document.code, document.message, document);
+  }
+}
+
+/** Turns anything thrown into a {@link BangerError}; what nobody expected becomes INTERNAL. */
+export function toBangerError(thrown: unknown, op?: string): BangerError {
+  if (thrown instanceof BangerError) {
+    if (op === undefined || thrown.op !== undefined) return thrown;
+    return new BangerError(thrown.code, thrown.message, { ...thrown.toDocument(), op, cause: thrown.cause });
+  }
+  if (isErrno(thrown, "ENOSPC")) {
+    return new BangerError("NO_SPACE", thrown.message, { cause: thrown, ...(op === undefined ? {} : { op }) });
+  }
+  if (thrown instanceof DOMException && thrown.name === "AbortError") {
+    return new BangerError("CANCELLED", "cancelled", { cause: thrown, ...(op === undefined ? {} : { op }) });
+  }
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return new BangerError("INTERNAL", message, { cause: thrown, ...(op === undefined ? {} : { op }) });
+}
+
+export function exitStatusOf(code: ErrorCode): number {
+  return ERROR_TABLE[code].exit;
+}
+
+/** True for a system call error of the given errno name (`ENOENT`, `EEXIST`, …). */
+export function isErrno(thrown: unknown, errno: string): thrown is NodeJS.ErrnoException {
+  return thrown instanceof Error && (thrown as NodeJS.ErrnoException).code === errno;
+}

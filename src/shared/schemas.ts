@@ -1,0 +1,170 @@
+/** Building blocks of both contracts: branded ids, names, and the records that cross the API. */
+
+import * as v from "valibot";
+import { IMAGE_NAME_PATTERN, NAME_PATTERN } from "./names.ts";
+
+/** A VM's name: it reaches hostnames, DNS, kernel arguments and paths, so it is checked at every boundary. */
+export const VmName = v.pipe(
+  v.string(),
+  v.regex(NAME_PATTERN, "names are 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end"),
+);
+
+/** 12 lower-case hex digits, random, never reused. */
+export const VmId = v.pipe(v.string(), v.regex(/^[0-9a-f]{12}$/), v.brand("VmId"));
+export type VmId = v.InferOutput<typeof VmId>;
+
+/** A name, an id, or an unambiguous prefix of an id. */
+export const VmRef = v.pipe(v.string(), v.minLength(1), v.maxLength(63));
+
+export const ImageName = v.pipe(
+  v.string(),
+  v.regex(IMAGE_NAME_PATTERN, "image names are 1 to 64 of a-z, 0-9, dot, underscore and hyphen"),
+);
+export const KernelName = ImageName;
+
+export const OperationId = v.pipe(v.string(), v.regex(/^op-[0-9a-f]{12}$/));
+export type OperationId = v.InferOutput<typeof OperationId>;
+
+const Whole = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+/** RFC 3339, UTC. */
+const Timestamp = v.pipe(v.string(), v.isoTimestamp());
+
+export const VM_STATES = ["created", "starting", "running", "stopping", "stopped", "error"] as const;
+export const VmState = v.picklist(VM_STATES);
+export type VmState = v.InferOutput<typeof VmState>;
+
+/** What the VM was asked to be. Memory in MiB, disks in bytes. */
+export const VmSpec = v.strictObject({
+  vcpu: v.pipe(Whole, v.minValue(1), v.maxValue(64)),
+  memoryMiB: v.pipe(Whole, v.minValue(128), v.maxValue(1024 * 1024)),
+  /** Size of the work disk mounted at /root. */
+  diskBytes: v.pipe(Whole, v.minValue(64 * 1024 * 1024), v.maxValue(64 * 1024 ** 4)),
+  /** Size the guest sees for its root disk; never below the image's own. */
+  systemOverlayBytes: v.pipe(Whole, v.minValue(256 * 1024 * 1024), v.maxValue(64 * 1024 ** 4)),
+  /** Whether the guest reaches beyond the host. */
+  nat: v.boolean(),
+});
+export type VmSpec = v.InferOutput<typeof VmSpec>;
+
+export const Workspace = v.strictObject({
+  guestPath: v.string(),
+  sourcePath: v.string(),
+  headCommit: v.string(),
+});
+
+export const VmRecord = v.strictObject({
+  id: VmId,
+  name: VmName,
+  state: VmState,
+  /** Why the VM is in `error`, or why it stopped when nobody asked. */
+  reason: v.nullable(v.string()),
+  image: ImageName,
+  kernel: v.string(),
+  spec: VmSpec,
+  engine: v.picklist(["qemu", "firecracker"]),
+  acceleration: v.nullable(v.picklist(["kvm", "tcg"])),
+  /** Process id of the VMM while it runs. */
+  pid: v.nullable(Whole),
+  /** Linux boot id of the guest, read when it became ready. */
+  bootId: v.nullable(v.string()),
+  /** Where sshd answers, `host:port`. */
+  address: v.nullable(v.string()),
+  workspace: v.nullable(Workspace),
+  createdAt: Timestamp,
+  startedAt: v.nullable(Timestamp),
+  touchedAt: Timestamp,
+});
+export type VmRecord = v.InferOutput<typeof VmRecord>;
+
+export const VmStats = v.strictObject({
+  id: VmId,
+  name: VmName,
+  /** Percent of one host CPU, over the interval since the previous sample (or since start). */
+  cpuPercent: v.number(),
+  memoryBytes: Whole,
+  /** Bytes really allocated on the host by this VM's disks. */
+  diskBytes: Whole,
+  /** As counted by the guest's own interfaces; null when the guest does not answer. */
+  rxBytes: v.nullable(Whole),
+  txBytes: v.nullable(Whole),
+});
+export type VmStats = v.InferOutput<typeof VmStats>;
+
+export const ImageRecord = v.strictObject({
+  name: ImageName,
+  distro: v.string(),
+  release: v.string(),
+  arch: v.string(),
+  /** Where it was made from: archive URL, or the host path of a registered one. */
+  source: v.string(),
+  /** sha256 of rootfs.ext4, `sha256:<hex>`. */
+  digest: v.string(),
+  rootfsBytes: Whole,
+  /** Bytes really allocated on disk. */
+  allocatedBytes: Whole,
+  kernel: v.nullable(v.string()),
+  kernelVersion: v.nullable(v.string()),
+  createdAt: Timestamp,
+  /** How it was made: the tool and its version. */
+  builtBy: v.string(),
+  /** banger's own units inside; empty for a registered foreign image. */
+  units: v.array(v.string()),
+});
+export type ImageRecord = v.InferOutput<typeof ImageRecord>;
+
+export const KernelRecord = v.strictObject({
+  name: KernelName,
+  version: v.nullable(v.string()),
+  arch: v.string(),
+  source: v.string(),
+  /** sha256 of the extracted ELF, `sha256:<hex>`. */
+  digest: v.string(),
+  bytes: Whole,
+  hasInitrd: v.boolean(),
+  createdAt: Timestamp,
+});
+export type KernelRecord = v.InferOutput<typeof KernelRecord>;
+
+export const DoctorRow = v.strictObject({
+  check: v.string(),
+  level: v.picklist(["PASS", "WARN", "FAIL"]),
+  message: v.string(),
+  /** The exact fix: a command or an action. */
+  fix: v.nullable(v.string()),
+});
+export type DoctorRow = v.InferOutput<typeof DoctorRow>;
+
+export const Port = v.strictObject({
+  vm: VmName,
+  port: Whole,
+  process: v.nullable(v.string()),
+  /** `127.0.0.1:port` where a forward of this port listens on the host; null when there is none. */
+  forward: v.nullable(v.string()),
+  url: v.nullable(v.string()),
+});
+export type Port = v.InferOutput<typeof Port>;
+
+export const Forward = v.strictObject({
+  vm: VmName,
+  hostAddress: v.string(),
+  hostPort: Whole,
+  guestPort: Whole,
+});
+export type Forward = v.InferOutput<typeof Forward>;
+
+/** One thing `gc` found that no VM owns. */
+export const Leftover = v.strictObject({
+  kind: v.picklist(["process", "directory", "file", "socket", "journal"]),
+  what: v.string(),
+});
+export type Leftover = v.InferOutput<typeof Leftover>;
+
+export const OperationRecord = v.strictObject({
+  id: OperationId,
+  method: v.string(),
+  state: v.picklist(["running", "done", "failed", "cancelled"]),
+  startedAt: Timestamp,
+  /** The newest progress line. */
+  stage: v.nullable(v.string()),
+});
+export type OperationRecord = v.InferOutput<typeof OperationRecord>;

@@ -1,0 +1,101 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import * as v from "valibot";
+import type { Guest } from "../../../../src/daemon/guest/guest.ts";
+import { readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
+import { identifyProcess } from "../../../../src/daemon/vmm/processes.ts";
+import type { ProcessIdentity } from "../../../../src/daemon/vmm/vmm.ts";
+import { VmId } from "../../../../src/shared/schemas.ts";
+
+const BOOT_ID = "5a12308d-0efe-45c8-ad54-b1c3cc5274fb";
+const address = { id: v.parse(VmId, "0123456789ab"), sshHost: "127.0.0.1", sshPort: 1, runtimeDir: "/nowhere" };
+const { signal } = new AbortController();
+
+let dir: string;
+let serialLogPath: string;
+let me: ProcessIdentity;
+beforeEach(async () => {
+  dir = await mkdtemp("/tmp/banger-ready-");
+  serialLogPath = join(dir, "serial.log");
+  const identity = await identifyProcess(process.pid);
+  if (identity === null) throw new Error("not alive");
+  me = identity;
+});
+afterEach(async () => {
+  await rm(dir, { recursive: true, force: true });
+});
+
+/** A guest whose sshd answers from the n-th probe on, and whose command says `stdout`. */
+function fakeGuest(answersFrom: number, stdout = `${BOOT_ID}\n`): Guest & { probes: number } {
+  const guest = {
+    probes: 0,
+    answers: async () => await Promise.resolve(++guest.probes >= answersFrom),
+    open: async () => {},
+    run: async () => await Promise.resolve({ exitCode: 0, stdout, stderr: "" }),
+  };
+  return guest as unknown as Guest & { probes: number };
+}
+
+const vm = (identity: ProcessIdentity) => ({ name: "box", process: identity, serialLogPath });
+
+describe("waitUntilReady", () => {
+  test("probes until sshd answers, then tells the boot id", async () => {
+    const guest = fakeGuest(4);
+    expect(await waitUntilReady(guest, address, vm(me), 5000, signal)).toEqual({ bootId: BOOT_ID });
+    expect(guest.probes).toBe(4);
+  });
+
+  test("past the deadline the console's last lines are in the error", async () => {
+    await Bun.write(serialLogPath, `${Array.from({ length: 50 }, (_, index) => `line ${index}`).join("\n")}\n`);
+    const failure = await waitUntilReady(fakeGuest(Infinity), address, vm(me), 100, signal).catch(
+      (thrown: unknown) => thrown,
+    );
+    const { message } = failure as Error;
+    expect(message).toContain("line 30\n");
+    expect(message).toContain("line 49");
+    expect(message).not.toContain("line 29\n");
+    expect(failure).toMatchObject({
+      code: "GUEST_NOT_READY",
+      details: { console: expect.arrayContaining(["line 30"]) },
+    });
+  });
+
+  test("a panic ends the wait at once, also when the VMM went with it", async () => {
+    await Bun.write(serialLogPath, "[    1.0] Kernel panic - not syncing: VFS\n");
+    const started = performance.now();
+    await expect(waitUntilReady(fakeGuest(Infinity), address, vm(me), 60_000, signal)).rejects.toMatchObject({
+      code: "GUEST_NOT_READY",
+      message: expect.stringContaining("panick"),
+    });
+    await expect(
+      waitUntilReady(fakeGuest(Infinity), address, vm({ pid: me.pid, startTicks: "1" }), 60_000, signal),
+    ).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
+    expect(performance.now() - started).toBeLessThan(2000);
+  });
+
+  test("a VMM that is gone ends the wait at once", async () => {
+    await expect(
+      waitUntilReady(fakeGuest(Infinity), address, vm({ pid: me.pid, startTicks: "1" }), 60_000, signal),
+    ).rejects.toMatchObject({ code: "VMM_FAILED" });
+  });
+
+  test("an abort ends the wait", async () => {
+    await expect(
+      waitUntilReady(fakeGuest(Infinity), address, vm(me), 60_000, AbortSignal.timeout(50)),
+    ).rejects.toThrow();
+  });
+
+  test("a guest that answers nonsense is not ready", async () => {
+    await expect(waitUntilReady(fakeGuest(1, "\u001b]0;hello\n"), address, vm(me), 5000, signal)).rejects.toMatchObject(
+      { code: "GUEST_NOT_READY" },
+    );
+  });
+});
+
+test("readTail reads no more than it was asked, and nothing of a file that isn't there", async () => {
+  await Bun.write(serialLogPath, "0123456789");
+  expect(await readTail(serialLogPath, 4)).toBe("6789");
+  expect(await readTail(serialLogPath, 100)).toBe("0123456789");
+  expect(await readTail(join(dir, "none"), 4)).toBe("");
+});

@@ -1,0 +1,34 @@
+import { expect, test } from "bun:test";
+import { buildFailure, mmdebstrapArgv } from "../../../../src/daemon/image/build-debian.ts";
+import { hasSubordinateIds } from "../../../../src/daemon/image/build-mode.ts";
+import { CATALOG, type DebianRecipe } from "../../../../src/daemon/image/catalog.ts";
+
+const recipe = CATALOG["debian-trixie"] as DebianRecipe;
+
+test("every source is verified against Debian's keyring, and nothing weakens that", () => {
+  const argv = mmdebstrapArgv(recipe, "unshare");
+  const sources = argv.filter((word) => word.startsWith("deb "));
+  expect(sources).toHaveLength(3);
+  for (const source of sources) expect(source).toContain("[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]");
+  expect(argv.join(" ")).not.toMatch(/unauthenticated|trusted|insecure/i);
+  expect(argv).toContain("--mode=unshare");
+});
+
+test("failures get the code that says what to do", () => {
+  const code = (stderr: string): string => buildFailure(stderr).code;
+  expect(code("Err:1 http://deb.debian.org trixie InRelease\n  Temporary failure resolving 'deb.debian.org'")).toBe(
+    "ARCHIVE_FAILED",
+  );
+  expect(code("W: GPG error: http://deb.debian.org trixie InRelease: NO_PUBKEY 123")).toBe("ARCHIVE_FAILED");
+  expect(code("E: The repository 'x' is not signed.")).toBe("ARCHIVE_FAILED");
+  expect(code("dpkg: error: cannot write: No space left on device")).toBe("NO_SPACE");
+  expect(code("E: something else")).toBe("IMAGE_BUILD_FAILED");
+  expect(buildFailure(["chatter", "E: the reason", "I: removing tempdir"].join("\n")).message).toContain("the reason");
+});
+
+test("a range of subordinate ids must be the user's and large enough", () => {
+  expect(hasSubordinateIds("ann:100000:65536\n", "ann", 1000)).toBe(true);
+  expect(hasSubordinateIds("1000:100000:65536\n", "ann", 1000)).toBe(true);
+  expect(hasSubordinateIds("ann:100000:1000\nbob:1:65536\n", "ann", 1000)).toBe(false);
+  expect(hasSubordinateIds("", "ann", 1000)).toBe(false);
+});

@@ -1,0 +1,109 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { zstdCompressSync } from "node:zlib";
+import { createKernelStore, type KernelStore } from "../../../../src/daemon/kernel/store.ts";
+import { runTool, toolPath } from "../../../../src/daemon/run-tool.ts";
+import { rootlessPaths } from "../../../../src/shared/paths.ts";
+import { makeBzImage, makeElf } from "../../../support/kernels.ts";
+
+const elf = makeElf({ bytes: 8192, release: "6.1.2-test" });
+const bzImage = makeBzImage(zstdCompressSync(elf), elf.length);
+const run = { signal: new AbortController().signal, progress: (): void => undefined };
+const GOOD_CONFIG = ["VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_NET", "EXT4_FS", "VSOCKETS"]
+  .map((key) => `CONFIG_${key}=y\n`)
+  .join("");
+
+let home: string;
+let store: KernelStore;
+beforeEach(async () => {
+  home = await mkdtemp(join(tmpdir(), "kernels-"));
+  store = createKernelStore(rootlessPaths({}, home, 1000));
+});
+afterEach(async () => await rm(home, { recursive: true, force: true }));
+
+const kernelsDir = (): string => rootlessPaths({}, home, 1000).kernelsDir;
+async function makeBoot(files: Readonly<Record<string, string | Uint8Array>>): Promise<string> {
+  const directory = join(home, "boot");
+  await mkdir(directory, { recursive: true });
+  for (const [name, contents] of Object.entries(files)) await writeFile(join(directory, name), contents);
+  return directory;
+}
+
+describe("import", () => {
+  test("a bzImage, a vmlinux and a directory give the same kernel", async () => {
+    const directory = await makeBoot({
+      "vmlinuz-6.1.2-test": bzImage,
+      "initrd.img-6.1.2-test": "initrd",
+      "config-6.1.2-test": GOOD_CONFIG,
+    });
+    await writeFile(join(home, "vmlinux"), elf);
+    const fromFile = await store.import({ name: "a", from: join(directory, "vmlinuz-6.1.2-test") }, run);
+    const fromElf = await store.import({ name: "b", from: join(home, "vmlinux") }, run);
+    const fromDirectory = await store.import({ name: "c", from: directory }, run);
+    expect(new Set([fromFile.digest, fromElf.digest, fromDirectory.digest]).size).toBe(1);
+    expect(fromFile).toMatchObject({ version: "6.1.2-test", hasInitrd: false, bytes: elf.length });
+    expect(fromDirectory.hasInitrd).toBe(true);
+    expect(await store.list()).toEqual([fromFile, fromElf, fromDirectory]);
+    expect(await Bun.file(store.paths("c").initrdPath ?? "").text()).toBe("initrd");
+  });
+
+  test.skipIf(Bun.which("dpkg-deb", { PATH: toolPath() }) === null)("a Debian package", async () => {
+    const tree = join(home, "package");
+    await mkdir(join(tree, "DEBIAN"), { recursive: true });
+    await mkdir(join(tree, "boot"));
+    await writeFile(
+      join(tree, "DEBIAN/control"),
+      "Package: linux-image-test\nVersion: 1\nArchitecture: amd64\nMaintainer: t <t@example.org>\nDescription: t\n",
+    );
+    await writeFile(join(tree, "boot/vmlinuz-6.1.2-test"), bzImage);
+    await Bun.$`chmod -R u=rwX,go=rX ${tree}`.quiet();
+    const target = join(home, "kernel.deb");
+    await runTool(["dpkg-deb", "--build", "--root-owner-group", tree, target], { timeoutMs: 30_000 });
+    expect(await store.import({ name: "deb", from: target }, run)).toMatchObject({ version: "6.1.2-test" });
+    expect(await readdir(kernelsDir())).toEqual(["deb"]);
+  });
+
+  test("refuses what can't boot and leaves nothing", async () => {
+    const directory = await makeBoot({ vmlinuz: bzImage, config: GOOD_CONFIG.replace("VIRTIO_BLK=y", "VIRTIO_BLK=n") });
+    await expect(store.import({ name: "x", from: directory }, run)).rejects.toMatchObject({
+      code: "KERNEL_INVALID",
+      message: expect.stringContaining("VIRTIO_BLK"),
+    });
+    await writeFile(join(directory, "config"), GOOD_CONFIG.replace("VIRTIO_BLK=y", "VIRTIO_BLK=m"));
+    await expect(store.import({ name: "x", from: directory }, run)).rejects.toMatchObject({
+      code: "KERNEL_INVALID",
+      message: expect.stringContaining("initrd"),
+    });
+    await expect(store.import({ name: "x", from: "/dev/null" }, run)).rejects.toMatchObject({ code: "KERNEL_INVALID" });
+    await expect(store.import({ name: "x", from: join(home, "absent") }, run)).rejects.toMatchObject({
+      code: "KERNEL_INVALID",
+    });
+    await symlink("/dev/zero", join(home, "endless"));
+    await expect(store.import({ name: "x", from: join(home, "endless") }, run)).rejects.toMatchObject({
+      code: "KERNEL_INVALID",
+    });
+    await writeFile(join(home, "text"), "hello");
+    await expect(store.import({ name: "x", from: join(home, "text") }, run)).rejects.toMatchObject({
+      code: "KERNEL_INVALID",
+    });
+    expect(await readdir(kernelsDir())).toEqual([]);
+  });
+
+  test("a name is taken once; put replaces", async () => {
+    const first = await store.put({ name: "k", image: bzImage, initrd: null, source: "a" }, run);
+    await expect(store.import({ name: "k", from: home }, run)).rejects.toMatchObject({ code: "ALREADY_EXISTS" });
+    const second = await store.put({ name: "k", image: elf, initrd: Buffer.from("i"), source: "b" }, run);
+    expect(first.hasInitrd).toBe(false);
+    expect(await store.list()).toEqual([second]);
+    await store.delete("k");
+    await expect(store.show("k")).rejects.toMatchObject({ code: "KERNEL_NOT_FOUND" });
+  });
+});
+
+test("staging directories of a dead process are leftovers", async () => {
+  await mkdir(join(kernelsDir(), ".staging-dead"), { recursive: true });
+  expect(await store.findLeftovers()).toEqual([join(kernelsDir(), ".staging-dead")]);
+  expect(await store.list()).toEqual([]);
+});
