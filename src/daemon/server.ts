@@ -24,7 +24,7 @@ export interface ApiServer {
 }
 
 /** True when something accepts connections at the path. */
-async function isListening(path: string): Promise<boolean> {
+export async function isListening(path: string): Promise<boolean> {
   return await new Promise((resolve) => {
     const socket = connect(path);
     socket.once("connect", () => {

@@ -64,3 +64,9 @@ export function checkMigrations(path: string): 0 | 1 | 2 {
     db.close();
   }
 }
+
+/** True for an error that says that the file holds no sound database. */
+export function isDamagedDatabase(thrown: unknown): boolean {
+  const code = (thrown as { code?: unknown } | null)?.code;
+  return code === "SQLITE_CORRUPT" || code === "SQLITE_NOTADB";
+}

@@ -538,7 +538,7 @@ export class VmService {
         return;
       } else {
         log.warn("ending what was under way", { vm: id, state: vm.state });
-        if (vm.state === "stopping") await this.#finishStop(vm);
+        if (vm.state === "stopping") this.#finishStop(vm);
         else await this.#settle(vm, vm.state === "starting" ? "the daemon ended during the start" : vm.reason);
         return;
       }
@@ -556,9 +556,18 @@ export class VmService {
     await this.#save({ ...vm, pid: processes[0]?.pid ?? null });
   }
 
-  /** A stop that a crash cut short still gives the guest its time to write. */
-  async #finishStop(vm: VmRecord): Promise<void> {
-    await this.#stop({ ...vm, state: "running" }, { progress: () => undefined });
+  /** A stop that a crash cut short still gives the guest its time to write. Takes long, so nobody waits for it. */
+  #finishStop(vm: VmRecord): void {
+    const { locks, log, vms } = this.parts;
+    void locks
+      .with(vm.id, async () => {
+        await this.#stop({ ...vm, state: "running" }, { progress: () => undefined });
+      })
+      .catch((thrown: unknown) => {
+        const error = toBangerError(thrown);
+        log.error("an unfinished stop could not be finished", { vm: vm.id, error: error.message });
+        vms.update({ ...vm, state: "error", reason: error.message });
+      });
   }
 
   findLeftovers(): ReturnType<typeof findLeftovers> {

@@ -1,0 +1,176 @@
+/** The `vm.*` methods. */
+
+import { open, stat } from "node:fs/promises";
+import { BangerError } from "../../shared/errors.ts";
+import type { Port, VmId, VmRecord } from "../../shared/schemas.ts";
+import { detectAcceleration } from "../vmm/acceleration.ts";
+import { readTail } from "../guest/ready.ts";
+import type { OperationContext } from "../operations.ts";
+import type { ManyItem, VmService } from "../vm/service.ts";
+import { serialLogPath, vmmLogPath } from "../vm/steps/launch.ts";
+import type { HandlersOf } from "./handlers.ts";
+
+const LOG_TAIL_LIMIT_BYTES = 8 * 1024 * 1024;
+const FOLLOW_POLL_MS = 200;
+const URL_PROBE_MS = 1500;
+
+export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
+  const { parts } = service;
+  const many = async (
+    refs: readonly string[],
+    context: OperationContext,
+    work: (id: VmId, context: OperationContext) => Promise<VmRecord>,
+  ): Promise<ManyItem[]> => await service.many(refs, async (id) => await work(id, context));
+  /** The VMs named, or all that run when none is. */
+  const chosen = (refs: readonly string[]): readonly VmRecord[] => {
+    const all = parts.vms.list();
+    if (refs.length === 0) return all.filter(({ state }) => state === "running");
+    return [...new Map(refs.map((ref) => service.resolve(ref, all)).map((vm) => [vm.id, vm])).values()];
+  };
+
+  return {
+    "vm.create": async (input, context) => await service.create({ ...input, spec: definedOnly(input.spec) }, context),
+    "vm.resolveSpec": async (input) => {
+      const image = input.image ?? parts.config.default_image;
+      const { kind, reason } = detectAcceleration();
+      return {
+        image,
+        imagePresent: parts.images.has(image),
+        spec: service.resolveSpec(definedOnly(input.spec)),
+        acceleration: kind,
+        accelerationReason: reason,
+      };
+    },
+    "vm.start": async ({ vms }, context) => await many(vms, context, async (id, run) => await service.start(id, run)),
+    "vm.stop": async ({ vms }, context) => await many(vms, context, async (id, run) => await service.stop(id, run)),
+    "vm.restart": async ({ vms }, context) =>
+      await many(vms, context, async (id, run) => await service.restart(id, run)),
+    "vm.kill": async ({ vms, signal }, context) =>
+      await many(vms, context, async (id) => await service.kill(id, `SIG${signal}`)),
+    "vm.delete": async ({ vms }, context) => await many(vms, context, async (id) => await service.delete(id)),
+    "vm.list": async ({ all }) => parts.vms.list().filter(({ state }) => all || state === "running"),
+    "vm.show": async ({ vm }) => service.resolve(vm),
+    "vm.stats": async ({ vms }) => await Promise.all(chosen(vms).map(async (vm) => await service.stats(vm))),
+    "vm.logs": async ({ vm: ref, source, follow, tailLines }, context) => {
+      const vm = service.resolve(ref);
+      const { state } = service.dirs(vm.id);
+      await sendLog(source === "serial" ? serialLogPath(state) : vmmLogPath(state), follow, tailLines, context);
+      return {};
+    },
+    "vm.set": async ({ vm, spec }) => await service.set(service.resolve(vm).id, definedOnly(spec)),
+    "vm.connect": async ({ vm: ref }) => {
+      const vm = service.resolve(ref);
+      const address = await service.reach(vm);
+      return {
+        id: vm.id,
+        name: vm.name,
+        sshArgv: [...parts.guest.sshArgv(address)],
+        workDir: vm.workspace?.guestPath ?? "/root",
+      };
+    },
+    "vm.ports": async ({ vms }) => {
+      const ports = await Promise.all(chosen(vms).map(async (vm) => await listPorts(service, vm)));
+      return ports.flat();
+    },
+    "vm.forward": async ({ vm: ref, hostPort, guestPort }) => {
+      checkPort("hostPort", hostPort);
+      checkPort("guestPort", guestPort);
+      const vm = service.resolve(ref);
+      const address = await service.reach(vm);
+      await parts.guest.addForward(address, hostPort, guestPort);
+      parts.forwards.add({ vm: vm.id, hostPort, guestPort });
+      return { vm: vm.name, hostAddress: "127.0.0.1", hostPort, guestPort };
+    },
+    "vm.unforward": async ({ vm: ref, hostPort }) => {
+      const vm = service.resolve(ref);
+      const row = parts.forwards.list(vm.id).find((forward) => forward.hostPort === hostPort);
+      if (row === undefined) return {};
+      if (vm.state === "running") await parts.guest.removeForward(await service.reach(vm), hostPort, row.guestPort);
+      parts.forwards.remove(vm.id, hostPort);
+      return {};
+    },
+  };
+}
+
+/** Without the keys whose value is undefined: those were not asked for. */
+function definedOnly<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}
+
+function checkPort(field: string, port: number): void {
+  if (!Number.isInteger(port) || port < 1 || port > 65535) {
+    throw new BangerError("INVALID_VALUE", `${field}: ${port} is not a port (1 to 65535)`);
+  }
+}
+
+async function listPorts(service: VmService, vm: VmRecord): Promise<Port[]> {
+  const { guest, forwards } = service.parts;
+  const address = await service.reach(vm);
+  const rows = forwards.list(vm.id);
+  const listeners = (await guest.listListeners(address)).filter(({ port }) => port !== 22);
+  return await Promise.all(
+    listeners.map(async ({ port, process }): Promise<Port> => {
+      const forward = rows.find(({ guestPort }) => guestPort === port);
+      const url = forward === undefined ? null : await probeUrl(forward.hostPort);
+      return {
+        vm: vm.name,
+        port,
+        process,
+        forward: forward === undefined ? null : `127.0.0.1:${forward.hostPort}`,
+        url,
+      };
+    }),
+  );
+}
+
+/** The URL of a forward that answers http or https, null when it answers neither in time. */
+async function probeUrl(hostPort: number): Promise<string | null> {
+  const tries = ["http", "https"].map(async (scheme) => {
+    const url = `${scheme}://127.0.0.1:${hostPort}/`;
+    await fetch(url, {
+      method: "HEAD",
+      redirect: "manual",
+      signal: AbortSignal.timeout(URL_PROBE_MS),
+      // Whether it speaks TLS is the question, not whose certificate a sandbox has.
+      tls: { rejectUnauthorized: false },
+    });
+    return url;
+  });
+  return await Promise.any(tries).catch(() => null);
+}
+
+async function sendLog(
+  path: string,
+  follow: boolean,
+  tailLines: number | undefined,
+  { signal, data }: OperationContext,
+): Promise<void> {
+  let sent = (await stat(path).catch(() => null))?.size ?? 0;
+  const text = await readTail(path, LOG_TAIL_LIMIT_BYTES);
+  data(tailLines === undefined ? text : lastLines(text, tailLines));
+  const decoder = new TextDecoder();
+  while (follow) {
+    signal.throwIfAborted();
+    const size = (await stat(path).catch(() => null))?.size ?? 0;
+    // Cut by the patrol, or begun anew by a start.
+    if (size < sent) sent = 0;
+    if (size > sent) {
+      await using file = await open(path, "r");
+      const buffer = Buffer.alloc(Math.min(size - sent, LOG_TAIL_LIMIT_BYTES));
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, sent);
+      sent += bytesRead;
+      data(decoder.decode(buffer.subarray(0, bytesRead), { stream: true }));
+    } else {
+      await Bun.sleep(FOLLOW_POLL_MS);
+    }
+  }
+}
+
+function lastLines(text: string, count: number): string {
+  const lines = text.split("\n");
+  const ended = lines.at(-1) === "";
+  const kept = (ended ? lines.slice(0, -1) : lines).slice(-Math.max(0, count) || lines.length);
+  return count <= 0 ? "" : kept.join("\n") + (ended ? "\n" : "");
+}

@@ -1,0 +1,172 @@
+/** What the daemon can say about this host: each row with the exact fix. */
+
+import { access, constants, lstat, statfs } from "node:fs/promises";
+import { dirname } from "node:path";
+import { toBangerError } from "../shared/errors.ts";
+import { formatBytes } from "../shared/sizes.ts";
+import type { DoctorRow } from "../shared/schemas.ts";
+import { chooseBuildMode } from "./image/build-mode.ts";
+import { toolPath, tryTool } from "./run-tool.ts";
+import type { VmService } from "./vm/service.ts";
+import { detectAcceleration } from "./vmm/acceleration.ts";
+import { QEMU } from "./vmm/qemu.ts";
+
+const TOOL_TIMEOUT_MS = 10_000;
+const LOW_SPACE_BYTES = 2 * 1024 ** 3;
+const VERY_LOW_SPACE_BYTES = 256 * 1024 ** 2;
+
+interface Tool {
+  readonly program: string;
+  readonly package: string;
+  readonly purpose: string;
+}
+
+const TOOLS: readonly Tool[] = [
+  { program: QEMU, package: "qemu-system-x86", purpose: "runs VMs" },
+  { program: "qemu-img", package: "qemu-utils", purpose: "makes root disks" },
+  { program: "mkfs.ext4", package: "e2fsprogs", purpose: "makes work disks" },
+  { program: "debugfs", package: "e2fsprogs", purpose: "writes a VM's identity without root" },
+  { program: "e2fsck", package: "e2fsprogs", purpose: "repairs work disks" },
+  { program: "resize2fs", package: "e2fsprogs", purpose: "grows work disks" },
+  { program: "ssh", package: "openssh-client", purpose: "reaches guests" },
+  { program: "ssh-keygen", package: "openssh-client", purpose: "makes keys" },
+];
+
+const pass = (check: string, message: string): DoctorRow => ({ check, level: "PASS", message, fix: null });
+
+/** Rows in a stable order; FAIL only for what keeps VMs from running. */
+export async function examineHost(service: VmService, signal: AbortSignal): Promise<readonly DoctorRow[]> {
+  const groups = await Promise.all([
+    examineAcceleration(),
+    examineTools(),
+    examineQemu(signal),
+    examineImageBuild(signal),
+    examineSockets(service),
+    examineSpace(service),
+    examineImages(service),
+    examineLeftovers(service),
+  ]);
+  return groups.flat();
+}
+
+async function examineAcceleration(): Promise<DoctorRow[]> {
+  const { kind, reason, fix } = detectAcceleration();
+  return [kind === "kvm" ? pass("kvm", reason) : { check: "kvm", level: "WARN", message: reason, fix }];
+}
+
+async function examineTools(): Promise<DoctorRow[]> {
+  return TOOLS.map(({ program, package: name, purpose }): DoctorRow => {
+    const path = Bun.which(program, { PATH: toolPath() });
+    if (path !== null) return pass(`tool ${program}`, path);
+    return {
+      check: `tool ${program}`,
+      level: "FAIL",
+      message: `${program} (${purpose}) is not installed`,
+      fix: `sudo apt install ${name}`,
+    };
+  });
+}
+
+async function examineQemu(signal: AbortSignal): Promise<DoctorRow[]> {
+  if (Bun.which(QEMU, { PATH: toolPath() }) === null) return [];
+  const [version, machines] = await Promise.all(
+    [["--version"], ["-M", "help"]].map(
+      async (words) => await tryTool([QEMU, ...words], { timeoutMs: TOOL_TIMEOUT_MS, signal }),
+    ),
+  );
+  const name = /version (\S+)/.exec(version?.stdout ?? "")?.[1] ?? "of unknown version";
+  if (/^microvm /m.test(machines?.stdout ?? "")) return [pass("qemu", `QEMU ${name} with the microvm machine`)];
+  return [
+    {
+      check: "qemu",
+      level: "FAIL",
+      message: `QEMU ${name} has no microvm machine`,
+      fix: "install QEMU 4.2 or later with microvm",
+    },
+  ];
+}
+
+async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {
+  try {
+    const mode = await chooseBuildMode(signal);
+    return [pass("image build", mode === "root" ? "mmdebstrap as root" : "mmdebstrap in a user namespace")];
+  } catch (thrown) {
+    const { message, hint } = toBangerError(thrown);
+    return [{ check: "image build", level: "WARN", message, fix: hint ?? null }];
+  }
+}
+
+async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
+  const rows: DoctorRow[] = [];
+  for (const [path, mode] of [
+    [paths.runtimeDir, 0o700],
+    [paths.apiSocket, 0o600],
+    [paths.stateDir, 0o700],
+  ] as const) {
+    const info = await lstat(path).catch(() => null);
+    if (info === null) {
+      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is gone", fix: "banger daemon stop" });
+    } else if ((info.mode & 0o777 & ~mode) !== 0) {
+      const octal = (info.mode & 0o777).toString(8);
+      rows.push({
+        check: `mode ${path}`,
+        level: "FAIL",
+        message: `is ${octal}, looser than ${mode.toString(8)}`,
+        fix: `chmod ${mode.toString(8)} ${path}`,
+      });
+    } else {
+      rows.push(pass(`mode ${path}`, (info.mode & 0o777).toString(8)));
+    }
+  }
+  return rows;
+}
+
+async function examineSpace({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
+  const rows: DoctorRow[] = [];
+  for (const path of [paths.stateDir, "/var/tmp"]) {
+    const { bavail, bsize } = await statfs(path);
+    const free = bavail * bsize;
+    const check = `space ${path}`;
+    if (free >= LOW_SPACE_BYTES) rows.push(pass(check, `${formatBytes(free)} free`));
+    else {
+      rows.push({
+        check,
+        level: free < VERY_LOW_SPACE_BYTES ? "FAIL" : "WARN",
+        message: `only ${formatBytes(free)} free`,
+        fix: "banger vm prune; banger gc",
+      });
+    }
+  }
+  const writable = await access(dirname(paths.database), constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (!writable)
+    rows.push({
+      check: "store",
+      level: "FAIL",
+      message: `${paths.stateDir} can't be written`,
+      fix: `ls -ld ${paths.stateDir}`,
+    });
+  else rows.push(pass("store", paths.database));
+  return rows;
+}
+
+async function examineImages({ parts: { images, config } }: VmService): Promise<DoctorRow[]> {
+  const name = config.default_image;
+  if (images.has(name)) return [pass("image", `${name} is there`)];
+  return [
+    {
+      check: "image",
+      level: "WARN",
+      message: `${name} is not built yet; the first run builds it`,
+      fix: `banger image build ${name}`,
+    },
+  ];
+}
+
+async function examineLeftovers(service: VmService): Promise<DoctorRow[]> {
+  const found = await service.findLeftovers();
+  if (found.length === 0) return [pass("leftovers", "none")];
+  return [{ check: "leftovers", level: "WARN", message: `${found.length} things that no VM owns`, fix: "banger gc" }];
+}

@@ -1,0 +1,182 @@
+/** The owner daemon: puts the parts together, listens, and ends cleanly. Never root's in system mode. */
+
+import { existsSync, readFileSync, renameSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { loadConfig } from "../shared/config.ts";
+import { BangerError, toBangerError } from "../shared/errors.ts";
+import { type Paths, rootlessPaths } from "../shared/paths.ts";
+import { ensurePrivateDirectory } from "../shared/private-directory.ts";
+import { VERSION } from "../shared/version.ts";
+import { createImageHandlers } from "./api/image.ts";
+import { createKernelHandlers } from "./api/kernel.ts";
+import { createOperationHandlers } from "./api/operation.ts";
+import { createSystemHandlers } from "./api/system.ts";
+import { createVmHandlers } from "./api/vm.ts";
+import type { Handlers } from "./api/handlers.ts";
+import { createGuest } from "./guest/guest.ts";
+import { createImageStore } from "./image/store.ts";
+import { type InstanceLock, tryLockInstance } from "./instance-lock.ts";
+import { createKernelStore } from "./kernel/store.ts";
+import { Locks } from "./locks.ts";
+import { type Log, openLog } from "./log.ts";
+import { Operations } from "./operations.ts";
+import { isListening, serveApi } from "./server.ts";
+import { checkMigrations, isDamagedDatabase, openDatabase } from "./store/database.ts";
+import { ForwardTable } from "./store/forwards.ts";
+import { JournalTable } from "./store/journal.ts";
+import { VmTable } from "./store/vms.ts";
+import { type JournalHook, Runner } from "./vm/runner.ts";
+import { VmService } from "./vm/service.ts";
+import { createQemuVmm } from "./vmm/qemu.ts";
+
+/** How long a daemon waits for its predecessor to end. */
+const LOCK_TIMEOUT_MS = 90_000;
+const LOCK_POLL_MS = 50;
+/** Cancelled operations get this long to undo what they did. */
+const DRAIN_TIMEOUT_MS = 60_000;
+
+export interface Daemon {
+  /** Ends the daemon; VMs keep running. Resolves when everything is closed. */
+  stop(): Promise<void>;
+  readonly stopped: Promise<void>;
+}
+
+/** The daemon role. Returns the process's exit status. */
+export async function runDaemon(argv: readonly string[]): Promise<number> {
+  const paths = rootlessPaths(process.env, homedir(), process.getuid?.() ?? -1);
+  if (argv[0] === "--check-migrations") return checkMigrations(paths.database);
+  try {
+    const daemon = await startDaemon(paths);
+    if (daemon === null) return 0;
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void daemon.stop());
+    await daemon.stopped;
+    return 0;
+  } catch (thrown) {
+    const error = toBangerError(thrown);
+    // Whoever started this daemon reads its standard error to learn why there is none.
+    process.stderr.write(`${JSON.stringify(error.toDocument())}\n`);
+    return 1;
+  }
+}
+
+/**
+ * Starts a daemon; null when another one serves this state directory already. `hook` is for tests, which end the
+ * process at a journal entry.
+ * @throws BangerError UNSAFE_DIRECTORY, CONFIG_INVALID, STORE_TOO_NEW, DAEMON_UNREACHABLE
+ */
+export async function startDaemon(paths: Paths, hook?: JournalHook): Promise<Daemon | null> {
+  process.umask(0o077);
+  process.chdir("/");
+  await ensurePrivateDirectory(paths.stateDir);
+  await ensurePrivateDirectory(paths.runtimeDir);
+  const lock = await lockInstance(paths);
+  if (lock === null) return null;
+  try {
+    return await startLocked(paths, lock, hook);
+  } catch (thrown) {
+    lock.release();
+    throw thrown;
+  }
+}
+
+async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook | undefined): Promise<Daemon> {
+  const startedAt = new Date();
+  const { values: config } = loadConfig(paths.configFiles, (path) =>
+    existsSync(path) ? readFileSync(path, "utf8") : null,
+  );
+  const log = openLog(paths.daemonLog);
+  const db = openOrReplaceDatabase(paths.database, log);
+  const [vms, journal, forwards] = [new VmTable(db), new JournalTable(db), new ForwardTable(db)];
+  const operations = new Operations(log);
+  const kernels = createKernelStore(paths);
+  const images = createImageStore(paths, kernels);
+  const service = new VmService({
+    paths,
+    config,
+    log,
+    vms,
+    journal,
+    forwards,
+    images,
+    vmm: createQemuVmm(),
+    guest: createGuest(paths),
+    runner: new Runner(journal, hook),
+    locks: new Locks(),
+  });
+  process.on("unhandledRejection", (thrown) => {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+    log.error("unhandled rejection", { error: error.message, stack: error.stack });
+  });
+
+  const ended = Promise.withResolvers<void>();
+  let stopping: Promise<void> | null = null;
+  const stop = async (): Promise<void> => {
+    stopping ??= end();
+    await stopping;
+  };
+  const handlers: Handlers = {
+    ...createSystemHandlers(service, paths, startedAt, () => void stop()),
+    ...createOperationHandlers(operations),
+    ...createVmHandlers(service),
+    ...createImageHandlers(images, vms),
+    ...createKernelHandlers(kernels, images, vms),
+  };
+  await service.reconcile();
+  const api = await serveApi(paths.apiSocket, handlers, operations, log);
+  log.info("daemon started", { version: VERSION, pid: process.pid, mode: paths.mode });
+
+  let patrolling = Promise.resolve();
+  const patrol = setInterval(() => {
+    patrolling = patrolling.then(async () => {
+      await service
+        .patrol()
+        .catch((thrown: unknown) => log.error("patrol failed", { error: toBangerError(thrown).message }));
+    });
+  }, config.stats_poll_interval);
+
+  async function end(): Promise<void> {
+    clearInterval(patrol);
+    // Nobody new; those who watch an operation hang up, which cancels it; then what they began is taken back.
+    await api.close();
+    await operations.drain(DRAIN_TIMEOUT_MS);
+    await patrolling;
+    log.info("daemon stopped", { pid: process.pid });
+    db.close();
+    await rm(paths.apiSocket, { force: true });
+    lock.release();
+    ended.resolve();
+  }
+  return { stop, stopped: ended.promise };
+}
+
+/** The lock; null when a daemon that answers has it. @throws BangerError DAEMON_UNREACHABLE when one holds it and never answers */
+async function lockInstance(paths: Paths): Promise<InstanceLock | null> {
+  const deadline = Date.now() + LOCK_TIMEOUT_MS;
+  for (;;) {
+    const lock = tryLockInstance(join(paths.stateDir, "daemon.lock"));
+    if (lock !== null) return lock;
+    if (await isListening(paths.apiSocket)) return null;
+    if (Date.now() > deadline) {
+      throw new BangerError("DAEMON_UNREACHABLE", `another daemon holds ${paths.stateDir} and does not answer`, {
+        hint: `fuser ${join(paths.stateDir, "daemon.lock")}`,
+      });
+    }
+    await Bun.sleep(LOCK_POLL_MS);
+  }
+}
+
+/** A store that can't be read is put aside: every VM is known again from its own handles. */
+function openOrReplaceDatabase(path: string, log: Log): ReturnType<typeof openDatabase> {
+  try {
+    return openDatabase(path);
+  } catch (thrown) {
+    if (!isDamagedDatabase(thrown)) throw thrown;
+    const aside = `${path}.damaged-${Date.now()}`;
+    renameSync(path, aside);
+    for (const suffix of ["-wal", "-shm"]) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+    log.error("the store is damaged and was put aside", { aside });
+    return openDatabase(path);
+  }
+}
