@@ -28,6 +28,7 @@ const EMULATED_CPU = "Nehalem-v1,+aes,+pclmulqdq,+rdrand";
 const MONITOR_TIMEOUT_MS = 5000;
 const LAUNCH_TIMEOUT_MS = 30_000;
 const LAUNCH_POLL_MS = 5;
+const LAST_WORDS_MS = 500;
 
 /** The word of QEMU's argv that names the VM; `find` looks for it in /proc. */
 const marker = (id: VmId): string => `banger-${id}`;
@@ -127,14 +128,16 @@ async function launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVm
   // Not -daemonize: it forks after the sandbox forbade that (SIGSYS), and it widens the umask to 027.
   const child = spawnDetached([path, ...argv], log);
   const deadline = Date.now() + LAUNCH_TIMEOUT_MS;
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  const refuseEnded = async (): Promise<never> => {
+    const said = (await Bun.file(plan.vmmLogPath).text()).trim().split("\n").slice(-4).join("; ");
+    throw new BangerError(
+      "VMM_FAILED",
+      `QEMU did not start (${child.signalCode ?? `status ${child.exitCode}`}): ${said}`,
+    );
+  };
   for (;;) {
-    if (child.exitCode !== null || child.signalCode !== null) {
-      const said = (await Bun.file(plan.vmmLogPath).text()).trim().split("\n").slice(-4).join("; ");
-      throw new BangerError(
-        "VMM_FAILED",
-        `QEMU did not start (${child.signalCode ?? `status ${child.exitCode}`}): ${said}`,
-      );
-    }
+    if (hasEnded()) await refuseEnded();
     // The pid file is written when everything is set up, right before the guest's first instruction.
     if (existsSync(pidPath(plan.runtimeDir)) && existsSync(monitor)) break;
     if (signal.aborted || Date.now() > deadline) {
@@ -145,9 +148,16 @@ async function launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVm
     }
     await Bun.sleep(LAUNCH_POLL_MS);
   }
-  const process = await identifyProcess(child.pid);
-  if (process === null) throw new BangerError("VMM_FAILED", `QEMU (process ${child.pid}) ended right after its start`);
-  return { process, ...(await endpoint(plan.id, plan.runtimeDir)) };
+  try {
+    const process = await identifyProcess(child.pid);
+    if (process === null) return await refuseEnded();
+    return { process, ...(await endpoint(plan.id, plan.runtimeDir)) };
+  } catch (thrown) {
+    // A kernel it can't load ends QEMU after the pid file: its own words say more than a broken monitor.
+    await Promise.race([child.exited, Bun.sleep(LAST_WORDS_MS)]);
+    if (hasEnded()) await refuseEnded();
+    throw thrown;
+  }
 }
 
 /** A session of its own, no terminal, a clean environment, and nothing of the daemon's open but the log. */
