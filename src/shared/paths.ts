@@ -21,6 +21,50 @@ export interface Paths {
   readonly kernelsDir: string;
 }
 
+/** Paths of system mode that only the helper and the installer use. All below root-owned directories. */
+export interface SystemPaths extends Paths {
+  readonly installFile: string;
+  /** Root's, 0711: nothing in it is private by itself, each part has a mode of its own. */
+  readonly baseDir: string;
+  /** Root's, 0711: the jailer's chroot base. The owner must not be able to rename anything on its way. */
+  readonly jailDir: string;
+  /** Root's, 0711: COW files, 0600. */
+  readonly cowDir: string;
+  /** Root's, 0700: which VM has which uid. */
+  readonly slotsDir: string;
+  readonly helperSocket: string;
+}
+
+/**
+ * Paths of system mode. The owner's state is a directory of its own below a root-owned one, so that the owner can't
+ * rename the jails' parents. `root` is `/` except in tests.
+ */
+export function systemPaths(root = "/"): SystemPaths {
+  const baseDir = join(root, "var/lib/banger");
+  const stateDir = join(baseDir, "owner");
+  const runtimeDir = join(root, "run/banger");
+  return {
+    mode: "system",
+    configFiles: [join(root, "etc/banger/config.toml")],
+    stateDir,
+    cacheDir: join(root, "var/cache/banger"),
+    runtimeDir,
+    apiSocket: join(runtimeDir, "bangerd.sock"),
+    sshDir: join(stateDir, "ssh"),
+    database: join(stateDir, "banger.db"),
+    daemonLog: join(stateDir, "daemon.log"),
+    vmsDir: join(stateDir, "vms"),
+    imagesDir: join(stateDir, "images"),
+    kernelsDir: join(stateDir, "kernels"),
+    installFile: join(root, "etc/banger/install.toml"),
+    baseDir,
+    jailDir: join(baseDir, "jail"),
+    cowDir: join(baseDir, "cow"),
+    slotsDir: join(baseDir, "slots"),
+    helperSocket: join(root, "run/banger-root/bangerd-root.sock"),
+  };
+}
+
 type Env = Readonly<Record<string, string | undefined>>;
 
 /** Paths of rootless mode for a user. XDG variables that aren't absolute are ignored, as the XDG specification asks. */
