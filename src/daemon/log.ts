@@ -12,11 +12,15 @@ export interface Log {
 
 const LIMIT_BYTES = 8 * 1024 * 1024;
 
-/** Appends to `path`; past 8 MiB the file becomes `<path>.1`, replacing the one before. */
-export function openLog(path: string): Log {
+const LEVELS = ["info", "warn", "error"] as const;
+export type LogLevel = (typeof LEVELS)[number];
+
+/** Appends lines of at least that level to `path`; past 8 MiB the file becomes `<path>.1`, replacing the one before. */
+export function openLog(path: string, least: LogLevel = "info"): Log {
   let fd = openSync(path, "a", 0o600);
   let size = fstatSync(fd).size;
-  const write = (level: string, message: string, fields: Fields = {}): void => {
+  const write = (level: LogLevel, message: string, fields: Fields = {}): void => {
+    if (LEVELS.indexOf(level) < LEVELS.indexOf(least)) return;
     const line = `${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`;
     if (size > LIMIT_BYTES && existsSync(path)) {
       closeSync(fd);

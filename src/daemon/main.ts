@@ -86,7 +86,7 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
   const { values: config } = loadConfig(paths.configFiles, (path) =>
     existsSync(path) ? readFileSync(path, "utf8") : null,
   );
-  const log = openLog(paths.daemonLog);
+  const log = openLog(paths.daemonLog, config.log_level);
   const db = openOrReplaceDatabase(paths.database, log);
   const [vms, journal, forwards] = [new VmTable(db), new JournalTable(db), new ForwardTable(db)];
   const operations = new Operations(log);

@@ -8,7 +8,7 @@ import { suggest } from "./suggest.ts";
 
 /** Effective values. Sizes in bytes, durations in milliseconds; null means "decided by this host". */
 export interface Config {
-  readonly log_level: string;
+  readonly log_level: "info" | "warn" | "error";
   readonly default_image: string;
   readonly ssh_key_path: string | null;
   readonly auto_stop_stale_after: number;

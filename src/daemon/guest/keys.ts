@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { BangerError } from "../../shared/errors.ts";
 import type { Paths } from "../../shared/paths.ts";
 import type { VmId } from "../../shared/schemas.ts";
 import { runTool } from "../run-tool.ts";
@@ -44,6 +45,22 @@ export async function ensureUserKey(paths: Paths): Promise<string> {
   const path = userKeyPath(paths);
   await ensureKey(path, "banger");
   return await readFile(`${path}.pub`, "utf8");
+}
+
+/**
+ * The public half of a key of the user's own (`ssh_key_path` of the configuration).
+ * @throws BangerError CONFIG_INVALID when it can't be read or is no public key
+ */
+export async function readOwnKey(path: string, home: string): Promise<string> {
+  const file = `${path.startsWith("~/") ? join(home, path.slice(2)) : path}.pub`;
+  const text = await readFile(file, "utf8").catch((cause: unknown) => {
+    throw new BangerError("CONFIG_INVALID", `ssh_key_path: ${file} can't be read`, { cause });
+  });
+  const [line = "", ...more] = text.trim().split("\n");
+  if (more.length > 0 || !/^(?:ssh|ecdsa|sk)-\S+ [A-Za-z0-9+/=]+(?: .*)?$/.test(line)) {
+    throw new BangerError("CONFIG_INVALID", `ssh_key_path: ${file} is not an OpenSSH public key`);
+  }
+  return `${line}\n`;
 }
 
 /** The VM's host key. Returns both halves, for the work disk. */

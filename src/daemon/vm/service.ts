@@ -181,6 +181,7 @@ export class VmService {
     return {
       ...this.undoContext(vm.id),
       vm,
+      config: this.parts.config,
       image,
       acceleration: detectAcceleration().kind,
       signal: run.signal,

@@ -1,5 +1,6 @@
 /** A step of a VM's life: one thing done to the host, and how to take it back. */
 
+import type { Config } from "../../shared/config.ts";
 import type { Progress } from "../../shared/contract.ts";
 import type { Paths } from "../../shared/paths.ts";
 import type { VmId, VmRecord } from "../../shared/schemas.ts";
@@ -25,6 +26,7 @@ export interface UndoContext {
 
 export interface StepContext extends UndoContext {
   readonly vm: VmRecord;
+  readonly config: Config;
   readonly image: ImageFiles;
   readonly acceleration: "kvm" | "tcg";
   readonly signal: AbortSignal;

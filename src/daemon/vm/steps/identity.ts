@@ -1,5 +1,6 @@
+import { homedir } from "node:os";
 import { type IdentityFile, writeIdentity } from "../../disk/work-disk.ts";
-import { ensureHostKey, ensureUserKey, rememberHost } from "../../guest/keys.ts";
+import { ensureHostKey, ensureUserKey, readOwnKey, rememberHost } from "../../guest/keys.ts";
 import { tryTool } from "../../run-tool.ts";
 import type { Step } from "../step.ts";
 import { workDiskPath } from "./work-disk.ts";
@@ -7,17 +8,18 @@ import { workDiskPath } from "./work-disk.ts";
 /** Keys, pinned host key and the host's git name, written afresh at every start. Nothing to undo: the disk keeps them. */
 export const identity: Step = {
   name: "identity",
-  do: async ({ id, dirs, paths, signal }) => {
+  do: async ({ id, dirs, paths, config, signal }) => {
     const [userKey, hostKey, gitConfig] = await Promise.all([
       ensureUserKey(paths),
       ensureHostKey(dirs.state, id, signal),
       readGitIdentity(signal),
     ]);
     await rememberHost(paths, id, hostKey.shared);
+    const ownKey = config.ssh_key_path === null ? "" : await readOwnKey(config.ssh_key_path, homedir());
     const files: IdentityFile[] = [
       { path: "/.banger/ssh_host_ed25519_key", mode: 0o600, contents: hostKey.secret },
       { path: "/.banger/ssh_host_ed25519_key.pub", mode: 0o644, contents: hostKey.shared },
-      { path: "/.banger/authorized_keys", mode: 0o600, contents: userKey },
+      { path: "/.banger/authorized_keys", mode: 0o600, contents: userKey + ownKey },
       { path: "/.hushlogin", mode: 0o644, contents: "" },
     ];
     if (gitConfig !== null) files.push({ path: "/.banger/gitconfig", mode: 0o644, contents: gitConfig });

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import {
@@ -7,6 +7,7 @@ import {
   ensureUserKey,
   forgetHost,
   knownHostsPath,
+  readOwnKey,
   rememberHost,
   userKeyPath,
 } from "../../../../src/daemon/guest/keys.ts";
@@ -44,6 +45,23 @@ describe("the user's key", () => {
     const shared = await ensureUserKey(paths);
     const child = Bun.spawn(["ssh-keygen", "-y", "-f", userKeyPath(paths)], { stdout: "pipe" });
     expect((await new Response(child.stdout).text()).split(" ")[1]?.trim()).toBe(shared.split(" ")[1]?.trim() ?? "");
+  });
+});
+
+describe("a key of the user's own", () => {
+  test("its public half is read from beside it, in the home when it begins with ~/", async () => {
+    await mkdir(join(home, ".ssh"));
+    await writeFile(join(home, ".ssh/id.pub"), "ssh-ed25519 AAAAkey me@here\n");
+    expect(await readOwnKey("~/.ssh/id", home)).toBe("ssh-ed25519 AAAAkey me@here\n");
+    expect(await readOwnKey(join(home, ".ssh/id"), "/nowhere")).toBe("ssh-ed25519 AAAAkey me@here\n");
+  });
+
+  test("what is missing, or could add lines of its own, is refused", async () => {
+    await expect(readOwnKey("~/.ssh/none", home)).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+    for (const text of ["", "no key", "ssh-ed25519 AAAA\nssh-rsa BBBB", 'command="x" ssh-ed25519 AAAA']) {
+      await writeFile(join(home, "id.pub"), text);
+      await expect(readOwnKey("~/id", home)).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+    }
   });
 });
 

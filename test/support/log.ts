@@ -1,0 +1,19 @@
+/** A log that keeps what was written, for tests. */
+
+import type { Fields, Log } from "../../src/daemon/log.ts";
+
+export interface KeptLine {
+  readonly level: "info" | "warn" | "error";
+  readonly message: string;
+  readonly fields: Fields;
+}
+
+export function keepLog(): Log & { readonly lines: readonly KeptLine[] } {
+  const lines: KeptLine[] = [];
+  const keep =
+    (level: KeptLine["level"]) =>
+    (message: string, fields: Fields = {}): void => {
+      lines.push({ level, message, fields });
+    };
+  return { lines, info: keep("info"), warn: keep("warn"), error: keep("error") };
+}
