@@ -102,8 +102,8 @@ export const HELPER_VERBS = {
     errors: [],
   }),
   "priv.create_tap": verb({
-    doc: "Makes a tap that only root may open, on that bridge. `launch_firecracker` hands it to a VM.",
-    input: v.strictObject({ tap: InterfaceName, ...Bridge.entries }),
+    doc: "Makes a tap that only root may open, on that bridge (which is there). `launch_firecracker` hands it to a VM.",
+    input: v.strictObject({ tap: InterfaceName, bridge: InterfaceName }),
     output: Nothing,
     errors: [],
   }),
@@ -114,8 +114,8 @@ export const HELPER_VERBS = {
     errors: ["IN_USE"],
   }),
   "priv.ensure_nat": verb({
-    doc: "Adds (once) or removes the rules that let one guest address out through the default uplink.",
-    input: v.strictObject({ ...Bridge.entries, guest_ip: Ipv4, tap: InterfaceName, enable: v.boolean() }),
+    doc: "Adds (once) or removes the rules that let one guest address out through the default uplink. Call it again when the uplink changed or a firewall reload wiped the rules.",
+    input: v.strictObject({ guest_ip: Ipv4, tap: InterfaceName, enable: v.boolean() }),
     output: v.strictObject({
       /** The uplink the rules name; null after a removal. */
       uplink: v.nullable(v.string()),
@@ -125,7 +125,7 @@ export const HELPER_VERBS = {
   "priv.sync_resolver_routing": verb({
     doc: "Tells systemd-resolved to ask that resolver for names below `vm.`, and for nothing else.",
     input: v.strictObject({
-      ...Bridge.entries,
+      bridge: InterfaceName,
       /** `IP` or `IP:port`. */
       resolver: v.pipe(v.string(), v.regex(/^[0-9.]{7,15}(?::[0-9]{1,5})?$/)),
     }),
@@ -143,15 +143,18 @@ export const HELPER_VERBS = {
     input: v.strictObject({
       vm: VmId,
       image: ImageName,
-      /** Size of the COW file, in bytes: what the guest may write before the snapshot overflows. Kept when it is there. */
-      cow_bytes: v.pipe(Whole, v.minValue(16 * 1024 * 1024), v.maxValue(64 * 1024 ** 4)),
+      /**
+       * Size the guest sees, in bytes (`VmSpec.systemOverlayBytes`); never less than the image's or than before. What is past the
+       * image reads as zeros. The COW file is sparse and large enough for all of it, so the snapshot can't overflow.
+       */
+      root_bytes: VmSpec.entries.systemOverlayBytes,
     }),
     output: v.strictObject({
       dm_name: v.string(),
       dm_device: v.string(),
       base_loop: v.string(),
       cow_loop: v.string(),
-      /** Size the guest sees, in bytes: the image's. */
+      /** Size the guest sees, in bytes. */
       bytes: Whole,
       /** True when a COW file of an earlier start was taken up. */
       kept: v.boolean(),

@@ -9,12 +9,12 @@ const running = { pid: 7, start_ticks: "123" };
 /** One good input of every verb: a verb that is missing here does not compile. */
 export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string, unknown>>>> = {
   "priv.ensure_bridge": bridge,
-  "priv.create_tap": { tap: "tap-pool-3", ...bridge },
+  "priv.create_tap": { tap: "tap-pool-3", bridge: "br-fc" },
   "priv.delete_tap": { tap: "tap-pool-3" },
-  "priv.ensure_nat": { ...bridge, guest_ip: "172.16.0.2", tap: "tap-pool-3", enable: true },
-  "priv.sync_resolver_routing": { ...bridge, resolver: "127.0.0.1:5300" },
+  "priv.ensure_nat": { guest_ip: "172.16.0.2", tap: "tap-pool-3", enable: true },
+  "priv.sync_resolver_routing": { bridge: "br-fc", resolver: "127.0.0.1:5300" },
   "priv.clear_resolver_routing": { bridge: "br-fc" },
-  "priv.create_dm_snapshot": { vm, image: "debian-trixie", cow_bytes: 1024 ** 3 },
+  "priv.create_dm_snapshot": { vm, image: "debian-trixie", root_bytes: 1024 ** 3 },
   "priv.remove_dm_snapshot": { vm, discard: false },
   "priv.cleanup_dm_snapshot": {
     vm,
@@ -75,7 +75,7 @@ describe("the schemas of ids", () => {
     (id) => expect(accepts("priv.kill_process", { vm: id })).toBe(false),
   );
   test.each(["..", ".", "a/b", "/etc", "-x", "a\0", "A", "x\n"])("no image is named %j", (image) =>
-    expect(accepts("priv.create_dm_snapshot", { vm, image, cow_bytes: 1024 ** 3 })).toBe(false),
+    expect(accepts("priv.create_dm_snapshot", { vm, image, root_bytes: 1024 ** 3 })).toBe(false),
   );
 });
 
