@@ -1,0 +1,145 @@
+/**
+ * `bun run build [--target T] [--outfile FILE]`: compiles src/main.ts into one executable, runs what it built, and only then
+ * puts it in place, with a rename: a running banger keeps its file, and nobody ever sees half of a new one.
+ */
+
+import { chmod, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { VERSION } from "../src/shared/version.ts";
+
+const ROOT = resolve(import.meta.dir, "..");
+/** A cross build downloads another Bun first. */
+const COMPILE_TIMEOUT_MS = 300_000;
+const RUN_TIMEOUT_MS = 30_000;
+
+/** Names of `--target`, and Bun's for them. Without one, the binary is for the machine that builds. */
+export const BUILD_TARGETS = {
+  x64: "bun-linux-x64",
+  "x64-baseline": "bun-linux-x64-baseline",
+  arm64: "bun-linux-arm64",
+} as const;
+export type BuildTarget = keyof typeof BUILD_TARGETS;
+
+export interface BuildOptions {
+  readonly entry: string;
+  readonly outfile: string;
+  /** Null: the machine that builds. */
+  readonly target: BuildTarget | null;
+}
+
+/**
+ * Arguments after `bun`. Nothing of the directory that banger is started in may run code in it, so every autoload is
+ * off; `--bytecode` without `--format=esm` makes a binary that starts and does nothing.
+ */
+export function buildArgv(options: BuildOptions): readonly string[] {
+  return [
+    "build",
+    options.entry,
+    "--compile",
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+    "--no-compile-autoload-tsconfig",
+    "--no-compile-autoload-package-json",
+    "--bytecode",
+    "--format=esm",
+    "--splitting",
+    "--minify-syntax",
+    "--minify-whitespace",
+    "--sourcemap=none",
+    ...(options.target === null ? [] : [`--target=${BUILD_TARGETS[options.target]}`]),
+    `--outfile=${options.outfile}`,
+  ];
+}
+
+/** True when a binary of this target runs on a machine of `arch` (`process.arch`). */
+export function canRunTarget(target: BuildTarget | null, arch: string): boolean {
+  return target === null || (target === "arm64") === (arch === "arm64");
+}
+
+async function run(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  cwd: string,
+  timeout: number,
+) {
+  const child = Bun.spawn([...argv], {
+    cwd,
+    env,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr, status] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { stdout, stderr, status };
+}
+
+/**
+ * Builds into a staging directory beside `outfile`, checks that `<binary> version` prints `version`, renames.
+ * @returns one sentence about what was built
+ * @throws Error with what the compiler or the new binary said; `outfile` is then as it was
+ */
+export async function build(options: BuildOptions, version: string): Promise<string> {
+  await mkdir(dirname(options.outfile), { recursive: true });
+  const staging = await mkdtemp(join(dirname(options.outfile), ".build-"));
+  try {
+    const staged = join(staging, basename(options.outfile));
+    const compiled = await run(
+      [process.execPath, ...buildArgv({ ...options, outfile: staged })],
+      // The staging directory, so that what the compiler leaves beside its work goes with it.
+      { ...process.env, NO_COLOR: "1" },
+      staging,
+      COMPILE_TIMEOUT_MS,
+    );
+    if (compiled.status !== 0)
+      throw new Error(`bun build ended with ${compiled.status}\n${compiled.stdout}${compiled.stderr}`.trim());
+    await chmod(staged, 0o755);
+    const runs = canRunTarget(options.target, process.arch);
+    if (runs) {
+      const said = await run(
+        [staged, "version"],
+        { PATH: process.env["PATH"], HOME: staging },
+        staging,
+        RUN_TIMEOUT_MS,
+      );
+      if (said.status !== 0 || !said.stdout.trim().split(/\s+/).includes(version))
+        throw new Error(
+          `the new binary does not tell its version ${version}: status ${said.status}\nstdout: ${said.stdout}\nstderr: ${said.stderr}`,
+        );
+    }
+    const { size } = Bun.file(staged);
+    await rename(staged, options.outfile);
+    return `${options.outfile}: banger ${version}, ${Math.round(size / 1e6)} MB${runs ? "" : "; built for another machine, so not run"}`;
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({ options: { target: { type: "string" }, outfile: { type: "string" } } });
+  if (values.target !== undefined && !Object.hasOwn(BUILD_TARGETS, values.target)) {
+    console.error(`error: --target is one of ${Object.keys(BUILD_TARGETS).join(", ")}`);
+    process.exit(2);
+  }
+  try {
+    console.log(
+      await build(
+        {
+          entry: join(ROOT, "src/main.ts"),
+          outfile: resolve(values.outfile ?? join(ROOT, "dist/banger")),
+          target: (values.target as BuildTarget | undefined) ?? null,
+        },
+        VERSION,
+      ),
+    );
+  } catch (thrown) {
+    console.error(`error: ${(thrown as Error).message}`);
+    process.exitCode = 1;
+  }
+}
