@@ -1,7 +1,6 @@
 /** The owner daemon: puts the parts together, listens, and ends cleanly. Never root's in system mode. */
 
-import { existsSync, readFileSync, renameSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { existsSync, lstatSync, readFileSync, renameSync, unlinkSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { loadConfig } from "../shared/config.ts";
@@ -36,6 +35,8 @@ const LOCK_TIMEOUT_MS = 90_000;
 const LOCK_POLL_MS = 50;
 /** Cancelled operations get this long to undo what they did. */
 const DRAIN_TIMEOUT_MS = 60_000;
+/** A logout takes /run/user/UID away with all in it; a daemon that nobody can reach must not keep the lock. */
+const SOCKET_WATCH_MS = 2000;
 
 export interface Daemon {
   /** Ends the daemon; VMs keep running. Resolves when everything is closed. */
@@ -136,15 +137,26 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
     });
   }, config.stats_poll_interval);
 
+  const socketInode = lstatSync(paths.apiSocket).ino;
+  const hasSocket = (): boolean => lstatSync(paths.apiSocket, { throwIfNoEntry: false })?.ino === socketInode;
+  const watch = setInterval(() => {
+    if (hasSocket()) return;
+    log.warn("the API socket is gone, so this daemon ends and the next command starts another", {
+      path: paths.apiSocket,
+    });
+    void stop();
+  }, SOCKET_WATCH_MS);
+
   async function end(): Promise<void> {
     clearInterval(patrol);
+    clearInterval(watch);
+    if (hasSocket()) unlinkSync(paths.apiSocket);
     // Nobody new; those who watch an operation hang up, which cancels it; then what they began is taken back.
     await api.close();
     await operations.drain(DRAIN_TIMEOUT_MS);
     await patrolling;
     log.info("daemon stopped", { pid: process.pid });
     db.close();
-    await rm(paths.apiSocket, { force: true });
     lock.release();
     ended.resolve();
   }

@@ -5,7 +5,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createSteps, startSteps } from "../../src/daemon/vm/steps/index.ts";
 import { callApi } from "../support/api.ts";
@@ -194,6 +194,13 @@ describe("lost records", () => {
         .catch(() => undefined);
     expect((await others()).map(({ name }) => name)).toEqual(["stored"]);
     expect((await list(home.stateDir)).some((name) => name.startsWith("banger.db.damaged-"))).toBe(true);
+    await expectNothingLeaked();
+  });
+
+  test("a lost runtime directory (a logout): the next command starts a daemon, and the guest is reached anew", async () => {
+    await rm(home.runtimeDir, { recursive: true, force: true });
+    expect((await others()).map(({ name }) => name)).toEqual(["stored"]);
+    expect(await home.ok(["vm", "exec", "bystander", "--", "hostname"])).toBe("bystander\n");
     await expectNothingLeaked();
   });
 

@@ -2,11 +2,12 @@
 
 import { readdir, stat, truncate } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Config } from "../../shared/config.ts";
 import type { Progress } from "../../shared/contract.ts";
 import { BangerError, type ErrorDocument, toBangerError } from "../../shared/errors.ts";
 import type { Paths } from "../../shared/paths.ts";
+import { ensurePrivateDirectory } from "../../shared/private-directory.ts";
 import { VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/schemas.ts";
 import * as v from "valibot";
 import { growRootOverlay } from "../disk/root-overlay.ts";
@@ -553,6 +554,10 @@ export class VmService {
       await this.#settle(vm, "the VMM ended while no daemon ran");
       return;
     }
+    // A logout may have taken the runtime directory away under the VM.
+    const { runtime } = this.dirs(id);
+    await ensurePrivateDirectory(dirname(runtime));
+    await ensurePrivateDirectory(runtime);
     log.info("adopted", { vm: id, pid: processes[0]?.pid });
     await this.#save({ ...vm, pid: processes[0]?.pid ?? null });
   }
