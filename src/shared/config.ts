@@ -13,11 +13,22 @@ export interface Config {
   readonly ssh_key_path: string | null;
   readonly auto_stop_stale_after: number;
   readonly stats_poll_interval: number;
+  readonly file_sync: readonly FileSync[];
   readonly "vm_defaults.vcpu": number | null;
   readonly "vm_defaults.memory_mib": number | null;
   readonly "vm_defaults.disk_size": number | null;
   readonly "vm_defaults.system_overlay_size": number | null;
   readonly "vm_defaults.nat": boolean;
+}
+
+/** A `[[file_sync]]` table: a file or tree of the owner's home that every new VM gets a copy of. */
+export interface FileSync {
+  /** `~/…`: a clean path inside the owner's home. */
+  readonly host: string;
+  /** Absolute in the guest, below /root. */
+  readonly guest: string;
+  /** Permission bits of the copies; null keeps each file's own, without write for group and others. */
+  readonly mode: number | null;
 }
 
 export type ConfigKey = keyof Config;
@@ -38,6 +49,31 @@ const whole = (raw: unknown, least: number, most: number): number | null =>
 const size = (raw: unknown): number | null =>
   typeof raw === "string" ? parseSize(raw) : typeof raw === "number" ? parseSize(String(raw)) : null;
 const duration = (raw: unknown): number | null => (raw === 0 ? 0 : typeof raw === "string" ? parseDuration(raw) : null);
+
+/** `~/…` or `/root/…` without empty, `.` or `..` parts and without control characters; as parts below the home. Null otherwise. */
+function readHomePath(raw: unknown, prefixes: readonly string[]): string | null {
+  if (typeof raw !== "string") return null;
+  const prefix = prefixes.find((candidate) => raw.startsWith(candidate));
+  if (prefix === undefined) return null;
+  const rest = raw.slice(prefix.length).replace(/\/$/, "");
+  const isClean = rest.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+  // oxlint-disable-next-line no-control-regex
+  return isClean && !/[\u0000-\u001f\u007f]/.test(rest) ? rest : null;
+}
+
+function readFileSync(raw: unknown): FileSync | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const { host, guest, mode = null, ...unknown } = raw as Record<string, unknown>;
+  const hostRest = readHomePath(host, ["~/"]);
+  const guestRest = readHomePath(guest, ["~/", "/root/"]);
+  const isMode = mode === null || (typeof mode === "string" && /^0?[0-7]{3}$/.test(mode));
+  if (hostRest === null || guestRest === null || !isMode || Object.keys(unknown).length > 0) return null;
+  return {
+    host: `~/${hostRest}`,
+    guest: `/root/${guestRest}`,
+    mode: mode === null ? null : Number.parseInt(mode as string, 8),
+  };
+}
 
 /** The one table of keys. */
 export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
@@ -73,6 +109,15 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
     },
     rule: 'a duration of at least "1s"',
     summary: "How often the daemon looks after running VMs.",
+  },
+  file_sync: {
+    value: [],
+    read: (raw) => {
+      const rules = Array.isArray(raw) ? raw.map(readFileSync) : [null];
+      return rules.every((rule) => rule !== null) ? rules : null;
+    },
+    rule: '[[file_sync]] tables of host ("~/…"), guest ("~/…" or "/root/…") and perhaps mode ("0600")',
+    summary: "Files and trees of your home that every new VM gets a copy of.",
   },
   "vm_defaults.vcpu": {
     value: null,

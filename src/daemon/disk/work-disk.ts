@@ -1,5 +1,5 @@
 /**
- * The work disk: a sparse ext4 file mounted at /root in the guest. It carries the VM's identity, written by
+ * The work disk: a sparse ext4 file mounted at /root in the guest. It carries the VM's identity and `file_sync`, written by
  * `debugfs` without mounting and without root. Source: mke2fs(8), debugfs(8).
  */
 
@@ -8,14 +8,21 @@ import { join } from "node:path";
 import { BangerError } from "../../shared/errors.ts";
 import { runTool, tryTool } from "../run-tool.ts";
 
-/** A file to put on the disk. Paths and modes are ours, never a caller's: they stand in debugfs' script. */
-export interface IdentityFile {
+/** A file to put on the disk. */
+export interface DiskFile {
+  /** Absolute on the disk, which is /root in the guest: clean, without control characters. */
   readonly path: `/${string}`;
-  readonly mode: 0o600 | 0o644;
+  /** Permission bits. */
+  readonly mode: number;
   readonly contents: string | Uint8Array;
 }
 
-const FIXED_PATH = /^(?:\/[A-Za-z0-9_.][A-Za-z0-9_.-]*)+$/;
+/** Where the guest finds what it is known by. Made anew as it must be at every start. */
+export const IDENTITY_DIRECTORY = "/.banger";
+
+/** A line of debugfs' script ends a command, so nothing that could end a line passes. */
+// oxlint-disable-next-line no-control-regex
+const CLEAN_PATH = /^(?:\/(?!\.{1,2}(?:\/|$))[^\u0000-\u001f\u007f/]+)+$/;
 const TOOL_TIMEOUT_MS = 120_000;
 
 /** What debugfs says on standard error though all is well: its version, and that a file to replace isn't there yet. */
@@ -47,28 +54,40 @@ export async function createWorkDisk(path: string, bytes: number, signal: AbortS
 }
 
 /**
- * Writes files as root's, replacing those that are there. The file system must not be in use.
- * `debugfs` reports errors in text and still ends with 0, so what it says on standard error is checked.
+ * Writes files as root's, replacing those that are there, and makes the directories above them. The file system must not be
+ * in use. `debugfs` reports errors in text and still ends with 0, so what it says on standard error is checked.
+ * @throws BangerError INTERNAL for a path that isn't clean, FAILED
  */
-export async function writeIdentity(path: string, files: readonly IdentityFile[], signal: AbortSignal): Promise<void> {
+export async function writeFiles(path: string, files: readonly DiskFile[], signal: AbortSignal): Promise<void> {
   // A file system whose guest ended without unmounting has a journal to replay first.
   await repairFileSystem(path, signal);
-  const staging = await mkdtemp(join(path, "../identity-"));
+  const staging = await mkdtemp(join(path, "../files-"));
   try {
     const script: string[] = [];
-    const directories = new Set<string>();
+    /** Directories seen, and whether this script makes them. */
+    const directories = new Map<string, boolean>();
+    const ensureDirectory = async (directory: string): Promise<boolean> => {
+      const known = directories.get(directory);
+      if (known !== undefined || directory === "") return known ?? false;
+      const isParentNew = await ensureDirectory(parentOf(directory));
+      // debugfs' mkdir of a directory that is there leaks an inode and leaves the file system damaged.
+      const isNew = isParentNew || !(await hasDirectory(path, directory, signal));
+      if (isNew) script.push(`mkdir ${quote(directory)}`);
+      if (isNew || directory === IDENTITY_DIRECTORY) script.push(...ownByRoot(directory, 0o40700));
+      directories.set(directory, isNew);
+      return isNew;
+    };
     for (const [index, file] of files.entries()) {
-      if (!FIXED_PATH.test(file.path)) throw new BangerError("INTERNAL", `not a fixed path: ${file.path}`);
+      if (!CLEAN_PATH.test(file.path))
+        throw new BangerError("INTERNAL", `not a clean path: ${JSON.stringify(file.path)}`);
       const local = `f${index}`;
       await writeFile(join(staging, local), file.contents, { mode: 0o600 });
-      const parent = file.path.slice(0, file.path.lastIndexOf("/"));
-      if (parent !== "" && !directories.has(parent)) {
-        directories.add(parent);
-        // debugfs' mkdir of a directory that is there leaks an inode and leaves the file system damaged.
-        if (!(await hasDirectory(path, parent, signal))) script.push(`mkdir ${parent}`);
-        script.push(...ownByRoot(parent, 0o40700));
-      }
-      script.push(`rm ${file.path}`, `write ${local} ${file.path}`, ...ownByRoot(file.path, 0o100000 | file.mode));
+      await ensureDirectory(parentOf(file.path));
+      script.push(
+        `rm ${quote(file.path)}`,
+        `write ${local} ${quote(file.path)}`,
+        ...ownByRoot(file.path, 0o100000 | (file.mode & 0o777)),
+      );
     }
     const result = await tryTool(["debugfs", "-w", "-f", "-", path], {
       timeoutMs: TOOL_TIMEOUT_MS,
@@ -78,18 +97,20 @@ export async function writeIdentity(path: string, files: readonly IdentityFile[]
     });
     const complaints = result.stderr.split("\n").filter((line) => line.trim() !== "" && !EXPECTED_COMPLAINT.test(line));
     if (result.exitCode !== 0 || complaints.length > 0) {
-      throw new BangerError(
-        "FAILED",
-        `the VM's identity could not be written to its work disk: ${complaints.join("; ")}`,
-      );
+      throw new BangerError("FAILED", `files could not be written to the work disk: ${complaints.join("; ")}`);
     }
   } finally {
     await rm(staging, { recursive: true, force: true });
   }
 }
 
+const parentOf = (path: string): string => path.slice(0, path.lastIndexOf("/"));
+
+/** A word of debugfs' command line: inside double quotes only the quote itself is special, and is doubled. */
+const quote = (word: string): string => `"${word.replaceAll('"', '""')}"`;
+
 async function hasDirectory(path: string, directory: string, signal: AbortSignal): Promise<boolean> {
-  const { stdout } = await tryTool(["debugfs", "-R", `stat ${directory}`, path], {
+  const { stdout } = await tryTool(["debugfs", "-R", `stat ${quote(directory)}`, path], {
     timeoutMs: TOOL_TIMEOUT_MS,
     signal,
   });
@@ -98,9 +119,9 @@ async function hasDirectory(path: string, directory: string, signal: AbortSignal
 
 function ownByRoot(path: string, mode: number): readonly string[] {
   return [
-    `set_inode_field ${path} uid 0`,
-    `set_inode_field ${path} gid 0`,
-    `set_inode_field ${path} mode 0${mode.toString(8)}`,
+    `set_inode_field ${quote(path)} uid 0`,
+    `set_inode_field ${quote(path)} gid 0`,
+    `set_inode_field ${quote(path)} mode 0${mode.toString(8)}`,
   ];
 }
 

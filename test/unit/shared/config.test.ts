@@ -36,6 +36,33 @@ test("sizes and durations as people write them", () => {
   });
 });
 
+test("file_sync: clean paths inside the home and /root, modes in octal", () => {
+  const { values } = load(
+    '[[file_sync]]\nhost = "~/.gitconfig"\nguest = "~/.gitconfig"\n[[file_sync]]\nhost = "~/.config/x y/"\nguest = "/root/.config/x"\nmode = "0600"\n',
+  );
+  expect(values.file_sync).toEqual([
+    { host: "~/.gitconfig", guest: "/root/.gitconfig", mode: null },
+    { host: "~/.config/x y", guest: "/root/.config/x", mode: 0o600 },
+  ]);
+});
+
+describe("file_sync refuses", () => {
+  test.each([
+    'host = "/etc/shadow"\nguest = "~/x"',
+    'host = "~/../other/x"\nguest = "~/x"',
+    'host = "~/"\nguest = "~/x"',
+    'host = "~/x"\nguest = "/etc/x"',
+    'host = "~/x"\nguest = "/root/../etc/x"',
+    'host = "~/x"\nguest = "~/a\\nb"',
+    'host = "~/x"\nguest = "~/x"\nmode = "4755"',
+    'host = "~/x"\nguest = "~/x"\nmode = 600',
+    'host = "~/x"\nguest = "~/x"\nowner = "me"',
+    'guest = "~/x"',
+  ])("%p", (table) => {
+    expect(() => load(`[[file_sync]]\n${table}\n`)).toThrow("file_sync must be");
+  });
+});
+
 describe("refused by name", () => {
   test.each([
     ["lgo_level = 1", "did you mean log_level"],

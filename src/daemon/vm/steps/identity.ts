@@ -1,5 +1,5 @@
 import { homedir } from "node:os";
-import { type IdentityFile, writeIdentity } from "../../disk/work-disk.ts";
+import { type DiskFile, IDENTITY_DIRECTORY, writeFiles } from "../../disk/work-disk.ts";
 import { ensureHostKey, ensureUserKey, readOwnKey, rememberHost } from "../../guest/keys.ts";
 import { tryTool } from "../../run-tool.ts";
 import type { Step } from "../step.ts";
@@ -16,14 +16,14 @@ export const identity: Step = {
     ]);
     await rememberHost(paths, id, hostKey.shared);
     const ownKey = config.ssh_key_path === null ? "" : await readOwnKey(config.ssh_key_path, homedir());
-    const files: IdentityFile[] = [
-      { path: "/.banger/ssh_host_ed25519_key", mode: 0o600, contents: hostKey.secret },
-      { path: "/.banger/ssh_host_ed25519_key.pub", mode: 0o644, contents: hostKey.shared },
-      { path: "/.banger/authorized_keys", mode: 0o600, contents: userKey + ownKey },
+    const files: DiskFile[] = [
+      { path: `${IDENTITY_DIRECTORY}/ssh_host_ed25519_key`, mode: 0o600, contents: hostKey.secret },
+      { path: `${IDENTITY_DIRECTORY}/ssh_host_ed25519_key.pub`, mode: 0o644, contents: hostKey.shared },
+      { path: `${IDENTITY_DIRECTORY}/authorized_keys`, mode: 0o600, contents: userKey + ownKey },
       { path: "/.hushlogin", mode: 0o644, contents: "" },
     ];
-    if (gitConfig !== null) files.push({ path: "/.banger/gitconfig", mode: 0o644, contents: gitConfig });
-    await writeIdentity(workDiskPath(dirs.state), files, signal);
+    if (gitConfig !== null) files.push({ path: `${IDENTITY_DIRECTORY}/gitconfig`, mode: 0o644, contents: gitConfig });
+    await writeFiles(workDiskPath(dirs.state), files, signal);
   },
   undo: async () => {},
 };

@@ -1,12 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import {
-  createWorkDisk,
-  growWorkDisk,
-  type IdentityFile,
-  writeIdentity,
-} from "../../../../src/daemon/disk/work-disk.ts";
+import { createWorkDisk, growWorkDisk, type DiskFile, writeFiles } from "../../../../src/daemon/disk/work-disk.ts";
 import { tryTool } from "../../../../src/daemon/run-tool.ts";
 
 const MIB = 1024 * 1024;
@@ -27,7 +22,7 @@ const debugfs = async (request: string): Promise<string> =>
 const check = async (): Promise<number> =>
   (await tryTool(["e2fsck", "-f", "-n", disk], { timeoutMs: 10_000 })).exitCode;
 
-const files = (secret: string): readonly IdentityFile[] => [
+const files = (secret: string): readonly DiskFile[] => [
   { path: "/.banger/key", mode: 0o600, contents: secret },
   { path: "/.banger/key.pub", mode: 0o644, contents: "public" },
   { path: "/.hushlogin", mode: 0o644, contents: "" },
@@ -51,8 +46,8 @@ describe("a work disk", () => {
 
   test("carries the identity as root's with its modes, and a second write replaces the first, leaving a clean file system", async () => {
     await createWorkDisk(disk, 64 * MIB, signal);
-    await writeIdentity(disk, files("first"), signal);
-    await writeIdentity(disk, files("second, and longer"), signal);
+    await writeFiles(disk, files("first"), signal);
+    await writeFiles(disk, files("second, and longer"), signal);
     expect(await debugfs("cat /.banger/key")).toBe("second, and longer");
     expect(await debugfs("stat /.banger/key")).toMatch(/Mode: +0600[\s\S]*User: +0 +Group: +0/);
     expect(await debugfs("stat /.banger/key")).toContain("Links: 1");
@@ -63,10 +58,29 @@ describe("a work disk", () => {
     expect(await readdir(dir)).toEqual(["work.ext4"]);
   });
 
-  test("a path that isn't plain never reaches debugfs", async () => {
+  test("odd names stay names, in directories made on the way", async () => {
     await createWorkDisk(disk, 64 * MIB, signal);
-    for (const path of ["/a b", "/a\nrm /x", "/../x y", "relative"] as `/${string}`[]) {
-      await expect(writeIdentity(disk, [{ path, mode: 0o644, contents: "" }], signal)).rejects.toMatchObject({
+    const odd = ['/a b/c "q" d/é;rm x', "/-lead", "/a b/second"] as const;
+    for (let round = 0; round < 2; round++) {
+      await writeFiles(
+        disk,
+        odd.map((path) => ({ path, mode: 0o640, contents: path })),
+        signal,
+      );
+    }
+    for (const path of odd) {
+      const quoted = `"${path.replaceAll('"', '""')}"`;
+      expect(await debugfs(`cat ${quoted}`)).toBe(path);
+      expect(await debugfs(`stat ${quoted}`)).toMatch(/Mode: +0640[\s\S]*User: +0 +Group: +0/);
+    }
+    expect(await debugfs('stat "/a b"')).toMatch(/Type: directory[\s\S]*Mode: +0700/);
+    expect(await check()).toBe(0);
+  });
+
+  test("a path that could end a line of the script, or climb, never reaches debugfs", async () => {
+    await createWorkDisk(disk, 64 * MIB, signal);
+    for (const path of ["/a\nrm /x", "/../x y", "/a/../b", "/a/.", "//a", "/a/", "relative"] as `/${string}`[]) {
+      await expect(writeFiles(disk, [{ path, mode: 0o644, contents: "" }], signal)).rejects.toMatchObject({
         code: "INTERNAL",
       });
     }
@@ -76,13 +90,13 @@ describe("a work disk", () => {
   test("a full disk is an error, not a half-written key", async () => {
     await createWorkDisk(disk, 64 * MIB, signal);
     expect(
-      writeIdentity(disk, [{ path: "/big", mode: 0o600, contents: new Uint8Array(70 * MIB).fill(1) }], signal),
+      writeFiles(disk, [{ path: "/big", mode: 0o600, contents: new Uint8Array(70 * MIB).fill(1) }], signal),
     ).rejects.toMatchObject({ code: "FAILED" });
   });
 
   test("grows with what is in it, and doesn't shrink", async () => {
     await createWorkDisk(disk, 64 * MIB, signal);
-    await writeIdentity(disk, files("kept"), signal);
+    await writeFiles(disk, files("kept"), signal);
     await growWorkDisk(disk, 256 * MIB, signal);
     expect((await stat(disk)).size).toBe(256 * MIB);
     expect(await debugfs("cat /.banger/key")).toBe("kept");
@@ -92,7 +106,7 @@ describe("a work disk", () => {
 
   test("a file that holds no file system is named", async () => {
     await Bun.write(disk, new Uint8Array(1 * MIB));
-    expect(writeIdentity(disk, files("x"), signal)).rejects.toMatchObject({
+    expect(writeFiles(disk, files("x"), signal)).rejects.toMatchObject({
       code: "FAILED",
       message: expect.stringContaining(disk),
     });
