@@ -1,0 +1,189 @@
+/**
+ * Runs the scenarios of the installed system in test hosts.
+ *
+ *   bun test/hostvm/main.ts [--list] [--scenario NAME[,NAME…]] [--jobs N]
+ *
+ * One boot serves many scenarios. The last line counts: `N passed, N failed, N skipped`.
+ */
+
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { bootHost, type Host } from "./host.ts";
+import { CACHE_DIR, ensureHostImage, type HostImage } from "./image.ts";
+import type { Scenario } from "./scenario.ts";
+import { makePayload } from "./support/payload.ts";
+
+const SCENARIO_TIMEOUT_MS = 5 * 60_000;
+const HOST_TOOLS = ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "ssh", "ssh-keygen", "lz4"];
+const FAILURES_DIR = join(CACHE_DIR, "hostvm-failures");
+
+type Verdict =
+  | { readonly kind: "passed" }
+  | { readonly kind: "failed"; readonly why: string }
+  | { readonly kind: "skipped"; readonly why: string };
+
+async function loadScenarios(): Promise<readonly Scenario[]> {
+  const directory = join(import.meta.dir, "scenarios");
+  const files = (await readdir(directory)).filter((name) => name.endsWith(".ts")).sort();
+  return await Promise.all(
+    files.map(async (file) => ((await import(join(directory, file))) as { scenario: Scenario }).scenario),
+  );
+}
+
+function choose(all: readonly Scenario[], wanted: string | undefined): readonly Scenario[] {
+  if (wanted === undefined) return all;
+  return wanted.split(",").map((name) => {
+    const found = all.find((scenario) => scenario.name === name);
+    if (found === undefined) throw new Error(`there is no scenario ${name}; --list shows them`);
+    return found;
+  });
+}
+
+/** A boot's worth of scenarios: all that share a host, or a single one that wants its own. */
+function intoBatches(scenarios: readonly Scenario[], jobs: number): readonly (readonly Scenario[])[] {
+  const shared = scenarios.filter((scenario) => scenario.isolated !== true);
+  const lanes = Array.from({ length: Math.min(jobs, shared.length) }, (_, lane) =>
+    shared.filter((_, index) => index % jobs === lane),
+  );
+  return [...lanes, ...scenarios.filter((scenario) => scenario.isolated === true).map((scenario) => [scenario])];
+}
+
+async function runBatch(
+  batch: readonly Scenario[],
+  image: HostImage,
+  payloadPath: string,
+  signal: AbortSignal,
+  report: (scenario: Scenario, verdict: Verdict, ms: number) => void,
+): Promise<void> {
+  const waiting = [...batch];
+  while (waiting.length > 0 && !signal.aborted) {
+    let host;
+    try {
+      host = await bootHost({ image, payloadPath, signal, note: (message) => console.log(`     ${message}`) });
+    } catch (thrown) {
+      if (signal.aborted) return;
+      for (const scenario of waiting) report(scenario, { kind: "failed", why: `no host: ${messageOf(thrown)}` }, 0);
+      return;
+    }
+    await using running = host;
+    while (waiting.length > 0) {
+      const scenario = waiting.shift();
+      if (scenario === undefined || signal.aborted) break;
+      const began = performance.now();
+      const verdict = await runOne(scenario, running);
+      if (signal.aborted) break;
+      report(scenario, verdict, performance.now() - began);
+      // What a failed scenario left behind is not what the next one asked for.
+      if (verdict.kind === "failed") break;
+    }
+  }
+}
+
+async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
+  const timeoutMs = scenario.timeoutMs ?? SCENARIO_TIMEOUT_MS;
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error(`not done within ${timeoutMs / 1000} s`)), timeoutMs);
+  try {
+    const work = scenario.run(host);
+    await Promise.race([work, late.promise]);
+    return { kind: "passed" };
+  } catch (thrown) {
+    const kept = await collect(scenario, host, thrown).catch((lost: unknown) => `not collected: ${messageOf(lost)}`);
+    return { kind: "failed", why: `${messageOf(thrown)}\n  logs: ${kept}` };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Keeps what tells why: the journal, the console, and how the host stands. Returns where. */
+async function collect(scenario: Scenario, host: Host, thrown: unknown): Promise<string> {
+  const directory = join(FAILURES_DIR, scenario.name);
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { recursive: true });
+  await writeFile(
+    join(directory, "error.txt"),
+    thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown),
+  );
+  await writeFile(join(directory, "console.log"), await host.console());
+  const looks: Readonly<Record<string, readonly string[]>> = {
+    "journal.log": ["journalctl", "--no-pager", "-b", "-o", "short-monotonic"],
+    "state.txt": [
+      "bash",
+      "-c",
+      "systemctl --no-pager --failed; systemctl --no-pager status 'banger*'; ps axfo pid,user,cgroup,args; ip -d addr; " +
+        "ip route; iptables-save; nft list ruleset; dmsetup table; losetup -a; cat /proc/mounts; ls -lRa /run/banger* /var/lib/banger /etc/banger",
+    ],
+  };
+  for (const [file, argv] of Object.entries(looks)) {
+    const said = await host.run(argv, { timeoutMs: 60_000 });
+    await writeFile(join(directory, file), said.stdout + said.stderr);
+  }
+  return directory;
+}
+
+const messageOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown));
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: { list: { type: "boolean" }, scenario: { type: "string" }, jobs: { type: "string", default: "1" } },
+  });
+  const scenarios = choose(await loadScenarios(), values.scenario);
+  if (values.list === true) {
+    const width = Math.max(...scenarios.map(({ name }) => name.length));
+    for (const { name, summary } of scenarios) console.log(`${name.padEnd(width)}  ${summary}`);
+    return 0;
+  }
+  const jobs = Number(values.jobs);
+  if (!Number.isInteger(jobs) || jobs < 1) throw new Error("--jobs takes a whole number from 1");
+
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  const report = (scenario: Scenario, verdict: Verdict, ms: number): void => {
+    counts[verdict.kind]++;
+    const seconds = `${(ms / 1000).toFixed(1)} s`;
+    if (verdict.kind === "passed") console.log(`ok   ${scenario.name} (${seconds})`);
+    else if (verdict.kind === "failed") console.log(`FAIL ${scenario.name} (${seconds}): ${verdict.why}`);
+    else console.log(`skip ${scenario.name}: ${verdict.why}`);
+  };
+
+  const absent = HOST_TOOLS.filter((tool) => Bun.which(tool) === null);
+  const abort = new AbortController();
+  const interrupt = (): void => abort.abort(new Error("interrupted"));
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, interrupt);
+  if (process.arch !== "x64" || absent.length > 0) {
+    const why = absent.length > 0 ? `${absent.join(", ")} not installed` : "the test host is an x86-64 machine";
+    for (const scenario of scenarios) report(scenario, { kind: "skipped", why }, 0);
+  } else {
+    const directory = await mkdtemp(join(tmpdir(), "bh-run-"));
+    try {
+      const image = await ensureHostImage((message) => console.log(`     ${message}`), abort.signal);
+      const payload = await makePayload(image, directory);
+      const runnable: Scenario[] = [];
+      for (const scenario of scenarios) {
+        const why = (scenario.needs ?? []).map((need) => payload.missing[need]).find((reason) => reason !== null);
+        if (why === undefined) runnable.push(scenario);
+        else report(scenario, { kind: "skipped", why: why ?? "" }, 0);
+      }
+      const batches = [...intoBatches(runnable, jobs)];
+      await Promise.all(
+        Array.from({ length: jobs }, async () => {
+          for (let batch = batches.shift(); batch !== undefined; batch = batches.shift())
+            await runBatch(batch, image, payload.imagePath, abort.signal, report);
+        }),
+      );
+    } catch (thrown) {
+      if (!abort.signal.aborted) throw thrown;
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  }
+  if (abort.signal.aborted) {
+    console.log("interrupted; every host is gone");
+    return 130;
+  }
+  console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+  return counts.failed === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,82 @@
+/** The read-only disk that hosts see as /payload: the binary under test, Firecracker, and a guest to boot bare. */
+
+import { chmod, copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { writeCpio } from "../../../src/daemon/kernel/write-cpio.ts";
+import { runTool } from "../../../src/daemon/run-tool.ts";
+import type { HostImage } from "../image.ts";
+import type { Need } from "../scenario.ts";
+
+/** What the tiny guest prints on its serial console when its user space runs. */
+export const GUEST_MARKER = "banger-test-guest-is-up";
+
+const TINY_INIT = `#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+echo "${GUEST_MARKER}"
+while :; do /bin/busybox sleep 3600; done
+`;
+
+export interface Payload {
+  readonly imagePath: string;
+  /** Null when it is there, else why it isn't. */
+  readonly missing: Readonly<Record<Need, string | null>>;
+}
+
+/** The binary under test: `BANGER_BIN`, else `dist/banger`. */
+const BANGER = resolve(process.env["BANGER_BIN"] ?? join(import.meta.dir, "../../../dist/banger"));
+
+/** Directory with `firecracker` and `jailer`: BANGER_TEST_FIRECRACKER_DIR, else where PATH has both; null when nowhere. */
+export function findFirecracker(env: Readonly<Record<string, string | undefined>>): string | null {
+  const named = env["BANGER_TEST_FIRECRACKER_DIR"];
+  const onPath = Bun.which("firecracker", { PATH: env["PATH"] ?? "" });
+  const directory = named ?? (onPath === null ? null : dirname(onPath));
+  if (directory === null) return null;
+  return ["firecracker", "jailer"].every((name) => isFile(join(directory, name))) ? directory : null;
+}
+
+const isFile = (path: string): boolean => existsSync(path) && statSync(path).isFile();
+
+/** Makes the disk in `directory`, which is this run's own. */
+export async function makePayload(image: HostImage, directory: string): Promise<Payload> {
+  const tree = join(directory, "payload");
+  await mkdir(join(tree, "guest"), { recursive: true });
+  const firecracker = findFirecracker(process.env);
+  if (firecracker !== null) {
+    await mkdir(join(tree, "firecracker"));
+    for (const name of ["firecracker", "jailer"])
+      await copyExecutable(join(firecracker, name), join(tree, "firecracker", name));
+  }
+  if (isFile(BANGER)) await copyExecutable(BANGER, join(tree, "banger"));
+  await copyFile(image.guestKernelPath, join(tree, "guest/vmlinux"));
+  await writeFile(join(tree, "guest/initrd"), tinyInitrd(await readFile(image.busyboxPath)));
+  const imagePath = join(directory, "payload.img");
+  await runTool(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-d", tree, imagePath, "1G"], {
+    timeoutMs: 120_000,
+  });
+  await rm(tree, { recursive: true });
+  return {
+    imagePath,
+    missing: {
+      firecracker: firecracker === null ? "no firecracker and jailer in BANGER_TEST_FIRECRACKER_DIR or on PATH" : null,
+      banger: isFile(BANGER) ? null : `no ${BANGER}; bun run build makes it`,
+    },
+  };
+}
+
+async function copyExecutable(from: string, to: string): Promise<void> {
+  await copyFile(from, to);
+  await chmod(to, 0o755);
+}
+
+/** An initrd whose whole user space is one line on the console. */
+function tinyInitrd(busybox: Uint8Array): Uint8Array {
+  return writeCpio([
+    { path: "bin", mode: 0o40755 },
+    { path: "dev", mode: 0o40755 },
+    { path: "proc", mode: 0o40755 },
+    { path: "dev/console", mode: 0o20600, device: { major: 5, minor: 1 } },
+    { path: "bin/busybox", mode: 0o100755, contents: busybox },
+    { path: "init", mode: 0o100755, contents: Buffer.from(TINY_INIT) },
+  ]);
+}
