@@ -29,9 +29,7 @@ import {
   VmStats,
 } from "./schemas.ts";
 
-/** Raised by one for every change that an older client can't live with. */
-export const API_LEVEL = 1;
-export const MINIMUM_API_LEVEL = 1;
+export { API_LEVEL, MINIMUM_API_LEVEL } from "./api-level.ts";
 
 export interface Progress {
   /** A stable word: `image`, `disk`, `boot`, `ready`, … */

@@ -1,0 +1,225 @@
+/** Typed client of the owner API, over the daemon's unix socket. Lean: `ps` and `exec` pay for every import here. */
+
+import { homedir } from "node:os";
+import { MINIMUM_API_LEVEL } from "../shared/api-level.ts";
+import type { InputOf, MethodName, OutputOf, Progress, StreamEvent } from "../shared/contract.ts";
+import { BangerError, ERROR_TABLE, type ErrorDocument } from "../shared/errors.ts";
+import { type Paths, rootlessPaths } from "../shared/paths.ts";
+import { checkPrivateDirectory } from "../shared/private-directory.ts";
+import { VERSION } from "../shared/version.ts";
+import { Interrupts } from "./interrupts.ts";
+import type { Output } from "./output.ts";
+
+/** A plain method answers within this; a streamed one says in its own words how long it takes. */
+const ANSWER_TIMEOUT_MS = 180_000;
+
+export interface Watch {
+  /** Default: the stages on stderr. */
+  readonly progress?: (progress: Progress) => void;
+  /** Raw text of followed logs. */
+  readonly data?: (text: string) => void;
+}
+
+export interface Client {
+  /**
+   * Calls a method. An interrupt cancels a streamed one and waits until the daemon has undone it.
+   * @throws BangerError the daemon's own, CANCELLED, DAEMON_UNREACHABLE, VERSION_MISMATCH
+   */
+  call<M extends MethodName>(method: M, input: InputOf<M>, watch?: Watch): Promise<OutputOf<M>>;
+}
+
+export interface ConnectOptions {
+  /** Whether the daemon of rootless mode is started when none answers; default true. */
+  readonly start?: boolean;
+  /** Gives up on an answer after this long. */
+  readonly timeoutMs?: number;
+  /** For cleaning up after an interrupt: interrupts don't end these calls. */
+  readonly ignoreInterrupts?: boolean;
+}
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** Paths of whoever runs this process. */
+export function ownPaths(env: Env): Paths {
+  return rootlessPaths(env, homedir(), process.getuid?.() ?? -1);
+}
+
+/** Nobody listened, so nothing was asked: the request may be sent again. */
+class NobodyListens extends Error {}
+
+/**
+ * A client of this user's daemon.
+ * @throws BangerError UNSAFE_DIRECTORY
+ */
+export async function connectClient(
+  env: Env,
+  out: Output,
+  ownInterrupts: Interrupts,
+  { start = true, timeoutMs = ANSWER_TIMEOUT_MS, ignoreInterrupts = false }: ConnectOptions = {},
+): Promise<Client> {
+  const interrupts = ignoreInterrupts ? new Interrupts() : ownInterrupts;
+  const paths = ownPaths(env);
+  await checkPrivateDirectory(paths.runtimeDir);
+  let hasWarned = false;
+  const warnOfVersion = (version: string): void => {
+    if (hasWarned) return;
+    hasWarned = true;
+    out.warn(
+      `the daemon is banger ${version}, this is ${VERSION}; "banger daemon stop" lets the next command start this one`,
+    );
+  };
+  return {
+    call: async (method, input, watch = {}) => {
+      const request = async () =>
+        await callOnce(paths.apiSocket, method, input, watch, { out, interrupts, timeoutMs, warnOfVersion });
+      try {
+        return await request();
+      } catch (thrown) {
+        if (!(thrown instanceof NobodyListens)) throw thrown;
+      }
+      if (!start)
+        throw new BangerError("DAEMON_UNREACHABLE", `no daemon listens on ${paths.apiSocket}`, {
+          details: { listens: false },
+          hint: "banger ps",
+        });
+      await (await import("./start-daemon.ts")).startDaemon(paths, env, interrupts.signal);
+      try {
+        return await request();
+      } catch (thrown) {
+        throw thrown instanceof NobodyListens ? unreachable("the daemon ended right after its start") : thrown;
+      }
+    },
+  };
+}
+
+function unreachable(message: string, hint?: string, cause?: unknown): BangerError {
+  return new BangerError("DAEMON_UNREACHABLE", message, { cause, ...(hint === undefined ? {} : { hint }) });
+}
+
+/** The daemon's error; one whose code this version doesn't know keeps its message. */
+export function errorOf(document: ErrorDocument): BangerError {
+  const isKnown = Object.hasOwn(ERROR_TABLE, document.code);
+  return BangerError.fromDocument(isKnown ? document : { ...document, code: "FAILED" });
+}
+
+interface CallContext {
+  readonly out: Output;
+  readonly interrupts: Interrupts;
+  readonly timeoutMs: number;
+  warnOfVersion(version: string): void;
+}
+
+const NOBODY_CODES = new Set(["ENOENT", "ECONNREFUSED", "ConnectionRefused", "FailedToOpenSocket"]);
+
+async function callOnce<M extends MethodName>(
+  socket: string,
+  method: M,
+  input: InputOf<M>,
+  watch: Watch,
+  context: CallContext,
+): Promise<OutputOf<M>> {
+  const { interrupts } = context;
+  interrupts.signal.throwIfAborted();
+  const hangUp = new AbortController();
+  const timer = setTimeout(
+    () => hangUp.abort(unreachable(`the daemon did not answer ${method} within ${context.timeoutMs / 1000} s`)),
+    context.timeoutMs,
+  );
+  const cancel = (): void => hangUp.abort(interrupts.signal.reason);
+  interrupts.signal.addEventListener("abort", cancel);
+  try {
+    const response = await send(socket, method, input, hangUp.signal);
+    clearTimeout(timer);
+    checkVersion(response, context);
+    if (response.headers.get("content-type") !== "application/x-ndjson") {
+      const answer = (await response.json()) as { result: OutputOf<M> } | { error: ErrorDocument };
+      if ("error" in answer) throw errorOf(answer.error);
+      return answer.result;
+    }
+    // From here on an interrupt asks the daemon to undo, and the undo's end is waited for.
+    interrupts.signal.removeEventListener("abort", cancel);
+    return (await follow(socket, response, watch, context)) as OutputOf<M>;
+  } catch (thrown) {
+    throw explain(thrown, hangUp.signal);
+  } finally {
+    clearTimeout(timer);
+    interrupts.signal.removeEventListener("abort", cancel);
+  }
+}
+
+async function send(socket: string, method: string, input: unknown, signal: AbortSignal): Promise<Response> {
+  return await fetch(`http://banger/v1/${method}`, {
+    method: "POST",
+    unix: socket,
+    body: JSON.stringify(input),
+    headers: { "content-type": "application/json" },
+    signal,
+    // Bun's own limit on silence; a boot under emulation says nothing for longer.
+    timeout: false,
+  } as BunFetchRequestInit);
+}
+
+function explain(thrown: unknown, hungUp: AbortSignal): unknown {
+  if (hungUp.aborted && hungUp.reason instanceof BangerError) return hungUp.reason;
+  if (thrown instanceof BangerError || thrown instanceof NobodyListens) return thrown;
+  const code = (thrown as { code?: unknown }).code;
+  if (typeof code === "string" && NOBODY_CODES.has(code)) return new NobodyListens();
+  if (typeof code === "string" || thrown instanceof SyntaxError)
+    return unreachable(
+      `the daemon went away before it answered (${String(code ?? "half an answer")})`,
+      undefined,
+      thrown,
+    );
+  return thrown;
+}
+
+function checkVersion(response: Response, { warnOfVersion }: CallContext): void {
+  const level = Number(response.headers.get("banger-api-level") ?? NaN);
+  const version = response.headers.get("banger-version") ?? "unknown";
+  // Also true of whatever else might listen there.
+  if (!(level >= MINIMUM_API_LEVEL)) {
+    throw new BangerError(
+      "VERSION_MISMATCH",
+      `the daemon is banger ${version} and speaks API level ${level}; this one needs ${MINIMUM_API_LEVEL}`,
+    );
+  }
+  if (version !== VERSION) warnOfVersion(version);
+}
+
+/** Reads a streamed answer to its end. */
+async function follow(socket: string, response: Response, watch: Watch, context: CallContext): Promise<unknown> {
+  const { interrupts, out } = context;
+  const stages = out.stages();
+  const show = watch.progress ?? ((progress: Progress) => stages.show(progress));
+  const operation = response.headers.get("banger-op");
+  const cancel = (): void => {
+    if (operation === null) return;
+    // Its failure shows as the end of the stream that is read below.
+    void send(socket, "operation.cancel", { id: operation }, AbortSignal.timeout(5000)).catch(() => undefined);
+  };
+  if (interrupts.signal.aborted) cancel();
+  interrupts.signal.addEventListener("abort", cancel);
+  try {
+    for await (const event of events(response)) {
+      if (event.event === "progress") show(event);
+      else if (event.event === "data") watch.data?.(event.data);
+      else if (event.event === "result") return event.result;
+      else if (event.event === "error") throw errorOf(event.error);
+    }
+  } finally {
+    interrupts.signal.removeEventListener("abort", cancel);
+    stages.end();
+  }
+  throw unreachable("the daemon ended before the operation did; what it had begun is undone when it starts again");
+}
+
+async function* events(response: Response): AsyncGenerator<StreamEvent> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of response.body ?? []) {
+    text += decoder.decode(chunk, { stream: true });
+    const lines = text.split("\n");
+    text = lines.pop() ?? "";
+    for (const line of lines) if (line !== "") yield JSON.parse(line) as StreamEvent;
+  }
+}

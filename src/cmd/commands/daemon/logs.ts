@@ -1,0 +1,45 @@
+import { open, stat } from "node:fs/promises";
+import { readWhole } from "../../args.ts";
+import { ownPaths } from "../../client.ts";
+import { defineCommand } from "../../command.ts";
+import { BangerError } from "../../../shared/errors.ts";
+
+const POLL_MS = 200;
+const CHUNK_BYTES = 1024 * 1024;
+
+export const command = defineCommand({
+  args: {
+    follow: { type: "boolean", alias: "f", description: "Goes on as the log grows, until ctrl-c." },
+    tail: { type: "string", alias: "n", valueHint: "lines", description: "Only so many of the last lines." },
+  },
+  examples: [
+    ["banger daemon logs -n 20", "the last of what it did, one JSON object per line"],
+    ["banger daemon logs -f", "what it does"],
+  ],
+  next: "banger daemon status",
+  run: async ({ args, env, out, interrupts }) => {
+    const tail = args.tail === undefined ? null : readWhole("--tail", args.tail, 0, 1_000_000);
+    const path = ownPaths(env).daemonLog;
+    const text = await Bun.file(path)
+      .text()
+      .catch(() => null);
+    if (text === null && args.follow !== true)
+      throw new BangerError("FAILED", `there is no log at ${path} yet`, { hint: "banger daemon status" });
+    const lines = (text ?? "").split(/(?<=\n)/);
+    out.data((tail === null ? lines : tail === 0 ? [] : lines.slice(-tail)).join(""));
+    let position = Buffer.byteLength(text ?? "");
+    while (args.follow === true && !interrupts.signal.aborted) {
+      const size = (await stat(path).catch(() => null))?.size ?? 0;
+      if (size < position) position = 0;
+      if (size === position) {
+        await interrupts.sleep(POLL_MS);
+        continue;
+      }
+      await using file = await open(path, "r");
+      const { bytesRead, buffer } = await file.read(Buffer.alloc(CHUNK_BYTES), 0, CHUNK_BYTES, position);
+      position += bytesRead;
+      out.data(buffer.subarray(0, bytesRead));
+    }
+    return interrupts.exitStatus ?? 0;
+  },
+});

@@ -1,0 +1,22 @@
+import { defineCommand } from "../command.ts";
+
+export const command = defineCommand({
+  args: { "dry-run": { type: "boolean", description: "Lists it and removes nothing." } },
+  json: true,
+  examples: [
+    ["banger gc --dry-run", "what would go"],
+    ["banger gc", "removes what no VM owns"],
+  ],
+  next: "banger vm prune",
+  run: async ({ args, client, json, out }) => {
+    const daemon = await client();
+    const found = await daemon.call("system.gc", { dryRun: true });
+    if (!json) {
+      for (const { kind, what } of found) out.line(`${kind}  ${what}`);
+      if (found.length === 0) out.note("nothing is left over");
+    }
+    const removed =
+      args["dry-run"] === true || found.length === 0 ? found : await daemon.call("system.gc", { dryRun: false });
+    if (json) out.json(removed);
+  },
+});

@@ -1,0 +1,15 @@
+import { checkImageName } from "../../args.ts";
+import { defineCommand } from "../../command.ts";
+
+export const command = defineCommand({
+  args: { image: { type: "positional", required: true, valueHint: "name", description: "The image." } },
+  json: true,
+  examples: [["banger image delete debian-trixie", "gives back its disk space; a VM that uses it prevents that"]],
+  next: "banger image list",
+  run: async ({ args, client, json, out }) => {
+    const name = checkImageName("NAME", args.image);
+    await (await client()).call("image.delete", { name });
+    if (json) out.json({ name });
+    else out.line(name);
+  },
+});

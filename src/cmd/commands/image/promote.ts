@@ -1,0 +1,14 @@
+import { defineCommand } from "../../command.ts";
+import { BangerError } from "../../../shared/errors.ts";
+
+export const command = defineCommand({
+  args: {
+    vm: { type: "positional", required: true, description: "The VM whose disk becomes an image." },
+    name: { type: "positional", required: true, description: "The new image's name." },
+  },
+  json: true,
+  examples: [["banger image promote box mine", "an image made of box"]],
+  run: async () => {
+    throw new BangerError("NOT_YET", "a VM can't be made an image yet", { hint: "banger image register --help" });
+  },
+});

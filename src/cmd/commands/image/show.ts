@@ -1,0 +1,16 @@
+import { checkImageName } from "../../args.ts";
+import { defineCommand } from "../../command.ts";
+import { flattenRecord } from "../../format.ts";
+import { formatTable } from "../../output.ts";
+
+export const command = defineCommand({
+  args: { image: { type: "positional", required: true, valueHint: "name", description: "The image." } },
+  json: true,
+  examples: [["banger image show debian-trixie", "where it came from, its digest, its kernel"]],
+  next: "banger kernel show NAME",
+  run: async ({ args, client, json, out }) => {
+    const image = await (await client()).call("image.show", { name: checkImageName("NAME", args.image) });
+    if (json) out.json(image);
+    else out.data(formatTable(flattenRecord(image)));
+  },
+});

@@ -1,0 +1,53 @@
+import { complete, joinBashWords, type Candidate, type NameKind } from "../../complete.ts";
+import { defineCommand, type Invocation } from "../../command.ts";
+import { printable } from "../../output.ts";
+
+/** A person waits with the finger on the key. */
+const TIMEOUT_MS = 500;
+
+export const command = defineCommand({
+  args: { shell: { type: "enum", options: ["bash", "zsh", "fish"], required: true, description: "Whose completion." } },
+  trailing: { name: "WORDS", description: "What is typed so far, after banger." },
+  examples: [],
+  run: async ({ args, rest, client, out }) => {
+    const { ROOT } = await import("../index.ts");
+    const typed = rest ?? [];
+    const words = args.shell === "bash" ? joinBashWords(typed) : typed;
+    const { candidates, files } = await complete(words, ROOT, async (kind) => await lookUp(kind, client));
+    // bash replaces what stands after its last `=`.
+    const shown = (value: string): string =>
+      args.shell === "bash" && value.startsWith("--") ? value.replace(/^--[^=]*=/, "") : value;
+    const lines = candidates.map(({ value, description }) =>
+      args.shell === "bash" ? shown(value) : `${value}\t${printable(description)}`,
+    );
+    out.data([...(files ? [":files"] : []), ...lines].map((line) => `${line}\n`).join(""));
+  },
+});
+
+/** Names from the daemon if one answers at once; none is started for this, and nothing is said. */
+async function lookUp(kind: NameKind, connect: Invocation["client"]): Promise<readonly Candidate[]> {
+  if (kind === "code") {
+    const { ERROR_TABLE } = await import("../../../shared/errors.ts");
+    return Object.entries(ERROR_TABLE).map(([value, { summary }]) => ({ value, description: summary }));
+  }
+  try {
+    const client = await connect({ start: false, timeoutMs: TIMEOUT_MS });
+    switch (kind) {
+      case "vm": {
+        const vms = await client.call("vm.list", { all: true });
+        return vms.map(({ name, state, image }) => ({ value: name, description: `${state}, ${image}` }));
+      }
+      case "image": {
+        const images = await client.call("image.list", {});
+        return images.map(({ name, distro, release }) => ({ value: name, description: `${distro} ${release}` }));
+      }
+      case "kernel": {
+        const kernels = await client.call("kernel.list", {});
+        return kernels.map(({ name, version }) => ({ value: name, description: version ?? "" }));
+      }
+    }
+  } catch {
+    // A completion that can't help stays out of the way: whatever is wrong, the command itself will say.
+    return [];
+  }
+}

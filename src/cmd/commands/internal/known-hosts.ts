@@ -1,0 +1,19 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ownPaths } from "../../client.ts";
+import { defineCommand } from "../../command.ts";
+import { vmOfHost } from "../../vm-host.ts";
+
+export const command = defineCommand({
+  args: { host: { type: "positional", required: true, description: "NAME.vm" } },
+  examples: [],
+  run: async ({ args, client, env, out }) => {
+    const { id } = await (await client()).call("vm.show", { vm: vmOfHost(args.host) });
+    // The daemon keeps each VM's key under a name made of its id; ssh asks for the name it was given.
+    const known = await readFile(join(ownPaths(env).sshDir, "known_hosts"), "utf8");
+    for (const line of known.split("\n")) {
+      const [alias, ...key] = line.split(" ");
+      if (alias === `banger-${id}`) out.line([args.host, ...key].join(" "));
+    }
+  },
+});

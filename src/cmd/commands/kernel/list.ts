@@ -1,0 +1,29 @@
+import { defineCommand } from "../../command.ts";
+import { formatAge } from "../../format.ts";
+import { formatBytes } from "../../../shared/sizes.ts";
+import { BangerError } from "../../../shared/errors.ts";
+
+export const command = defineCommand({
+  args: { available: { type: "boolean", description: "Those that can be downloaded." } },
+  json: true,
+  examples: [["banger kernel list", "the kernels that are here"]],
+  next: "banger kernel import NAME --from FILE",
+  run: async ({ args, client, json, out }) => {
+    if (args.available === true)
+      throw new BangerError("NOT_YET", "kernels can't be downloaded yet", { hint: "banger kernel import --help" });
+    const kernels = await (await client()).call("kernel.list", {});
+    if (json) return out.json(kernels);
+    const now = Date.now();
+    out.table(
+      ["NAME", "VERSION", "ARCH", "SIZE", "INITRD", "CREATED"],
+      kernels.map((one) => [
+        one.name,
+        one.version ?? "-",
+        one.arch,
+        formatBytes(one.bytes),
+        one.hasInitrd ? "yes" : "no",
+        formatAge(now - Date.parse(one.createdAt)),
+      ]),
+    );
+  },
+});

@@ -1,0 +1,14 @@
+import { defineCommand } from "../../command.ts";
+import { BangerError } from "../../../shared/errors.ts";
+
+export const command = defineCommand({
+  args: {
+    name: { type: "positional", required: true, description: "A kernel of banger kernel list --available." },
+    force: { type: "boolean", description: "Downloads it though it is here." },
+  },
+  json: true,
+  examples: [["banger kernel pull NAME", "downloads it"]],
+  run: async () => {
+    throw new BangerError("NOT_YET", "kernels can't be downloaded yet", { hint: "banger kernel import --help" });
+  },
+});

@@ -1,0 +1,16 @@
+import { checkImageName } from "../../args.ts";
+import { defineCommand } from "../../command.ts";
+import { flattenRecord } from "../../format.ts";
+import { formatTable } from "../../output.ts";
+
+export const command = defineCommand({
+  args: { kernel: { type: "positional", required: true, valueHint: "name", description: "The kernel." } },
+  json: true,
+  examples: [["banger kernel show mine", "its version, source and digest"]],
+  next: "banger vm run --kernel NAME",
+  run: async ({ args, client, json, out }) => {
+    const kernel = await (await client()).call("kernel.show", { name: checkImageName("NAME", args.kernel) });
+    if (json) out.json(kernel);
+    else out.data(formatTable(flattenRecord(kernel)));
+  },
+});

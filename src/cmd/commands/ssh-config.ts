@@ -1,0 +1,31 @@
+import { ownPaths } from "../client.ts";
+import { usageError } from "../cli.ts";
+import { defineCommand } from "../command.ts";
+import { bangerSshConfig, installInclude, removeInclude, userConfigPath, writeBangerSshConfig } from "../ssh-config.ts";
+
+export const command = defineCommand({
+  args: {
+    install: { type: "boolean", description: "Writes banger's ssh config file and includes it in ~/.ssh/config." },
+    uninstall: { type: "boolean", description: "Takes the include out of ~/.ssh/config again." },
+  },
+  examples: [
+    ["banger ssh-config --install", "from now on: ssh NAME.vm, scp, rsync, remote editors"],
+    ["banger ssh-config", "prints what would be written"],
+  ],
+  next: "ssh NAME.vm",
+  run: async ({ args, env, out }) => {
+    if (args.install === true && args.uninstall === true)
+      throw usageError("--install and --uninstall are opposites: give one", ["ssh-config"]);
+    const paths = ownPaths(env);
+    if (args.install === true) {
+      const included = await writeBangerSshConfig(paths);
+      const changed = await installInclude(userConfigPath(), included);
+      out.note(`${userConfigPath()} ${changed ? "now includes" : "includes already"} ${included}`);
+    } else if (args.uninstall === true) {
+      const changed = await removeInclude(userConfigPath());
+      out.note(`${userConfigPath()} ${changed ? "is as it was before" : "includes nothing of banger"}`);
+    } else {
+      out.data(bangerSshConfig(paths));
+    }
+  },
+});

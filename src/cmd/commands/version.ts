@@ -1,0 +1,17 @@
+import { API_LEVEL } from "../../shared/api-level.ts";
+import { defineCommand } from "../command.ts";
+import type { Output } from "../output.ts";
+import { VERSION } from "../../shared/version.ts";
+
+export function printVersion(out: Output, json: boolean): void {
+  if (json) out.json({ version: VERSION, apiLevel: API_LEVEL });
+  else out.line(`banger ${VERSION}`);
+}
+
+export const command = defineCommand({
+  args: {},
+  json: true,
+  examples: [["banger version", "the version of this executable"]],
+  next: "banger daemon status shows the daemon's",
+  run: async ({ out, json }) => printVersion(out, json),
+});

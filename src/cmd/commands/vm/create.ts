@@ -1,0 +1,26 @@
+import { defineCommand } from "../../command.ts";
+import { CREATE_ARGS, createVm, readCreate } from "../../create-vm.ts";
+
+export const command = defineCommand({
+  args: {
+    ...CREATE_ARGS,
+    start: {
+      type: "boolean",
+      default: true,
+      description: "Starts the VM.",
+      negativeDescription: "Leaves the VM stopped.",
+    },
+  },
+  json: true,
+  examples: [
+    ["banger vm create --name box", "a VM that runs"],
+    ["banger vm create --name box --no-start", "a VM that is ready to be started"],
+  ],
+  next: "banger vm start NAME, banger exec NAME -- CMD",
+  run: async (invocation) => {
+    const { args, json, out } = invocation;
+    const vm = await createVm(invocation, readCreate(args, args.start));
+    if (json) out.json(vm);
+    else out.line(vm.name);
+  },
+});

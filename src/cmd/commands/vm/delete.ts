@@ -1,0 +1,15 @@
+import { VMS } from "../../args.ts";
+import { defineCommand } from "../../command.ts";
+import { changeMany } from "../../many.ts";
+
+export const command = defineCommand({
+  args: {},
+  variadic: VMS,
+  json: true,
+  examples: [
+    ["banger rm box", "stops box if it runs, and removes its disks"],
+    ["banger rm one two", "both"],
+  ],
+  next: "banger ps -a",
+  run: async (invocation) => await changeMany(invocation, "vm.delete", invocation.many),
+});

@@ -1,0 +1,38 @@
+import { usageError } from "../../cli.ts";
+import { VMS } from "../../args.ts";
+import { defineCommand } from "../../command.ts";
+import { changeMany } from "../../many.ts";
+import { suggest } from "../../../shared/suggest.ts";
+
+const SIGNALS = ["TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT"] as const;
+
+export const command = defineCommand({
+  args: {
+    signal: {
+      type: "string",
+      alias: "s",
+      default: "KILL",
+      valueHint: "name",
+      description: `One of ${SIGNALS.join(", ")}.`,
+    },
+  },
+  variadic: VMS,
+  json: true,
+  examples: [
+    ["banger vm kill box", "cuts the power; box is stopped afterwards"],
+    ["banger vm kill --signal TERM box", "asks the monitor to end"],
+  ],
+  next: "banger vm start NAME",
+  run: async (invocation) => {
+    const name = invocation.args.signal.replace(/^SIG/, "");
+    const signal = SIGNALS.find((one) => one === name);
+    if (signal === undefined) {
+      const near = suggest(name, SIGNALS);
+      throw usageError(
+        `--signal is one of ${SIGNALS.join(", ")}, not ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`,
+        ["vm", "kill"],
+      );
+    }
+    return await changeMany(invocation, "vm.kill", invocation.many, { signal });
+  },
+});

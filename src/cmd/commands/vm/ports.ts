@@ -1,0 +1,24 @@
+import { checkVmRef } from "../../args.ts";
+import { defineCommand } from "../../command.ts";
+
+export const command = defineCommand({
+  args: {},
+  variadic: { name: "vm", description: "Names or ids; every running VM when none is given.", least: 0 },
+  json: true,
+  examples: [["banger vm ports box", "what listens in box, and where this host reaches it"]],
+  next: "banger vm forward NAME PORT",
+  run: async ({ many, client, json, out }) => {
+    const ports = await (await client()).call("vm.ports", { vms: many.map(checkVmRef) });
+    if (json) return out.json(ports);
+    out.table(
+      ["VM", "PORT", "PROCESS", "FORWARD", "URL"],
+      ports.map(({ vm, port, process, forward, url }) => [
+        vm,
+        String(port),
+        process ?? "-",
+        forward ?? "-",
+        url ?? "-",
+      ]),
+    );
+  },
+});

@@ -1,0 +1,20 @@
+import { VM_ARG, SPEC_ARGS, checkVmRef, readSpec } from "../../args.ts";
+import { usageError } from "../../cli.ts";
+import { defineCommand } from "../../command.ts";
+
+export const command = defineCommand({
+  args: { ...VM_ARG, ...SPEC_ARGS },
+  json: true,
+  examples: [
+    ["banger vm set box --memory 4G --vcpu 4", "more memory and CPUs from the next start on"],
+    ["banger vm set box --disk-size 40G", "a larger /root; a disk only grows"],
+  ],
+  next: "banger vm start NAME",
+  run: async ({ args, client, json, out }) => {
+    const spec = readSpec(args);
+    if (Object.keys(spec).length === 0) throw usageError("nothing to change: give at least one flag", ["vm", "set"]);
+    const vm = await (await client()).call("vm.set", { vm: checkVmRef(args.vm), spec });
+    if (json) out.json(vm);
+    else out.line(vm.name);
+  },
+});

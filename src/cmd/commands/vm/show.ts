@@ -1,0 +1,16 @@
+import { VM_ARG, checkVmRef } from "../../args.ts";
+import { defineCommand } from "../../command.ts";
+import { flattenRecord } from "../../format.ts";
+import { formatTable } from "../../output.ts";
+
+export const command = defineCommand({
+  args: VM_ARG,
+  json: true,
+  examples: [["banger vm show box", "everything known about box"]],
+  next: "banger vm stats NAME, banger logs NAME",
+  run: async ({ args, client, json, out }) => {
+    const vm = await (await client()).call("vm.show", { vm: checkVmRef(args.vm) });
+    if (json) out.json(vm);
+    else out.data(formatTable(flattenRecord(vm)));
+  },
+});

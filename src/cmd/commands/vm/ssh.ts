@@ -1,0 +1,28 @@
+import { isatty } from "node:tty";
+import { VM_ARG, checkVmRef } from "../../args.ts";
+import { usageError } from "../../cli.ts";
+import { defineCommand } from "../../command.ts";
+import { execInGuest, openShell } from "../../guest-exec.ts";
+
+export const command = defineCommand({
+  args: { ...VM_ARG, tty: { type: "boolean", alias: "t", description: "Gives the command a terminal." } },
+  trailing: { name: "CMD...", description: "Runs this instead of a shell; its exit status is banger's." },
+  isGuestStatus: true,
+  examples: [
+    ["banger ssh box", "a shell in box"],
+    ["banger ssh box -- journalctl -n 20", "one command"],
+  ],
+  next: "banger ssh-config --install makes plain ssh box.vm work",
+  run: async ({ args, rest, client, out, interrupts }) => {
+    if (rest?.length === 0) throw usageError("nothing stands after --", ["vm", "ssh"]);
+    const connection = await (await client()).call("vm.connect", { vm: checkVmRef(args.vm) });
+    if (rest !== null) {
+      const command = { argv: rest, workDir: "/root", env: [], tty: args.tty === true, timeoutMs: null };
+      return await execInGuest(connection, command, interrupts);
+    }
+    const isTerminal = isatty(0);
+    const status = await openShell(connection, interrupts, isTerminal || args.tty === true);
+    if (isTerminal) out.note(`${connection.name} keeps running; banger vm stop ${connection.name} stops it`);
+    return status;
+  },
+});

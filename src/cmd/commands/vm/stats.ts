@@ -1,0 +1,60 @@
+import { checkVmRef } from "../../args.ts";
+import { defineCommand, type Invocation } from "../../command.ts";
+import { formatTable } from "../../output.ts";
+import { formatBytes } from "../../../shared/sizes.ts";
+import type { VmStats } from "../../../shared/schemas.ts";
+
+const WATCH_MS = 2000;
+const CLEAR_SCREEN = "\u001b[H\u001b[2J";
+
+const orDash = (bytes: number | null): string => (bytes === null ? "-" : formatBytes(bytes));
+
+function formatStats(stats: readonly VmStats[]): string {
+  return formatTable([
+    ["ID", "NAME", "CPU %", "MEMORY", "DISK", "RECEIVED", "SENT"],
+    ...stats.map((one) => [
+      one.id,
+      one.name,
+      one.cpuPercent.toFixed(1),
+      formatBytes(one.memoryBytes),
+      formatBytes(one.diskBytes),
+      orDash(one.rxBytes),
+      orDash(one.txBytes),
+    ]),
+  ]);
+}
+
+export const command = defineCommand({
+  args: { watch: { type: "boolean", alias: "w", description: "Shows it anew every two seconds, until ctrl-c." } },
+  variadic: { name: "vm", description: "Names or ids; every running VM when none is given.", least: 0 },
+  json: true,
+  examples: [
+    ["banger vm stats", "what every running VM uses"],
+    ["banger vm stats --watch box", "the same of box, as it changes"],
+  ],
+  next: "banger vm set NAME --memory 4G",
+  run: async (invocation) => {
+    const { args, many, client, json, out } = invocation;
+    const daemon = await client();
+    const vms = many.map(checkVmRef);
+    const read = async (): Promise<VmStats[]> => await daemon.call("vm.stats", { vms });
+    if (args.watch === true) return await watch(invocation, read);
+    const stats = await read();
+    if (json) out.json(stats);
+    else out.data(formatStats(stats));
+    return 0;
+  },
+});
+
+async function watch(
+  { out, json, interrupts }: Pick<Invocation, "out" | "json" | "interrupts">,
+  read: () => Promise<VmStats[]>,
+): Promise<number> {
+  while (!interrupts.signal.aborted) {
+    const stats = await read();
+    if (json) for (const one of stats) out.jsonLine(one);
+    else out.data((out.stdout.isTerminal ? CLEAR_SCREEN : "") + formatStats(stats));
+    await interrupts.sleep(WATCH_MS);
+  }
+  return interrupts.exitStatus ?? 0;
+}

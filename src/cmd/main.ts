@@ -1,0 +1,93 @@
+/** The CLI's edge: runs one command line and turns whatever happens into an exit status. */
+
+import { BangerError, exitStatusOf, toBangerError } from "../shared/errors.ts";
+import { asksForJson, type Plan, planCommand } from "./cli.ts";
+import type { Client, ConnectOptions } from "./client.ts";
+import { ROOT } from "./commands/index.ts";
+import { Interrupts } from "./interrupts.ts";
+import { descriptorSink, Output, OutputClosed } from "./output.ts";
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** What a command line touches; tests put their own here. */
+export interface Surroundings {
+  readonly out: Output;
+  readonly interrupts: Interrupts;
+  readonly env: Env;
+  connect(options: ConnectOptions): Promise<Client>;
+}
+
+/** The process's own surroundings. */
+function ownSurroundings(): Surroundings {
+  const { env } = process;
+  const out = new Output({ stdout: descriptorSink(1), stderr: descriptorSink(2), env });
+  const interrupts = new Interrupts();
+  return {
+    out,
+    interrupts,
+    env,
+    connect: async (options) => await (await import("./client.ts")).connectClient(env, out, interrupts, options),
+  };
+}
+
+/** Runs a command line (without the program's name) and returns the exit status. Never throws. */
+export async function runCli(argv: readonly string[]): Promise<number> {
+  const surroundings = ownSurroundings();
+  surroundings.interrupts.listen();
+  try {
+    return await runCommandLine(argv, surroundings);
+  } finally {
+    surroundings.interrupts.release();
+  }
+}
+
+/** {@link runCli} with given surroundings. */
+export async function runCommandLine(argv: readonly string[], surroundings: Surroundings): Promise<number> {
+  const { out, interrupts, env } = surroundings;
+  let plan: Plan | null = null;
+  try {
+    plan = await planCommand(argv, ROOT);
+    switch (plan.kind) {
+      case "version":
+        await (await import("./commands/version.ts")).printVersion(out, plan.json);
+        return 0;
+      case "group-help":
+        out.data((await import("./help.ts")).groupHelp(plan.path, plan.group));
+        return 0;
+      case "command-help":
+        out.data((await import("./help.ts")).commandHelp(plan.path, plan.command, plan.entry));
+        return 0;
+      case "run": {
+        const { scanned, command } = plan;
+        if (scanned.noColor) out.disableColor();
+        const status = await command.run({
+          ...scanned,
+          out,
+          interrupts,
+          env,
+          client: (options = {}) => surroundings.connect(options),
+        });
+        return status ?? 0;
+      }
+    }
+  } catch (thrown) {
+    if (thrown instanceof OutputClosed) return 0;
+    const error = toBangerError(thrown);
+    try {
+      out.error(error, plan?.kind === "run" ? plan.scanned.json : asksForJson(argv));
+    } catch (again) {
+      if (!(again instanceof OutputClosed)) throw again;
+    }
+    return statusOf(error, plan, interrupts);
+  }
+}
+
+/** The table's status; where the guest command's own status would stand, one that can't be mistaken for it. */
+function statusOf(error: BangerError, plan: Plan | null, interrupts: Interrupts): number {
+  const status = exitStatusOf(error.code);
+  if (error.code === "CANCELLED" && interrupts.exitStatus !== null) return interrupts.exitStatus;
+  const isBeforeGuest = plan?.kind === "run" && plan.command.isGuestStatus === true && plan.scanned.rest !== null;
+  return isBeforeGuest && status !== 2 && status !== exitStatusOf("EXEC_TIMEOUT")
+    ? exitStatusOf("EXEC_FAILED")
+    : status;
+}

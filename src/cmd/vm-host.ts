@@ -1,0 +1,8 @@
+/** Host names of VMs, as ssh gives them to banger. */
+
+import { checkVmRef } from "./args.ts";
+
+/** The VM of `NAME.vm`. @throws BangerError VM_NOT_FOUND */
+export function vmOfHost(host: string): string {
+  return checkVmRef(host.replace(/\.vm$/, ""));
+}
