@@ -6,12 +6,9 @@ import { toBangerError } from "../shared/errors.ts";
 import { formatBytes } from "../shared/sizes.ts";
 import type { DoctorRow } from "../shared/schemas.ts";
 import { chooseBuildMode } from "./image/build-mode.ts";
-import { toolPath, tryTool } from "./run-tool.ts";
+import { toolPath } from "./run-tool.ts";
 import type { VmService } from "./vm/service.ts";
-import { detectAcceleration } from "./vmm/acceleration.ts";
-import { QEMU } from "./vmm/qemu.ts";
 
-const TOOL_TIMEOUT_MS = 10_000;
 const LOW_SPACE_BYTES = 2 * 1024 ** 3;
 const VERY_LOW_SPACE_BYTES = 256 * 1024 ** 2;
 
@@ -22,8 +19,6 @@ interface Tool {
 }
 
 const TOOLS: readonly Tool[] = [
-  { program: QEMU, package: "qemu-system-x86", purpose: "runs VMs" },
-  { program: "qemu-img", package: "qemu-utils", purpose: "makes root disks" },
   { program: "mkfs.ext4", package: "e2fsprogs", purpose: "makes work disks" },
   { program: "debugfs", package: "e2fsprogs", purpose: "writes a VM's identity without root" },
   { program: "e2fsck", package: "e2fsprogs", purpose: "repairs work disks" },
@@ -37,9 +32,8 @@ const pass = (check: string, message: string): DoctorRow => ({ check, level: "PA
 /** Rows in a stable order; FAIL only for what keeps VMs from running. */
 export async function examineHost(service: VmService, signal: AbortSignal): Promise<readonly DoctorRow[]> {
   const groups = await Promise.all([
-    examineAcceleration(),
+    service.parts.engine.examine(signal),
     examineTools(),
-    examineQemu(signal),
     examineImageBuild(signal),
     examineSockets(service),
     examineSpace(service),
@@ -47,11 +41,6 @@ export async function examineHost(service: VmService, signal: AbortSignal): Prom
     examineLeftovers(service),
   ]);
   return groups.flat();
-}
-
-async function examineAcceleration(): Promise<DoctorRow[]> {
-  const { kind, reason, fix } = detectAcceleration();
-  return [kind === "kvm" ? pass("kvm", reason) : { check: "kvm", level: "WARN", message: reason, fix }];
 }
 
 async function examineTools(): Promise<DoctorRow[]> {
@@ -65,25 +54,6 @@ async function examineTools(): Promise<DoctorRow[]> {
       fix: `sudo apt install ${name}`,
     };
   });
-}
-
-async function examineQemu(signal: AbortSignal): Promise<DoctorRow[]> {
-  if (Bun.which(QEMU, { PATH: toolPath() }) === null) return [];
-  const [version, machines] = await Promise.all(
-    [["--version"], ["-M", "help"]].map(
-      async (words) => await tryTool([QEMU, ...words], { timeoutMs: TOOL_TIMEOUT_MS, signal }),
-    ),
-  );
-  const name = /version (\S+)/.exec(version?.stdout ?? "")?.[1] ?? "of unknown version";
-  if (/^microvm /m.test(machines?.stdout ?? "")) return [pass("qemu", `QEMU ${name} with the microvm machine`)];
-  return [
-    {
-      check: "qemu",
-      level: "FAIL",
-      message: `QEMU ${name} has no microvm machine`,
-      fix: "install QEMU 4.2 or later with microvm",
-    },
-  ];
 }
 
 async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {

@@ -27,8 +27,8 @@ import { ForwardTable } from "./store/forwards.ts";
 import { JournalTable } from "./store/journal.ts";
 import { VmTable } from "./store/vms.ts";
 import { type JournalHook, Runner } from "./vm/runner.ts";
+import { createRootlessEngine } from "./vm/rootless-engine.ts";
 import { VmService } from "./vm/service.ts";
-import { createQemuVmm } from "./vmm/qemu.ts";
 
 /** How long a daemon waits for its predecessor to end. */
 const LOCK_TIMEOUT_MS = 90_000;
@@ -93,6 +93,7 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
   const operations = new Operations(log);
   const kernels = createKernelStore(paths);
   const images = createImageStore(paths, kernels);
+  const engine = createRootlessEngine(paths);
   const service = new VmService({
     paths,
     config,
@@ -101,7 +102,7 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
     journal,
     forwards,
     images,
-    vmm: createQemuVmm(),
+    engine,
     guest: createGuest(paths),
     runner: new Runner(journal, hook),
     locks: new Locks(),
@@ -124,6 +125,9 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
     ...createImageHandlers(images, vms),
     ...createKernelHandlers(kernels, images, vms),
   };
+  await engine
+    .prepare()
+    .catch((thrown: unknown) => log.error("the engine is not ready", { error: toBangerError(thrown).message }));
   await service.reconcile();
   const api = await serveApi(paths.apiSocket, handlers, operations, log);
   log.info("daemon started", { version: VERSION, pid: process.pid, mode: paths.mode });
@@ -155,6 +159,7 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
     await api.close();
     await operations.drain(DRAIN_TIMEOUT_MS);
     await patrolling;
+    await engine.close();
     log.info("daemon stopped", { pid: process.pid });
     db.close();
     lock.release();

@@ -69,6 +69,8 @@ export const VmRecord = v.strictObject({
   bootId: v.nullable(v.string()),
   /** Where sshd answers, `host:port`. */
   address: v.nullable(v.string()),
+  /** The guest's own IPv4 address on the bridge, its for life; only in system mode. */
+  guestIp: v.optional(v.nullable(v.pipe(v.string(), v.ipv4()))),
   workspace: v.nullable(Workspace),
   createdAt: Timestamp,
   startedAt: v.nullable(Timestamp),

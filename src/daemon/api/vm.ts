@@ -3,11 +3,9 @@
 import { open, stat } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
 import type { Port, VmId, VmRecord } from "../../shared/schemas.ts";
-import { detectAcceleration } from "../vmm/acceleration.ts";
 import { readTail } from "../guest/ready.ts";
 import type { OperationContext } from "../operations.ts";
 import type { ManyItem, VmService } from "../vm/service.ts";
-import { serialLogPath, vmmLogPath } from "../vm/steps/launch.ts";
 import type { HandlersOf } from "./handlers.ts";
 
 const LOG_TAIL_LIMIT_BYTES = 8 * 1024 * 1024;
@@ -32,7 +30,7 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
     "vm.create": async (input, context) => await service.create({ ...input, spec: definedOnly(input.spec) }, context),
     "vm.resolveSpec": async (input) => {
       const image = input.image ?? parts.config.default_image;
-      const { kind, reason } = detectAcceleration();
+      const { kind, reason } = parts.engine.detectAcceleration();
       return {
         image,
         imagePresent: parts.images.has(image),
@@ -53,8 +51,7 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
     "vm.stats": async ({ vms }) => await Promise.all(chosen(vms).map(async (vm) => await service.stats(vm))),
     "vm.logs": async ({ vm: ref, source, follow, tailLines }, context) => {
       const vm = service.resolve(ref);
-      const { state } = service.dirs(vm.id);
-      await sendLog(source === "serial" ? serialLogPath(state) : vmmLogPath(state), follow, tailLines, context);
+      await sendLog(parts.engine.logPath(vm.id, service.dirs(vm.id), source), follow, tailLines, context);
       return {};
     },
     "vm.set": async ({ vm, spec }) => await service.set(service.resolve(vm).id, definedOnly(spec)),

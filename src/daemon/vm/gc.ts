@@ -3,24 +3,18 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Paths } from "../../shared/paths.ts";
-import type { Leftover } from "../../shared/schemas.ts";
 import type { ImageStore } from "../image/store.ts";
 import type { VmTable } from "../store/vms.ts";
-import { findProcesses, killProcess } from "../vmm/processes.ts";
-import { QEMU } from "../vmm/qemu.ts";
+import type { Engine, Found } from "./engine.ts";
 
-export interface Found {
-  readonly leftover: Leftover;
-  readonly remove: () => Promise<void>;
-}
-
-/** VM directories without a row, VMMs of this state directory without a row, staging directories without a build. */
+/** VM directories without a row, what the engine finds without a row, staging directories without a build. */
 export async function findLeftovers(parts: {
   readonly paths: Paths;
   readonly vms: VmTable;
   readonly images: ImageStore;
+  readonly engine: Engine;
 }): Promise<readonly Found[]> {
-  const { paths, vms, images } = parts;
+  const { paths, vms, images, engine } = parts;
   const known = new Set<string>(vms.list().map(({ id }) => id));
   const found: Found[] = [];
   for (const top of [paths.vmsDir, join(paths.runtimeDir, "vms")]) {
@@ -33,23 +27,7 @@ export async function findLeftovers(parts: {
       });
     }
   }
-  // Another state directory's VMs may run on this host too: ours name our disks.
-  const prefix = `${paths.vmsDir}/`.replaceAll(",", ",,");
-  const isStray = (argv: readonly string[]): boolean => {
-    const id = /^banger-([0-9a-f]{12})$/.exec(argv[2] ?? "")?.[1];
-    return (
-      (argv[0] ?? "").endsWith(QEMU) &&
-      id !== undefined &&
-      !known.has(id) &&
-      argv.some((word) => word.includes(`file=${prefix}${id}/`))
-    );
-  };
-  for (const identity of await findProcesses(isStray)) {
-    found.push({
-      leftover: { kind: "process", what: `${QEMU} (process ${identity.pid})` },
-      remove: async () => await killProcess(identity),
-    });
-  }
+  found.push(...(await engine.findLeftovers(known)));
   for (const leftover of await images.findLeftovers()) {
     found.push({ leftover, remove: async () => await rm(leftover.what, { recursive: true, force: true }) });
   }

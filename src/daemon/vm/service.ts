@@ -1,6 +1,6 @@
 /** VMs: resolving names, the operations on one, and the same on many. */
 
-import { readdir, stat, truncate } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import type { Config } from "../../shared/config.ts";
@@ -10,35 +10,26 @@ import type { Paths } from "../../shared/paths.ts";
 import { ensurePrivateDirectory } from "../../shared/private-directory.ts";
 import { VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/schemas.ts";
 import * as v from "valibot";
-import { growRootOverlay } from "../disk/root-overlay.ts";
 import { growWorkDisk } from "../disk/work-disk.ts";
 import type { Guest, GuestAddress } from "../guest/guest.ts";
-import { READY_DEADLINE_MS, readTail } from "../guest/ready.ts";
 import type { ImageStore } from "../image/store.ts";
 import type { Locks } from "../locks.ts";
 import type { Log } from "../log.ts";
-import { findLeftovers, removeLeftovers } from "./gc.ts";
 import type { ForwardTable } from "../store/forwards.ts";
 import type { JournalOperation, JournalTable } from "../store/journal.ts";
 import type { VmTable } from "../store/vms.ts";
-import { detectAcceleration } from "../vmm/acceleration.ts";
 import { readUsage, waitUntilGone } from "../vmm/processes.ts";
-import type { Vmm } from "../vmm/vmm.ts";
+import type { Engine } from "./engine.ts";
+import { findLeftovers, removeLeftovers } from "./gc.ts";
 import { readHandles, writeHandles } from "./handles.ts";
 import { generateName } from "./names.ts";
 import { resolveSpec } from "./plan.ts";
 import { type Runner, undoSteps } from "./runner.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 import type { StepContext, UndoContext, VmDirs } from "./step.ts";
-import { createSteps, startSteps } from "./steps/index.ts";
-import { serialLogPath } from "./steps/launch.ts";
-import { rootOverlayPath } from "./steps/root-overlay.ts";
 import { workDiskPath } from "./steps/work-disk.ts";
 
-/** How long a guest may take to shut down before its power is cut. */
-const POWER_OFF_MS = { kvm: 20_000, tcg: 90_000 } as const;
 const DIAL_MS = 2000;
-const SERIAL_LOG_LIMIT_BYTES = 8 * 1024 * 1024;
 
 export interface Run {
   readonly signal: AbortSignal;
@@ -59,7 +50,7 @@ export interface ServiceParts {
   readonly journal: JournalTable;
   readonly forwards: ForwardTable;
   readonly images: ImageStore;
-  readonly vmm: Vmm;
+  readonly engine: Engine;
   readonly guest: Guest;
   readonly runner: Runner;
   readonly locks: Locks;
@@ -79,8 +70,8 @@ export class VmService {
   }
 
   undoContext(id: VmId): UndoContext {
-    const { vmm, guest, paths } = this.parts;
-    return { id, dirs: this.dirs(id), vmm, guest, paths };
+    const { engine, guest, paths } = this.parts;
+    return { id, dirs: this.dirs(id), engine, guest, paths };
   }
 
   /** The VM of a name, id or unambiguous id prefix. @throws BangerError VM_NOT_FOUND, AMBIGUOUS */
@@ -122,7 +113,7 @@ export class VmService {
     },
     run: Run,
   ): Promise<VmRecord> {
-    const { images, vms, vmm, config, runner, locks } = this.parts;
+    const { images, vms, engine, config, runner, locks } = this.parts;
     const isTaken = (name: string): boolean => vms.list().some((vm) => vm.name === name);
     if (asked.name !== undefined && isTaken(asked.name)) {
       throw new BangerError("ALREADY_EXISTS", `a VM named ${asked.name} exists already`, {
@@ -144,8 +135,9 @@ export class VmService {
       image: imageName,
       kernel: asked.kernel ?? image.kernel ?? "",
       spec: this.resolveSpec(asked.spec),
-      engine: vmm.engine,
+      engine: engine.name,
       ...NOT_RUNNING,
+      ...engine.reserve(vms.list()),
       workspace: null,
       createdAt: now,
       touchedAt: now,
@@ -153,7 +145,7 @@ export class VmService {
     return await locks.with(vm.id, async () => {
       vms.insert(vm);
       try {
-        await runner.run("create", createSteps, this.#stepContext(vm, files, run));
+        await runner.run("create", engine.createSteps, this.#stepContext(vm, files, run));
         await this.#save(vm);
       } catch (thrown) {
         vms.remove(vm.id);
@@ -184,7 +176,7 @@ export class VmService {
       vm,
       config: this.parts.config,
       image,
-      acceleration: detectAcceleration().kind,
+      acceleration: this.parts.engine.requireAcceleration(),
       signal: run.signal,
       progress: run.progress,
       outputs: {},
@@ -193,6 +185,7 @@ export class VmService {
 
   /** Takes back everything a VM ever was. For a failed create, and the last part of delete. */
   async #discard(id: VmId): Promise<void> {
+    const { createSteps, startSteps } = this.parts.engine;
     await undoSteps([...createSteps, ...startSteps], this.undoContext(id));
     this.parts.vms.remove(id);
     this.parts.journal.clearVm(id);
@@ -200,7 +193,7 @@ export class VmService {
   }
 
   async #start(before: VmRecord, run: Run): Promise<VmRecord> {
-    const { images, runner, forwards } = this.parts;
+    const { images, runner, forwards, engine } = this.parts;
     const starting = await this.#save(become(before, "starting", NOT_RUNNING));
     let context: StepContext;
     try {
@@ -227,7 +220,7 @@ export class VmService {
     };
     try {
       forwards.clear(before.id);
-      await runner.run("start", startSteps, context, (cause) => toBangerError(cause).code === "GUEST_NOT_READY");
+      await runner.run("start", engine.startSteps, context, (cause) => toBangerError(cause).code === "GUEST_NOT_READY");
     } catch (thrown) {
       const error = toBangerError(thrown);
       const after =
@@ -267,10 +260,10 @@ export class VmService {
 
   /** Power off by the guest itself, then by its power button, then by ending the VMM; then the undos of the start. */
   async #stop(before: VmRecord, run: Pick<Run, "progress">): Promise<VmRecord> {
-    const { runner, vmm, guest } = this.parts;
+    const { runner, engine, guest } = this.parts;
     const vm = await this.#save(become(before, "stopping"));
     const dirs = this.dirs(vm.id);
-    const patience = POWER_OFF_MS[vm.acceleration ?? "tcg"];
+    const { powerOffMs } = engine.deadlines(vm.acceleration ?? "tcg");
     let position = 0;
     const step = async (name: string, work: () => Promise<void>): Promise<void> => {
       await runner.journaled(vm.id, "stop", position++, name, work);
@@ -280,11 +273,11 @@ export class VmService {
       const address = this.#address(vm);
       const asked =
         address !== null && (await guest.answers(address, DIAL_MS)) && (await guest.powerOff(address, 10_000));
-      if (!asked && !(await vmm.powerDown(vm.id, dirs.runtime))) return;
-      const processes = await vmm.find(vm.id, dirs.runtime);
-      await Promise.all(processes.map((identity) => waitUntilGone(identity, patience)));
+      if (!asked && !(await engine.vmm.powerDown(vm.id, dirs.runtime))) return;
+      const processes = await engine.vmm.find(vm.id, dirs.runtime);
+      await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
     });
-    for (const start of startSteps.toReversed())
+    for (const start of engine.startSteps.toReversed())
       await step(`undo ${start.name}`, async () => await start.undo(this.undoContext(vm.id)));
     const stopped = await this.#save(become(vm, "stopped", NOT_RUNNING));
     runner.clear(vm.id, "stop");
@@ -300,13 +293,13 @@ export class VmService {
 
   async kill(id: VmId, signal: NodeJS.Signals): Promise<VmRecord> {
     return await this.parts.locks.with(id, async () => {
-      const { vmm } = this.parts;
+      const { vmm } = this.parts.engine;
       const vm = this.#current(id);
       const processes = await vmm.find(id, this.dirs(id).runtime);
       if (processes.length === 0)
         throw new BangerError("WRONG_STATE", `${vm.name} has no VMM to signal`, { hint: `banger vm start ${vm.name}` });
       if (signal !== "SIGKILL") {
-        for (const { pid } of processes) process.kill(pid, signal);
+        await vmm.signal(id, this.dirs(id).runtime, signal);
         // What ends on the signal is shown as stopped right away.
         await waitUntilGone(processes[0] ?? { pid: -1, startTicks: "" }, 1000);
         if ((await vmm.find(id, this.dirs(id).runtime)).length > 0) return vm;
@@ -317,7 +310,7 @@ export class VmService {
 
   /** The VMM is gone, or must go: the undos of the start, and the state that is then true. */
   async #settle(vm: VmRecord, reason: string | null): Promise<VmRecord> {
-    await undoSteps(startSteps, this.undoContext(vm.id));
+    await undoSteps(this.parts.engine.startSteps, this.undoContext(vm.id));
     const stopped = await this.#save({ ...vm, ...NOT_RUNNING, state: "stopped", reason });
     this.parts.runner.clear(vm.id, "start");
     this.parts.runner.clear(vm.id, "stop");
@@ -333,10 +326,10 @@ export class VmService {
   }
 
   async #delete(vm: Pick<VmRecord, "id">): Promise<void> {
-    const { runner } = this.parts;
+    const { runner, engine } = this.parts;
     const context = this.undoContext(vm.id);
     let position = 0;
-    for (const step of [...createSteps, ...startSteps].toReversed()) {
+    for (const step of [...engine.createSteps, ...engine.startSteps].toReversed()) {
       await runner.journaled(vm.id, "delete", position++, `undo ${step.name}`, async () => await step.undo(context));
     }
     this.parts.vms.remove(vm.id);
@@ -347,27 +340,32 @@ export class VmService {
   async set(id: VmId, changes: Partial<VmSpec>): Promise<VmRecord> {
     return await this.parts.locks.with(id, async () => {
       const vm = this.#current(id);
-      if (vm.state !== "stopped" && vm.state !== "created") {
-        throw new BangerError(
-          "WRONG_STATE",
-          `${vm.name} is ${vm.state}; in rootless mode a VM is changed while it is stopped`,
-          { hint: `banger vm stop ${vm.name}` },
-        );
+      const { engine } = this.parts;
+      if (vm.state === "running" && engine.setNat !== null && Object.keys(changes).every((key) => key === "nat")) {
+        const nat = changes.nat ?? vm.spec.nat;
+        // What the record wants is what a crash in between ends in.
+        const saved = await this.#save({ ...vm, spec: { ...vm.spec, nat } });
+        await engine.setNat(saved, nat);
+        return saved;
       }
+      if (vm.state !== "stopped" && vm.state !== "created") {
+        throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}; this is changed while a VM is stopped`, {
+          hint: `banger vm stop ${vm.name}`,
+        });
+      }
+      const dirs = this.dirs(id);
       const grow = async (
         key: "diskBytes" | "systemOverlayBytes",
-        path: string,
-        work: typeof growWorkDisk,
+        work: (bytes: number, signal: AbortSignal) => Promise<void>,
       ): Promise<void> => {
         const bytes = changes[key];
         if (bytes === undefined || bytes === vm.spec[key]) return;
         if (bytes < vm.spec[key])
           throw new BangerError("INVALID_VALUE", `a disk only grows, and ${vm.name} has ${vm.spec[key]} bytes already`);
-        await work(path, bytes, new AbortController().signal);
+        await work(bytes, new AbortController().signal);
       };
-      const dirs = this.dirs(id);
-      await grow("diskBytes", workDiskPath(dirs.state), growWorkDisk);
-      await grow("systemOverlayBytes", rootOverlayPath(dirs.state), growRootOverlay);
+      await grow("diskBytes", async (bytes, signal) => await growWorkDisk(workDiskPath(dirs.state), bytes, signal));
+      await grow("systemOverlayBytes", async (bytes, signal) => await engine.growRoot(dirs, bytes, signal));
       return await this.#save({ ...vm, spec: { ...vm.spec, ...changes } });
     });
   }
@@ -403,9 +401,7 @@ export class VmService {
   }
 
   #address(vm: VmRecord): GuestAddress | null {
-    if (vm.address === null) return null;
-    const [sshHost = "", port = ""] = vm.address.split(":");
-    return { id: vm.id, sshHost, sshPort: Number(port), runtimeDir: this.dirs(vm.id).runtime };
+    return this.parts.engine.guestAddress(vm, this.dirs(vm.id));
   }
 
   /** The guest of a running VM, with its control connection open; counts as use. @throws BangerError WRONG_STATE, GUEST_NOT_READY */
@@ -417,7 +413,7 @@ export class VmService {
         hint: `banger vm start ${vm.name}`,
       });
     }
-    await this.parts.guest.open(address, READY_DEADLINE_MS[vm.acceleration ?? "tcg"] / 5);
+    await this.parts.guest.open(address, this.parts.engine.deadlines(vm.acceleration ?? "tcg").readyMs / 5);
     const now = new Date();
     // Use is recorded by the minute: a row written for every exec would cost more than the exec.
     if (now.getTime() - Date.parse(vm.touchedAt) > 60_000)
@@ -435,7 +431,7 @@ export class VmService {
       cpuPercent = Math.max(0, ((usage.cpuTicks - since.ticks) * 1000) / Math.max(1, now - since.at));
       this.#cpuSamples.set(vm.id, { ticks: usage.cpuTicks, at: now });
     }
-    let diskBytes = 0;
+    let diskBytes = await this.parts.engine.extraDiskBytes(vm.id);
     for (const name of await readdir(dirs.state))
       diskBytes += ((await stat(join(dirs.state, name)).catch(() => null))?.blocks ?? 0) * 512;
     const counters =
@@ -458,17 +454,17 @@ export class VmService {
 
   /** One look after every running VM: gone VMMs, stale VMs, consoles that grew too long. */
   async patrol(): Promise<void> {
-    const { vms, vmm, log, config, locks } = this.parts;
+    const { vms, engine, log, config, locks } = this.parts;
     for (const { id } of vms.list().filter(({ state }) => state === "running")) {
       await locks.with(id, async () => {
         const vm = vms.get(id);
         if (vm === null || vm.state !== "running") return;
-        if ((await vmm.find(id, this.dirs(id).runtime)).length === 0) {
+        if ((await engine.vmm.find(id, this.dirs(id).runtime)).length === 0) {
           log.info("the VMM ended by itself", { vm: id });
           await this.#settle(vm, "the guest powered off, or its VMM ended");
           return;
         }
-        await this.#trimSerialLog(id);
+        await engine.trimLogs(id, this.dirs(id));
         const idleMs = Date.now() - Date.parse(vm.touchedAt);
         if (config.auto_stop_stale_after > 0 && idleMs > config.auto_stop_stale_after) {
           log.info("stopping a stale VM", { vm: id, idleMs });
@@ -476,16 +472,6 @@ export class VmService {
         }
       });
     }
-  }
-
-  /** QEMU appends, so cutting the file is safe; half of the limit is kept. */
-  async #trimSerialLog(id: VmId): Promise<void> {
-    const path = serialLogPath(this.dirs(id).state);
-    const info = await stat(path).catch(() => null);
-    if (info === null || info.size <= SERIAL_LOG_LIMIT_BYTES) return;
-    const tail = await readTail(path, SERIAL_LOG_LIMIT_BYTES / 2);
-    await truncate(path, 0);
-    await Bun.write(Bun.file(`${path}.old`), tail);
   }
 
   /**
@@ -520,7 +506,7 @@ export class VmService {
   }
 
   async #reconcileOne(id: VmId, underway: ReadonlySet<JournalOperation>): Promise<void> {
-    const { vms, log, journal, vmm } = this.parts;
+    const { vms, log, journal, engine } = this.parts;
     const vm = vms.get(id);
     if (vm === null || underway.has("create")) {
       log.warn("taking back an unfinished create", { vm: id });
@@ -530,7 +516,7 @@ export class VmService {
       log.warn("finishing a delete", { vm: id });
       return await this.#delete(vm);
     }
-    const processes = await vmm.find(id, this.dirs(id).runtime);
+    const processes = await engine.vmm.find(id, this.dirs(id).runtime);
     if (underway.has("stop") || underway.has("start") || vm.state === "starting" || vm.state === "stopping") {
       // A start that was seen to its end has its row saved as running before its journal is cleared.
       if (vm.state === "running" && processes.length > 0 && !underway.has("stop")) {
@@ -560,6 +546,7 @@ export class VmService {
     await ensurePrivateDirectory(runtime);
     log.info("adopted", { vm: id, pid: processes[0]?.pid });
     await this.#save({ ...vm, pid: processes[0]?.pid ?? null });
+    await engine.adopt(vm);
   }
 
   /** A stop that a crash cut short still gives the guest its time to write. Takes long, so nobody waits for it. */

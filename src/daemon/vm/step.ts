@@ -6,7 +6,8 @@ import type { Paths } from "../../shared/paths.ts";
 import type { VmId, VmRecord } from "../../shared/schemas.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { ImageFiles } from "../image/store.ts";
-import type { LaunchedVmm, Vmm } from "../vmm/vmm.ts";
+import type { LaunchedVmm } from "../vmm/vmm.ts";
+import type { Engine } from "./engine.ts";
 
 export interface VmDirs {
   /** Disks, logs, keys: `<stateDir>/vms/<id>`. */
@@ -19,7 +20,7 @@ export interface VmDirs {
 export interface UndoContext {
   readonly id: VmId;
   readonly dirs: VmDirs;
-  readonly vmm: Vmm;
+  readonly engine: Engine;
   readonly guest: Guest;
   readonly paths: Paths;
 }

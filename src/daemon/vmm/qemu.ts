@@ -10,7 +10,7 @@ import { BangerError } from "../../shared/errors.ts";
 import type { VmId } from "../../shared/schemas.ts";
 import { toolEnvironment, toolPath } from "../run-tool.ts";
 import { bootArgs } from "./boot-args.ts";
-import { findProcesses, identifyProcess, killProcess } from "./processes.ts";
+import { findProcesses, identifyProcess, killProcess, signalProcess } from "./processes.ts";
 import { askMonitor } from "./qmp.ts";
 import type { LaunchedVmm, LaunchPlan, ProcessIdentity, Vmm } from "./vmm.ts";
 
@@ -177,6 +177,12 @@ function spawnDetached(argv: string[], log: number): Bun.Subprocess {
   }
 }
 
+async function signal(id: VmId, _runtimeDir: string, name: NodeJS.Signals): Promise<boolean> {
+  const processes = await find(id);
+  await Promise.all(processes.map(async (identity) => await signalProcess(identity, name)));
+  return processes.length > 0;
+}
+
 async function powerDown(_id: VmId, runtimeDir: string): Promise<boolean> {
   if (!existsSync(monitorPath(runtimeDir))) return false;
   try {
@@ -196,5 +202,5 @@ async function destroy(id: VmId, runtimeDir: string): Promise<void> {
 }
 
 export function createQemuVmm(): Vmm {
-  return { engine: "qemu", launch, find, endpoint, powerDown, destroy };
+  return { engine: "qemu", launch, find, endpoint, signal, powerDown, destroy };
 }

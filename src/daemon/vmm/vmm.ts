@@ -45,6 +45,8 @@ export interface Vmm {
   find(id: VmId, runtimeDir: string): Promise<readonly ProcessIdentity[]>;
   /** The ssh endpoint, asked of the running monitor. Raises VMM_FAILED. */
   endpoint(id: VmId, runtimeDir: string): Promise<{ readonly sshHost: string; readonly sshPort: number }>;
+  /** Sends a signal to the VMM. False when there is none. */
+  signal(id: VmId, runtimeDir: string, signal: NodeJS.Signals): Promise<boolean>;
   /** Asks the guest to power off by its virtual power button. True when the monitor took the request. */
   powerDown(id: VmId, runtimeDir: string): Promise<boolean>;
   /** Ends every process of this VM and waits until it is gone; removes its sockets and pid file. "Already gone" is success. */

@@ -9,9 +9,9 @@ export const vmmLogPath = (stateDir: string): string => join(stateDir, "vmm.log"
 /** The VMM. Its undo ends every process of this VM that the host has, whoever started it. */
 export const launch: Step = {
   name: "launch",
-  do: async ({ vm, dirs, image, acceleration, vmm, signal, progress, outputs }) => {
+  do: async ({ vm, dirs, image, acceleration, engine, signal, progress, outputs }) => {
     progress({ stage: "boot", message: acceleration === "kvm" ? "booting" : "booting (emulated)" });
-    outputs.launched = await vmm.launch(
+    outputs.launched = await engine.vmm.launch(
       {
         id: vm.id,
         name: vm.name,
@@ -28,7 +28,7 @@ export const launch: Step = {
       signal,
     );
   },
-  undo: async ({ id, dirs, vmm }) => {
-    await vmm.destroy(id, dirs.runtime);
+  undo: async ({ id, dirs, engine }) => {
+    await engine.vmm.destroy(id, dirs.runtime);
   },
 };
