@@ -1,0 +1,15 @@
+/** Picks the role from argv[0] and the first words, and loads that role only. Nothing else happens here. */
+
+import { basename } from "node:path";
+
+const words = process.argv.slice(2);
+
+async function run(): Promise<number> {
+  const name = basename(process.argv0);
+  if (name === "bangerd") return await (await import("./daemon/main.ts")).runDaemon(words);
+  if (words[0] === "daemon" && words[1] === "run")
+    return await (await import("./daemon/main.ts")).runDaemon(words.slice(2));
+  return await (await import("./cmd/main.ts")).runCli(words);
+}
+
+process.exitCode = await run();
