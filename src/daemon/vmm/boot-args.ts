@@ -25,6 +25,8 @@ export function bootArgs(vm: {
   readonly name: string;
   readonly spec: VmSpec;
   readonly acceleration: "kvm" | "tcg";
+  /** Rate of the host's time stamp counter; null when it isn't known. */
+  readonly tscKhz: number | null;
 }): readonly BootArg[] {
   const net = USER_NETWORK;
   return [
@@ -52,6 +54,14 @@ export function bootArgs(vm: {
           { word: "mitigations=off", why: "under emulation nothing is speculated, and the workarounds cost a third" },
           { word: "tsc=reliable", why: "no watchdog that finds emulated time unsteady" },
           { word: "lsm=lockdown,yama", why: "loading systemd's BPF programs takes over a second of emulation" },
+          ...(vm.tscKhz === null
+            ? []
+            : [
+                {
+                  word: `tsc_early_khz=${vm.tscKhz}`,
+                  why: "on a busy host the guest can't measure it, and then waits forever for a timer that microvm doesn't wire",
+                },
+              ]),
           { word: "no_timer_check", why: "the timer check fails at random when the host is busy" },
         ]
       : []),

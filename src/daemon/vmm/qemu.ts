@@ -11,6 +11,7 @@ import type { VmId } from "../../shared/schemas.ts";
 import { toolEnvironment, toolPath } from "../run-tool.ts";
 import { bootArgs } from "./boot-args.ts";
 import { findProcesses, identifyProcess, killProcess, signalProcess } from "./processes.ts";
+import { readTscKhz } from "./host-tsc.ts";
 import { askMonitor } from "./qmp.ts";
 import type { LaunchedVmm, LaunchPlan, ProcessIdentity, Vmm } from "./vmm.ts";
 
@@ -38,8 +39,8 @@ const pidPath = (runtimeDir: string): string => join(runtimeDir, "qemu.pid");
 /** In QEMU's option lists a comma ends a value and a doubled one stands for itself. */
 const escapeOption = (value: string): string => value.replaceAll(",", ",,");
 
-/** QEMU's argv for a plan. Pure. */
-export function qemuArgv(plan: LaunchPlan): readonly string[] {
+/** QEMU's argv for a plan; `tscKhz` as {@link readTscKhz} tells it. Pure. */
+export function qemuArgv(plan: LaunchPlan, tscKhz: number | null): readonly string[] {
   const { spec } = plan;
   const file = (path: string): string => escapeOption(path);
   return [
@@ -56,7 +57,7 @@ export function qemuArgv(plan: LaunchPlan): readonly string[] {
     ...(plan.initrdPath === null ? [] : ["-initrd", plan.initrdPath]),
     ...[
       "-append",
-      bootArgs(plan)
+      bootArgs({ ...plan, tscKhz })
         .map(({ word }) => word)
         .join(" "),
     ],
@@ -116,7 +117,7 @@ async function launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVm
       },
     );
   }
-  const [program, ...argv] = qemuArgv(plan);
+  const [program, ...argv] = qemuArgv(plan, await readTscKhz());
   const path = Bun.which(program ?? QEMU, { PATH: toolPath() });
   if (path === null) throw new BangerError("TOOL_MISSING", `${QEMU} is not installed`, { details: { program: QEMU } });
   signal.throwIfAborted();
