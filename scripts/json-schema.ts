@@ -149,6 +149,7 @@ export function describeType(schema: JsonSchema): string {
     }
     case "boolean":
     case "object":
+    case "null":
       return schema["type"];
     default:
       return typeof schema["description"] === "string" ? schema["description"] : "anything";
