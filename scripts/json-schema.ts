@@ -106,6 +106,11 @@ function convertAction(base: string, { type, requirement }: Node): JsonSchema {
       return { maximum: requirement };
     case "safe_integer":
       return { type: "integer" };
+    case "integer":
+      return { type: "integer" };
+    case "ipv4":
+    case "ipv6":
+      return { format: type };
     case "iso_timestamp":
       return { format: "date-time" };
     case "base64":
@@ -138,6 +143,7 @@ export function describeType(schema: JsonSchema): string {
     case "string": {
       if (typeof schema["pattern"] === "string") return `string /${schema["pattern"]}/`;
       if (schema["format"] === "date-time") return "RFC 3339 time";
+      if (typeof schema["format"] === "string") return `${schema["format"]} address`;
       const length = range("minLength", "maxLength");
       return `string${length === "" ? "" : ` of${length} characters`}`;
     }

@@ -41,6 +41,8 @@ function sample(schema: JsonSchema): unknown {
       );
     case "string": {
       if (schema["format"] === "date-time") return "2026-11-24T10:00:00.000Z";
+      if (schema["format"] === "ipv4") return "192.168.7.2";
+      if (schema["format"] === "ipv6") return "fd00::2";
       if (schema["contentEncoding"] === "base64") return "aGVsbG8K";
       if (typeof schema["pattern"] !== "string") return "text";
       const pattern = new RegExp(schema["pattern"]);
