@@ -7,6 +7,9 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import * as v from "valibot";
+import type { Command } from "../src/cmd/command.ts";
+import { commandHelp, groupHelp } from "../src/cmd/help.ts";
+import { type Entry, type Group, isGroup, ROOT as COMMANDS } from "../src/cmd/commands/index.ts";
 import { CONFIG_KEYS } from "../src/shared/config.ts";
 import { API_LEVEL, METHODS, MINIMUM_API_LEVEL } from "../src/shared/contract.ts";
 import { ERROR_TABLE } from "../src/shared/errors.ts";
@@ -272,6 +275,39 @@ function describeDefault(key: string, value: unknown, rule: string): string {
   return `\`${JSON.stringify(value)}\``;
 }
 
+/** The help of every command that help shows, in the words of `--help`; the short forms at the top are named only. */
+async function renderCommands(): Promise<string> {
+  const shown = (group: Group): (readonly [string, Entry | Group])[] =>
+    Object.entries(group.commands).filter(([, node]) => node.hidden !== true);
+  const short: string[] = [];
+  const inGroups = new Set<Command>();
+  for (const [, node] of shown(COMMANDS).flatMap(([, group]) => (isGroup(group) ? shown(group) : [])))
+    if (!isGroup(node)) inGroups.add(await node.load());
+  const sections: string[] = [];
+  const walk = async (path: readonly string[], group: Group): Promise<void> => {
+    sections.push(section(path, groupHelp(path, group)));
+    for (const [name, node] of shown(group)) {
+      if (isGroup(node)) {
+        await walk([...path, name], node);
+        continue;
+      }
+      const command = await node.load();
+      if (path.length === 0 && inGroups.has(command)) short.push(name);
+      else sections.push(section([...path, name], commandHelp([...path, name], command, node)));
+    }
+  };
+  const section = (path: readonly string[], help: string): string =>
+    `${path.length < 2 ? "##" : "###"} ${["banger", ...path].join(" ")}\n\n\`\`\`text\n${help.trimEnd()}\n\`\`\``;
+  await walk([], COMMANDS);
+  return [
+    MADE_BY,
+    "# Commands",
+    `What \`--help\` says of each. Short forms at the top: ${short.map((name) => `\`banger ${name}\``).join(", ")} are the commands of
+\`banger vm\`. Exit statuses: [errors.md](errors.md).`,
+    ...sections,
+  ].join("\n\n");
+}
+
 /** Every generated page. */
 export async function renderPages(): Promise<readonly Page[]> {
   const page = (name: string, text: string): Page => ({
@@ -283,6 +319,7 @@ export async function renderPages(): Promise<readonly Page[]> {
     page("openapi.json", renderOpenApi()),
     page("errors.md", renderErrors()),
     page("config.md", renderConfig()),
+    page("commands.md", await renderCommands()),
   ];
 }
 

@@ -20,6 +20,14 @@ test("every method, error and key is on its page", () => {
   for (const key of Object.keys(CONFIG_KEYS)) expect(page("config.md")).toContain(`| \`${key}\` |`);
 });
 
+test("every command that help shows is on its page, hidden ones are not", () => {
+  const text = page("commands.md");
+  for (const name of ["vm run", "vm exec", "image build", "daemon status", "doctor", "explain"])
+    expect(text).toMatch(new RegExp(`^##+ banger ${name}$`, "m"));
+  expect(text).not.toMatch(/^##+ banger internal/m);
+  expect(text).toContain("`banger run`");
+});
+
 test("the OpenAPI document has every method, and no reference that leads nowhere", () => {
   const text = page("openapi.json");
   const document = JSON.parse(text) as { paths: object; components: { schemas: object } };
