@@ -39,11 +39,17 @@ export async function isListening(path: string): Promise<boolean> {
  * Listens at `path`, whose directory is private already. A path left by a daemon that was killed is taken over;
  * the caller holds the lock that makes sure that no live one is there.
  */
-export async function serveApi(path: string, handlers: Handlers, operations: Operations, log: Log): Promise<ApiServer> {
+export async function serveApi(
+  path: string,
+  handlers: Handlers,
+  operations: Operations,
+  log: Log,
+  bodyTimeoutMs = BODY_TIMEOUT_MS,
+): Promise<ApiServer> {
   if (await isListening(path)) throw new BangerError("ALREADY_EXISTS", `another daemon listens on ${path}`);
   await rm(path, { force: true });
   const http = createHttpServer({ keepAliveTimeout: 5000 }, (request, response) => {
-    void answer(request, response, handlers, operations, log);
+    void answer(request, response, handlers, operations, log, bodyTimeoutMs);
   });
   const sockets = new Set<Socket>();
   const owner = process.getuid?.() ?? -1;
@@ -82,6 +88,7 @@ async function answer(
   handlers: Handlers,
   operations: Operations,
   log: Log,
+  bodyTimeoutMs: number,
 ): Promise<void> {
   const op = newOperationId();
   response.setHeader("banger-op", op);
@@ -89,7 +96,7 @@ async function answer(
   response.setHeader("banger-api-level", API_LEVEL);
   try {
     const name = parseTarget(request);
-    const body = await readBody(request);
+    const body = await readBody(request, bodyTimeoutMs);
     const method = METHODS[name];
     const parsed = v.safeParse(method.input as v.GenericSchema, body);
     if (!parsed.success) {
@@ -157,10 +164,10 @@ function parseTarget(request: IncomingMessage): MethodName {
   return name as MethodName;
 }
 
-async function readBody(request: IncomingMessage): Promise<unknown> {
+async function readBody(request: IncomingMessage, timeoutMs: number): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
-  const timer = setTimeout(() => request.destroy(), BODY_TIMEOUT_MS);
+  const timer = setTimeout(() => request.destroy(), timeoutMs);
   try {
     for await (const chunk of request as AsyncIterable<Buffer>) {
       size += chunk.length;

@@ -71,7 +71,7 @@ const ManyResult = v.array(
   v.strictObject({
     ref: v.string(),
     vm: v.nullable(VmRecord),
-    error: v.nullable(v.custom<ErrorDocument>((x) => typeof x === "object")),
+    error: v.nullable(v.custom<ErrorDocument>((x) => typeof x === "object", "an error document")),
   }),
 );
 const Many = v.strictObject({ vms: v.pipe(v.array(VmRef), v.minLength(1), v.maxLength(256)) });

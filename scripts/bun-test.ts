@@ -1,0 +1,156 @@
+/**
+ * Runs test files with `bun test` and says truthfully what happened: a file that ends the process, doesn't load or never
+ * ends counts as failed, though the runner's own report knows nothing of it.
+ */
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export interface Outcome {
+  readonly passed: number;
+  readonly failed: number;
+  /** One line for each thing that did not run: its name, and the reason where it isn't in the name. */
+  readonly skipped: readonly string[];
+}
+
+export const NOTHING: Outcome = { passed: 0, failed: 0, skipped: [] };
+
+export function addOutcomes(a: Outcome, b: Outcome): Outcome {
+  return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: [...a.skipped, ...b.skipped] };
+}
+
+/** `12 passed, 0 failed, 1 skipped`: the form that closes every run. */
+export function formatOutcome({ passed, failed, skipped }: Outcome): string {
+  return `${passed} passed, ${failed} failed, ${skipped.length} skipped`;
+}
+
+/** The counts of a line that {@link formatOutcome} made, the last one in a program's output; null when there is none. */
+export function parseOutcome(output: string): Outcome | null {
+  const last = [...output.matchAll(/^(\d+) passed, (\d+) failed, (\d+) skipped$/gm)].at(-1);
+  if (last === undefined) return null;
+  const [, passed, failed, skipped] = last;
+  const names = [...output.matchAll(/^skip +(.+)$/gm)].map(([, name]) => name ?? "");
+  const count = Number(skipped);
+  return {
+    passed: Number(passed),
+    failed: Number(failed),
+    skipped: [...names, ...Array.from({ length: count }, () => "(not named)")].slice(0, count),
+  };
+}
+
+const unescape = (text: string): string =>
+  text
+    .replace(/&#(\d+);/g, (_, code: string) => String.fromCodePoint(Number(code)))
+    .replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">")
+    .replaceAll("&quot;", '"')
+    .replaceAll("&apos;", "'")
+    .replaceAll("&amp;", "&");
+
+const attribute = (tag: string, name: string): string =>
+  unescape(new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1] ?? "");
+
+/**
+ * Counts of one `bun test`. Pure.
+ * @param report the JUnit document, null when none was written
+ * @param output what the runner printed; its closing lines count errors that the document leaves out
+ * @param status exit status; null when it was killed
+ */
+export function readOutcome(report: string | null, output: string, status: number | null): Outcome {
+  let tests = 0;
+  let failed = 0;
+  const skipped: string[] = [];
+  for (const [, tag = "", body = ""] of (report ?? "").matchAll(
+    /<testcase\b([^>]*?)(?:\/>|>([\s\S]*?)<\/testcase>)/g,
+  )) {
+    tests++;
+    if (/<(?:failure|error)\b/.test(body)) failed++;
+    else if (/<skipped\b/.test(body)) {
+      const group = attribute(tag, "classname");
+      skipped.push(`${attribute(tag, "file")}: ${group === "" ? "" : `${group} > `}${attribute(tag, "name")}`);
+    }
+  }
+  const passed = tests - failed - skipped.length;
+  const ended = /^Ran \d+ tests? across \d+ files?\./m.test(output);
+  const counted = Number([...output.matchAll(/^ *(\d+) fail$/gm)].at(-1)?.[1] ?? 0);
+  failed = Math.max(failed, counted);
+  // No closing line: a test ended the process, perhaps with status 0, and nobody knows what else would have run.
+  if (!ended || status === null || (status !== 0 && failed === 0)) failed++;
+  return { passed, failed, skipped };
+}
+
+export interface BunTestOptions {
+  /** Files or directories. */
+  readonly paths: readonly string[];
+  /** For a test that names no timeout of its own. */
+  readonly perTestTimeoutMs: number;
+  /** For the whole run; then it is killed. */
+  readonly timeoutMs: number;
+}
+
+/** Runs `bun test` on the paths, one file after another. */
+export async function runBunTest(options: BunTestOptions): Promise<Outcome & { readonly output: string }> {
+  const dir = await mkdtemp(join(tmpdir(), "banger-report-"));
+  try {
+    const file = join(dir, "junit.xml");
+    const child = Bun.spawn(
+      [
+        process.execPath,
+        "test",
+        `--timeout=${options.perTestTimeoutMs}`,
+        "--reporter=junit",
+        `--reporter-outfile=${file}`,
+        ...options.paths,
+      ],
+      {
+        stdin: "ignore",
+        stdout: "pipe",
+        stderr: "pipe", // With CI set, a snapshot that is not there is a failure and is not written.
+        env: { ...process.env, NO_COLOR: "1", CI: "true" },
+      },
+    );
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      child.kill("SIGKILL");
+    }, options.timeoutMs);
+    const ended = child.exited.then(() => clearTimeout(timer));
+    const [stdout, stderr] = await Promise.all([readUntil(child.stdout, ended), readUntil(child.stderr, ended)]);
+    await ended;
+    const report = Bun.file(file);
+    const output = `${stderr}${stdout}${timedOut ? `\nkilled after ${options.timeoutMs / 60_000} minutes\n` : ""}`;
+    return {
+      ...readOutcome((await report.exists()) ? await report.text() : null, output, timedOut ? null : child.exitCode),
+      output,
+    };
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** All text of a pipe; ends soon after the process did, though something it left behind holds the pipe open. */
+async function readUntil(stream: ReadableStream<Uint8Array>, ended: Promise<void>): Promise<string> {
+  const decoder = new TextDecoder();
+  const reader = stream.getReader();
+  const abandoned = ended.then(async () => {
+    await Bun.sleep(1000);
+    return { done: true, value: undefined } as const;
+  });
+  let text = "";
+  for (;;) {
+    const { done, value } = await Promise.race([reader.read(), abandoned]);
+    if (done) break;
+    text += decoder.decode(value, { stream: true });
+  }
+  await reader.cancel();
+  return text + decoder.decode();
+}
+
+/** A runner's output without its list of passes, which hides what failed. */
+export function withoutPasses(output: string): string {
+  return output
+    .split("\n")
+    .filter((line) => !line.startsWith("(pass)"))
+    .join("\n");
+}

@@ -1,0 +1,143 @@
+/**
+ * Everything that this machine can test, one part after another: `bun run check`, then tests that need root, the compiled binary
+ * with real guests, and the installed system in a test host. `bun scripts/test.ts [--only check,root,e2e,hostvm]`.
+ *
+ * What can't run here is named with the reason. The last line counts all of it: `N passed, N failed, N skipped`.
+ */
+
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import {
+  addOutcomes,
+  formatOutcome,
+  NOTHING,
+  type Outcome,
+  parseOutcome,
+  runBunTest,
+  withoutPasses,
+} from "./bun-test.ts";
+import { runChecks } from "./check.ts";
+
+const ROOT = resolve(import.meta.dir, "..");
+const TEST_TIMEOUT_MS = 120_000;
+const FILE_TIMEOUT_MS = 20 * 60_000;
+const HOSTVM_TIMEOUT_MS = 40 * 60_000;
+
+/** What builds the image that the others use comes first. */
+const FIRST = ["first-run.test.ts"];
+
+async function listTestFiles(folder: string): Promise<readonly string[]> {
+  if (!existsSync(join(ROOT, folder))) return [];
+  const files = (await Array.fromAsync(new Bun.Glob("**/*.test.ts").scan({ cwd: join(ROOT, folder) }))).sort();
+  return [...files.filter((file) => FIRST.includes(file)), ...files.filter((file) => !FIRST.includes(file))].map(
+    (file) => `${folder}/${file}`,
+  );
+}
+
+function report(name: string, outcome: Outcome, ms: number): void {
+  const { passed, failed, skipped } = outcome;
+  const counts = [`${passed} passed`, ...(failed > 0 ? [`${failed} failed`] : [])].join(", ");
+  console.log(`${failed === 0 ? "ok  " : "FAIL"} ${name} (${counts}, ${(ms / 1000).toFixed(1)} s)`);
+  for (const line of skipped) console.log(`skip ${line}`);
+}
+
+function skipAll(files: readonly string[], why: string): Outcome {
+  const skipped = files.map((file) => `${file}: ${why}`);
+  for (const line of skipped) console.log(`skip ${line}`);
+  return { ...NOTHING, skipped };
+}
+
+/** Each file in a process of its own, so that one that dies or hangs takes no other with it. */
+async function runFiles(files: readonly string[]): Promise<Outcome> {
+  let total = NOTHING;
+  for (const file of files) {
+    const began = performance.now();
+    const { output, ...outcome } = await runBunTest({
+      paths: [`./${file}`],
+      perTestTimeoutMs: TEST_TIMEOUT_MS,
+      timeoutMs: FILE_TIMEOUT_MS,
+    });
+    report(file, outcome, performance.now() - began);
+    if (outcome.failed > 0) console.log(withoutPasses(output));
+    total = addOutcomes(total, outcome);
+  }
+  return total;
+}
+
+async function runRootTests(): Promise<Outcome> {
+  const files = await listTestFiles("test/root");
+  return process.getuid?.() === 0 ? await runFiles(files) : skipAll(files, "needs root");
+}
+
+/** The installed system, in virtual machines of its own; its runner counts and names by itself. */
+async function runHostTests(): Promise<Outcome> {
+  const main = "test/hostvm/main.ts";
+  if (!existsSync(join(ROOT, main))) return NOTHING;
+  const child = Bun.spawn([process.execPath, main], {
+    cwd: ROOT,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  // TERM: it ends its virtual machines first.
+  const timer = setTimeout(() => {
+    console.log(`${main}: ended after ${HOSTVM_TIMEOUT_MS / 60_000} minutes`);
+    child.kill("SIGTERM");
+  }, HOSTVM_TIMEOUT_MS);
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of child.stdout) {
+    const piece = decoder.decode(chunk, { stream: true });
+    text += piece;
+    // Its closing line is part of ours.
+    process.stdout.write(piece.replace(/^(\d+ passed, \d+ failed, \d+ skipped)$/gm, "     $1"));
+  }
+  const status = await child.exited;
+  clearTimeout(timer);
+  const outcome = parseOutcome(text);
+  if (outcome === null) {
+    console.log(`FAIL ${main}: ended with ${status} and no count`);
+    return { ...NOTHING, failed: 1 };
+  }
+  return status !== 0 && outcome.failed === 0 ? { ...outcome, failed: 1 } : outcome;
+}
+
+interface Part {
+  readonly name: string;
+  readonly title: string;
+  run(): Promise<Outcome>;
+}
+
+const PARTS: readonly Part[] = [
+  { name: "check", title: "format, lint, types, pages, unit tests", run: async () => (await runChecks()).outcome },
+  { name: "root", title: "system calls and tools, as root", run: runRootTests },
+  {
+    name: "e2e",
+    title: "the compiled binary, with real guests",
+    run: async () => await runFiles(await listTestFiles("test/e2e")),
+  },
+  { name: "hostvm", title: "the installed system, in a test host", run: runHostTests },
+];
+
+const { values } = parseArgs({ options: { only: { type: "string" } } });
+const only = values.only?.split(",") ?? PARTS.map(({ name }) => name);
+for (const name of only) {
+  if (!PARTS.some((part) => part.name === name)) {
+    console.error(`error: --only takes ${PARTS.map((part) => part.name).join(", ")}`);
+    process.exit(2);
+  }
+}
+
+let total = NOTHING;
+for (const { name, title, run } of PARTS) {
+  if (!only.includes(name)) continue;
+  console.log(`== ${name}: ${title}`);
+  total = addOutcomes(total, await run());
+}
+if (total.skipped.length > 0) {
+  console.log("== what did not run here");
+  for (const line of total.skipped) console.log(`skip ${line}`);
+}
+console.log(formatOutcome(total));
+process.exitCode = total.failed === 0 ? 0 : 1;

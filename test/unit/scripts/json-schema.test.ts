@@ -1,0 +1,50 @@
+import { expect, test } from "bun:test";
+import * as v from "valibot";
+import { defineJsonSchema, describeType, toJsonSchema } from "../../../scripts/json-schema.ts";
+
+test("objects are strict, with what is required", () => {
+  const schema = v.strictObject({
+    name: v.pipe(v.string(), v.regex(/^[a-z]+$/)),
+    size: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(9)), 3),
+    when: v.nullable(v.pipe(v.string(), v.isoTimestamp())),
+    kinds: v.pipe(v.array(v.picklist(["a", "b"])), v.minLength(1), v.maxLength(4)),
+  });
+  expect(toJsonSchema(schema)).toEqual({
+    type: "object",
+    properties: {
+      name: { type: "string", pattern: "^[a-z]+$" },
+      size: { type: "integer", minimum: 1, maximum: 9, default: 3 },
+      when: { anyOf: [{ type: "string", format: "date-time" }, { type: "null" }] },
+      kinds: { type: "array", items: { enum: ["a", "b"] }, minItems: 1, maxItems: 4 },
+    },
+    required: ["name", "when", "kinds"],
+    additionalProperties: false,
+  });
+});
+
+test("named schemas are references, defined once", () => {
+  const Inner = v.strictObject({ id: v.string() });
+  const Outer = v.strictObject({ inner: Inner });
+  const named = [
+    { name: "Inner", schema: Inner },
+    { name: "Outer", schema: Outer },
+  ];
+  expect(toJsonSchema(v.array(Outer), named)).toEqual({ type: "array", items: { $ref: "#/components/schemas/Outer" } });
+  expect(defineJsonSchema(Outer, named)["properties"]).toEqual({ inner: { $ref: "#/components/schemas/Inner" } });
+});
+
+test("what the converter doesn't know is an error, not an empty schema", () => {
+  expect(() => toJsonSchema(v.date())).toThrow("date");
+  expect(() => toJsonSchema(v.pipe(v.string(), v.email()))).toThrow("email");
+  expect(() => toJsonSchema(v.custom<string>(() => true))).toThrow("message");
+});
+
+test("types read as a person would say them", () => {
+  const said = (schema: v.GenericSchema): string => describeType(toJsonSchema(schema));
+  expect(said(v.pipe(v.number(), v.safeInteger(), v.minValue(1), v.maxValue(64)))).toBe("integer 1 to 64");
+  expect(said(v.pipe(v.number(), v.minValue(1)))).toBe("number from 1");
+  expect(said(v.nullable(v.string()))).toBe("string or null");
+  expect(said(v.array(v.boolean()))).toBe("list of boolean");
+  expect(said(v.pipe(v.string(), v.minLength(1), v.maxLength(63)))).toBe("string of 1 to 63 characters");
+  expect(said(v.picklist(["kvm", "tcg"]))).toBe('"kvm", "tcg"');
+});
