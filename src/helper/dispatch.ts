@@ -30,8 +30,10 @@ export interface Outcome {
 
 export type Dispatch = (request: unknown) => Promise<Outcome>;
 
+export type Verbs = { readonly [Name in HelperVerbName]: Verb<Name> };
+
 /** A dispatcher with its own locks. It never throws: whatever goes wrong is an answer. */
-export function createDispatch(context: HelperContext): Dispatch {
+export function createDispatch(context: HelperContext, verbs: Verbs = VERBS): Dispatch {
   const locks = new Locks();
   return async (request) => {
     let method: string | null = null;
@@ -39,9 +41,9 @@ export function createDispatch(context: HelperContext): Dispatch {
     try {
       const envelope = parse(HelperRequest, request, "request");
       op = envelope.op;
-      if (!Object.hasOwn(VERBS, envelope.method)) throw new BangerError("INVALID_REQUEST", "there is no such method");
+      if (!Object.hasOwn(verbs, envelope.method)) throw new BangerError("INVALID_REQUEST", "there is no such method");
       method = envelope.method;
-      const result = await act(method as HelperVerbName, envelope.params, context, locks);
+      const result = await act(verbs, method as HelperVerbName, envelope.params, context, locks);
       return { answer: { result }, outcome: "ok", method, op, reason: null };
     } catch (thrown) {
       const error = describe(thrown);
@@ -57,12 +59,13 @@ export function createDispatch(context: HelperContext): Dispatch {
 }
 
 async function act<Name extends HelperVerbName>(
+  verbs: Verbs,
   name: Name,
   params: unknown,
   context: HelperContext,
   locks: Locks,
 ): Promise<unknown> {
-  const verb: Verb<Name> = VERBS[name];
+  const verb: Verb<Name> = verbs[name];
   const input = parse(HELPER_VERBS[name].input, params, "params") as HelperParsedInputOf<Name>;
   for (const gate of verb.gates) enforce(gate, input);
   const result = await locks.run(verb.lock(input), async () => await verb.run(input, context));
