@@ -76,7 +76,8 @@ async function undo(context: HelperContext, vm: string, first: unknown): Promise
   }
 }
 
-async function stage(context: HelperContext, input: Input, { uid }: Slot, root: Descriptor): Promise<void> {
+/** Puts into the jail what the VM boots from. Exported for the tests that attack it. */
+export async function stage(context: HelperContext, input: Input, { uid }: Slot, root: Descriptor): Promise<void> {
   const { vm, kernel } = input;
   const boot: readonly (readonly [file: string, name: string])[] = [
     ["vmlinux", JAIL.kernel],
@@ -201,6 +202,9 @@ function hasSocket(root: Descriptor, uid: number): boolean {
     return true;
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) return false;
+    if (isErrno(thrown, "ELOOP") || isErrno(thrown, "ENOTDIR")) {
+      throw new BangerError("HELPER_REFUSED", `${JAIL.apiSocket} is a link`, { cause: thrown });
+    }
     throw thrown;
   }
 }

@@ -97,7 +97,8 @@ export class Descriptor implements Disposable {
 
   /** Opens without access to the contents: to look at, to act on, not to read. A FIFO or device is not woken. */
   openPath(path: string): Descriptor {
-    return this.open(path, O_PATH | constants.O_NOFOLLOW);
+    // Without O_NOFOLLOW, with which O_PATH would open a link itself; RESOLVE_NO_SYMLINKS refuses it.
+    return this.open(path, O_PATH);
   }
 
   openDirectory(path: string): Descriptor {
