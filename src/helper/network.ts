@@ -34,7 +34,7 @@ const Addresses = v.array(
 const Routes = v.array(v.object({ dst: v.optional(v.string()), dev: v.optional(v.string()) }));
 
 export interface Interface extends InterfaceFacts {
-  /** Who may open a tap: a uid or name as `ip` prints it. */
+  /** Who may open a tap: a uid, as text, or a name where the host's users have one. */
   readonly user: string | null;
 }
 
@@ -49,7 +49,7 @@ function describe(link: v.InferOutput<typeof Link>): Interface {
     kind: link.linkinfo?.info_kind ?? null,
     tunType: link.linkinfo?.info_data?.type ?? null,
     master: link.master ?? null,
-    user: user === undefined ? null : String(user),
+    user: user === undefined ? null : user === "root" ? "0" : String(user),
   };
 }
 
