@@ -6,6 +6,7 @@ const words = process.argv.slice(2);
 
 async function run(): Promise<number> {
   const name = basename(process.argv0);
+  if (name === "bangerd-root") return await (await import("./helper/main.ts")).runHelper(words);
   if (name === "bangerd") return await (await import("./daemon/main.ts")).runDaemon(words);
   if (words[0] === "daemon" && words[1] === "run")
     return await (await import("./daemon/main.ts")).runDaemon(words.slice(2));

@@ -57,11 +57,6 @@ export class FrameDecoder {
     this.#done = true;
     return { value: parse(joined.subarray(HEADER_BYTES)) };
   }
-
-  /** True when a frame has begun and isn't whole. */
-  get isPartial(): boolean {
-    return !this.#done && this.#buffer.length > 0;
-  }
 }
 
 function parse(body: Uint8Array): unknown {

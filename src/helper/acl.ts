@@ -1,0 +1,37 @@
+/** POSIX access control lists in the form the kernel stores them. Source: acl(5), linux/posix_acl_xattr.h. */
+
+export const ACCESS_ACL = "system.posix_acl_access";
+export const DEFAULT_ACL = "system.posix_acl_default";
+
+const VERSION = 2;
+const NO_ID = 0xffff_ffff;
+const TAG = { owner: 0x01, user: 0x02, group: 0x04, mask: 0x10, other: 0x20 } as const;
+
+export interface Acl {
+  /** Permission bits 0 to 7 of the file's own user. */
+  readonly owner: number;
+  /** Permission bits of further users, by uid. */
+  readonly users: ReadonlyMap<number, number>;
+}
+
+/** The attribute's value. The file's group and everybody else get nothing; the mask lets the named users through. */
+export function encodeAcl({ owner, users }: Acl): Uint8Array {
+  const mask = [...users.values()].reduce((all, bits) => all | bits, 0);
+  const entries: readonly (readonly [tag: number, bits: number, id: number])[] = [
+    [TAG.owner, owner, NO_ID],
+    // The kernel refuses a list whose entries of one kind aren't in order of their ids.
+    ...[...users].sort(([a], [b]) => a - b).map(([uid, bits]) => [TAG.user, bits, uid] as const),
+    [TAG.group, 0, NO_ID],
+    [TAG.mask, mask, NO_ID],
+    [TAG.other, 0, NO_ID],
+  ];
+  const bytes = new Uint8Array(4 + entries.length * 8);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, VERSION, true);
+  for (const [index, [tag, bits, id]] of entries.entries()) {
+    view.setUint16(4 + index * 8, tag, true);
+    view.setUint16(6 + index * 8, bits, true);
+    view.setUint32(8 + index * 8, id, true);
+  }
+  return bytes;
+}

@@ -1,0 +1,11 @@
+/** What every verb is given: where things are, what install decided. No state: the host itself is the record. */
+
+import type { InstallConfig } from "../shared/install-config.ts";
+import type { SystemPaths } from "../shared/paths.ts";
+
+export interface HelperContext {
+  readonly paths: SystemPaths;
+  readonly install: InstallConfig;
+  /** Where the unified cgroup hierarchy is mounted. */
+  readonly cgroupRoot: string;
+}

@@ -1,0 +1,55 @@
+/** IPv4 arithmetic, without I/O. */
+
+export interface Subnet {
+  /** First address, as a number. */
+  readonly first: number;
+  /** Last address, as a number. */
+  readonly last: number;
+}
+
+/** An address as a number; null unless it is four decimal numbers 0 to 255 without leading zeros (inet_aton reads those as octal). */
+export function parseIpv4(text: string): number | null {
+  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
+  if (match === null) return null;
+  let value = 0;
+  for (const part of match.slice(1)) {
+    if (Number(part) > 255 || (part.length > 1 && part.startsWith("0"))) return null;
+    value = value * 256 + Number(part);
+  }
+  return value;
+}
+
+/** The subnet of that prefix length which holds the address. */
+export function subnetOf(address: number, prefix: number): Subnet {
+  const size = 2 ** (32 - prefix);
+  const first = Math.floor(address / size) * size;
+  return { first, last: first + size - 1 };
+}
+
+export function contains(subnet: Subnet, address: number): boolean {
+  return address >= subnet.first && address <= subnet.last;
+}
+
+export function overlaps(a: Subnet, b: Subnet): boolean {
+  return a.first <= b.last && b.first <= a.last;
+}
+
+/** `a.b.c.d/n` or a bare address; null when it is neither. */
+export function parseSubnet(text: string): Subnet | null {
+  const [address = "", prefix = "32", ...more] = text.split("/");
+  const value = parseIpv4(address);
+  if (value === null || more.length > 0 || !/^\d{1,2}$/.test(prefix) || Number(prefix) > 32) return null;
+  return subnetOf(value, Number(prefix));
+}
+
+const block = (first: string, prefix: number): Subnet => subnetOf(parseIpv4(first) ?? 0, prefix);
+
+/** The private ranges of RFC 1918. */
+export const PRIVATE_BLOCKS: readonly Subnet[] = [
+  block("10.0.0.0", 8),
+  block("172.16.0.0", 12),
+  block("192.168.0.0", 16),
+];
+
+/** The host's own (RFC 1122): 127.0.0.0/8. */
+export const LOOPBACK_BLOCK: Subnet = block("127.0.0.0", 8);

@@ -1,0 +1,127 @@
+/** External programs: absolute paths from a fixed table, argument vectors, an environment of our own, a deadline. */
+
+import { existsSync } from "node:fs";
+import { BangerError } from "../shared/errors.ts";
+
+/** First that exists is used. Directories that only root writes. */
+const TOOLS = {
+  ip: ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"],
+  iptables: ["/usr/sbin/iptables", "/sbin/iptables"],
+  dmsetup: ["/usr/sbin/dmsetup", "/sbin/dmsetup"],
+  resolvectl: ["/usr/bin/resolvectl"],
+  debugfs: ["/usr/sbin/debugfs", "/sbin/debugfs"],
+  e2fsck: ["/usr/sbin/e2fsck", "/sbin/e2fsck"],
+  "systemd-run": ["/usr/bin/systemd-run"],
+} as const;
+export type Tool = keyof typeof TOOLS;
+
+export interface ToolOptions {
+  readonly timeoutMs: number;
+  readonly cwd?: string;
+  readonly stdin?: string;
+  /** Runs as this user and group instead of root, without supplementary groups or capabilities. */
+  readonly runAs?: number;
+  /** The umask of the program; 077 unless told. */
+  readonly umask?: number;
+  /** More of standard output than this ends the program. */
+  readonly stdoutLimitBytes?: number;
+}
+
+export interface ToolResult {
+  readonly exitCode: number;
+  readonly stdout: Uint8Array;
+  readonly stderr: string;
+}
+
+const STDOUT_LIMIT_BYTES = 4 * 1024 * 1024;
+const STDERR_KEPT = 4096;
+
+function findTool(tool: Tool): string | undefined {
+  return TOOLS[tool].find((candidate) => existsSync(candidate));
+}
+
+export function isInstalled(tool: Tool): boolean {
+  return findTool(tool) !== undefined;
+}
+
+function toolPath(tool: Tool): string {
+  const path = findTool(tool);
+  if (path === undefined) throw new BangerError("TOOL_MISSING", `${tool} is not installed`, { details: { tool } });
+  return path;
+}
+
+/** @throws BangerError TOOL_MISSING; FAILED past the deadline or beyond the output's limit. */
+export async function tryTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
+  const argv = [toolPath(tool), ...args];
+  // The umask is the process's; nothing else runs between these two lines, and spawn has forked when it returns.
+  const umask = process.umask(options.umask ?? 0o077);
+  let child;
+  try {
+    child = Bun.spawn(argv, {
+      stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" },
+      cwd: options.cwd ?? "/",
+      // A group of its own, so that the deadline ends what the program itself started.
+      detached: true,
+      ...(options.runAs === undefined ? {} : { uid: options.runAs, gid: options.runAs }),
+    });
+  } finally {
+    process.umask(umask);
+  }
+  let ended: "in time" | "too late" | "too long" = "in time";
+  const end = (why: "too late" | "too long"): void => {
+    ended = why;
+    try {
+      process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // It ended by itself in the meantime.
+    }
+  };
+  const timer = setTimeout(() => end("too late"), options.timeoutMs);
+  try {
+    const limit = options.stdoutLimitBytes ?? STDOUT_LIMIT_BYTES;
+    const [stdout, stderr, exitCode] = await Promise.all([
+      readUpTo(child.stdout, limit, () => end("too long")),
+      readTail(child.stderr),
+      child.exited,
+    ]);
+    const why = ended as "in time" | "too late" | "too long";
+    if (why === "too late") throw new BangerError("FAILED", `${tool} did not end within ${options.timeoutMs / 1000} s`);
+    if (why === "too long") throw new BangerError("FAILED", `${tool} said more than ${limit} bytes`);
+    return { exitCode, stdout, stderr };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Standard output as text; a status other than 0 is FAILED with the last of what the program said. */
+export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<string> {
+  const { exitCode, stdout, stderr } = await tryTool(tool, args, options);
+  const text = new TextDecoder().decode(stdout);
+  if (exitCode === 0) return text;
+  const said = (stderr.trim() || text.trim()).split("\n").slice(-3).join("; ");
+  throw new BangerError("FAILED", `${tool} ${args[0] ?? ""} ended with ${exitCode}: ${said}`);
+}
+
+async function readUpTo(stream: ReadableStream<Uint8Array>, limit: number, tooLong: () => void): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of stream) {
+    size += chunk.length;
+    if (size > limit) {
+      tooLong();
+      break;
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+async function readTail(stream: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of stream) text = (text + decoder.decode(chunk, { stream: true })).slice(-STDERR_KEPT);
+  return text;
+}

@@ -1,0 +1,153 @@
+/**
+ * The helper's socket: each connection's peer is checked by uid, gives one bounded request in time, gets one answer, and
+ * is closed. One log line per connection.
+ */
+
+import { createServer, type Server, type Socket } from "node:net";
+import { toBangerError } from "../shared/errors.ts";
+import { encodeFrame, FrameDecoder } from "../shared/frames.ts";
+import { HELPER_REQUEST_TIMEOUT_MS, type HelperAnswer } from "../shared/helper-contract.ts";
+import type { Dispatch } from "./dispatch.ts";
+import { type Peer, readPeer } from "./sys/sockets.ts";
+
+/** More at a time are closed at once: a flood costs no memory, and nobody but the owner and root is let in anyway. */
+export const CONNECTION_LIMIT = 64;
+/** An answer that isn't taken within this is dropped with its connection. */
+const ANSWER_TIMEOUT_MS = 5000;
+const REASON_LIMIT = 300;
+
+export type WriteLine = (fields: Readonly<Record<string, unknown>>) => void;
+
+export interface HelperServerOptions {
+  readonly ownerUid: number;
+  readonly dispatch: Dispatch;
+  readonly log: WriteLine;
+  readonly requestTimeoutMs?: number;
+  /** How the peer is read; the kernel's word, but in tests that play another user. */
+  readonly peerOf?: (socket: Socket) => Peer;
+}
+
+export interface HelperServer {
+  /** To listen with; not listening yet. */
+  readonly server: Server;
+  /** Takes no more connections and waits for the verbs under way. */
+  close(): Promise<void>;
+}
+
+export function createHelperServer(options: HelperServerOptions): HelperServer {
+  const open = new Set<Socket>();
+  const running = new Set<Promise<void>>();
+  // Half-open, so that a client may end its side after the request and still read the answer.
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    // Without a listener a reset of the connection would end the process.
+    socket.on("error", () => socket.destroy());
+    let peer: Peer;
+    try {
+      peer = (options.peerOf ?? readPeer)(socket);
+    } catch (thrown) {
+      options.log({ outcome: "NOT_OWNER", reason: toBangerError(thrown).message });
+      socket.destroy();
+      return;
+    }
+    // By uid, never by name; no answer, so that a stranger learns nothing, not even that somebody listens here.
+    if (peer.uid !== 0 && peer.uid !== options.ownerUid) {
+      options.log({ outcome: "NOT_OWNER", ...peer });
+      socket.destroy();
+      return;
+    }
+    // Verbs under way count, whether or not their caller is still there: who hangs up at once can't pile them up.
+    if (running.size >= CONNECTION_LIMIT) {
+      options.log({ outcome: "REFUSED", reason: "too many connections", ...peer });
+      socket.destroy();
+      return;
+    }
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    const served = serve(socket, peer, options).finally(() => running.delete(served));
+    running.add(served);
+  });
+  return {
+    server,
+    close: async () => {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      await Promise.all(running);
+      for (const socket of open) socket.destroy();
+      await closed;
+    },
+  };
+}
+
+async function serve(
+  socket: Socket,
+  peer: Peer,
+  { dispatch, log, requestTimeoutMs }: HelperServerOptions,
+): Promise<void> {
+  const began = performance.now();
+  const line = (fields: Readonly<Record<string, unknown>>): void => {
+    log({ ...fields, ...peer, ms: Math.round(performance.now() - began) });
+  };
+  let request: { readonly value: unknown } | null;
+  try {
+    request = await readRequest(socket, requestTimeoutMs ?? HELPER_REQUEST_TIMEOUT_MS);
+  } catch (thrown) {
+    const { code, message } = toBangerError(thrown);
+    line({ op: null, method: null, outcome: code, reason: message });
+    await answer(socket, { error: { code, message } });
+    return;
+  }
+  if (request === null) {
+    line({ op: null, method: null, outcome: "INVALID_REQUEST", reason: "no whole request came" });
+    socket.destroy();
+    return;
+  }
+  const { answer: result, outcome, method, op, reason } = await dispatch(request.value);
+  line({ op, method, outcome, ...(reason === null ? {} : { reason: reason.slice(0, REASON_LIMIT) }) });
+  await answer(socket, result);
+}
+
+/** The first frame; null when the peer left or took too long. @throws BangerError INVALID_REQUEST */
+async function readRequest(socket: Socket, timeoutMs: number): Promise<{ readonly value: unknown } | null> {
+  const decoder = new FrameDecoder();
+  const { promise, resolve, reject } = Promise.withResolvers<{ readonly value: unknown } | null>();
+  // From the connection to the whole frame: a byte now and then doesn't prolong it.
+  const timer = setTimeout(() => resolve(null), timeoutMs);
+  const onData = (chunk: Uint8Array): void => {
+    try {
+      const frame = decoder.push(chunk);
+      if (frame !== undefined) resolve(frame);
+    } catch (thrown) {
+      reject(thrown);
+    }
+  };
+  const onEnd = (): void => resolve(null);
+  socket.on("data", onData);
+  socket.once("end", onEnd);
+  socket.once("close", onEnd);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    socket.off("data", onData);
+    socket.off("end", onEnd);
+    socket.off("close", onEnd);
+    // What else comes is thrown away unread, so that the connection's end is noticed.
+    socket.resume();
+  }
+}
+
+/** Sends the answer and closes; within its time, whatever the peer does. */
+async function answer(socket: Socket, value: HelperAnswer): Promise<void> {
+  if (socket.destroyed) return;
+  let frame: Uint8Array;
+  try {
+    frame = encodeFrame(value);
+  } catch (thrown) {
+    frame = encodeFrame({ error: { code: "FAILED", message: `the answer: ${toBangerError(thrown).message}` } });
+  }
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(() => socket.destroy(), ANSWER_TIMEOUT_MS);
+  socket.once("close", () => resolve());
+  socket.end(frame, () => socket.destroy());
+  await closed;
+  clearTimeout(timer);
+}

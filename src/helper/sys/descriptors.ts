@@ -1,0 +1,222 @@
+/**
+ * Files by descriptor. A path is resolved once, below a directory that is already open, through no link; everything
+ * afterwards goes through the descriptor, never again through the name. Source: openat2(2), open(2) "O_PATH",
+ * fchownat(2), xattr(7).
+ */
+
+import { closeSync, chmodSync, constants, fstatSync, readdirSync } from "node:fs";
+import { addressOf, check, cString, errno, libc, ptr } from "./libc.ts";
+
+const SYS_OPENAT2 = 437;
+const AT_FDCWD = -100;
+const AT_EMPTY_PATH = 0x1000;
+const AT_SYMLINK_FOLLOW = 0x400;
+const AT_REMOVEDIR = 0x200;
+/** Not in node:fs' constants; the same on x86-64 and arm64. */
+export const O_PATH = 0o10000000;
+const O_CLOEXEC = 0o2000000;
+const S_IFBLK = 0o60000;
+
+const RESOLVE_NO_XDEV = 0x01;
+const RESOLVE_NO_MAGICLINKS = 0x02;
+const RESOLVE_NO_SYMLINKS = 0x04;
+const RESOLVE_BENEATH = 0x08;
+
+/** What `fstat` says of an open file. */
+export interface FileFacts {
+  readonly kind: "file" | "directory" | "socket" | "block" | "other";
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits, 0 to 07777. */
+  readonly mode: number;
+  readonly links: number;
+  readonly bytes: number;
+  readonly allocatedBytes: number;
+  /** `device:inode`, the file's identity on this host. */
+  readonly identity: string;
+}
+
+/** An open file or directory, closed at the end of the block that holds it (`using`). */
+export class Descriptor implements Disposable {
+  readonly fd: number;
+  /** For messages only. */
+  readonly label: string;
+
+  constructor(fd: number, label: string) {
+    this.fd = fd;
+    this.label = label;
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.fd);
+  }
+
+  /** A path that means this very file, for the calls that take only a path. Follows nothing but the descriptor. */
+  get procPath(): string {
+    return `/proc/self/fd/${this.fd}`;
+  }
+
+  stat(): FileFacts {
+    const info = fstatSync(this.fd, { bigint: true });
+    return {
+      kind: info.isFile()
+        ? "file"
+        : info.isDirectory()
+          ? "directory"
+          : info.isSocket()
+            ? "socket"
+            : info.isBlockDevice()
+              ? "block"
+              : "other",
+      uid: Number(info.uid),
+      gid: Number(info.gid),
+      mode: Number(info.mode) & 0o7777,
+      links: Number(info.nlink),
+      bytes: Number(info.size),
+      allocatedBytes: Number(info.blocks) * 512,
+      identity: `${info.dev}:${info.ino}`,
+    };
+  }
+
+  /**
+   * Opens a path below this directory: no `..` out of it, no symbolic link anywhere, no magic link, and with
+   * `sameFileSystem` no mount point. @throws SystemCallError (ELOOP for a link, EXDEV for a way out, ENOENT, …).
+   */
+  open(
+    path: string,
+    flags: number,
+    options: { readonly mode?: number; readonly sameFileSystem?: boolean } = {},
+  ): Descriptor {
+    const resolve =
+      RESOLVE_BENEATH |
+      RESOLVE_NO_SYMLINKS |
+      RESOLVE_NO_MAGICLINKS |
+      (options.sameFileSystem === true ? RESOLVE_NO_XDEV : 0);
+    return openat2(this.fd, path, flags, options.mode ?? 0, resolve, `${this.label}/${path}`);
+  }
+
+  /** Opens without access to the contents: to look at, to act on, not to read. A FIFO or device is not woken. */
+  openPath(path: string): Descriptor {
+    // Without O_NOFOLLOW, with which O_PATH would open a link itself; RESOLVE_NO_SYMLINKS refuses it.
+    return this.open(path, O_PATH);
+  }
+
+  openDirectory(path: string): Descriptor {
+    return this.open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  }
+
+  /** Like {@link openDirectory}, and not where something is mounted. */
+  openOnDevice(path: string): Descriptor {
+    return this.open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW, { sameFileSystem: true });
+  }
+
+  makeDirectory(name: string, mode: number): void {
+    const path = cString(name);
+    check("mkdirat", `${this.label}, ${name}`, libc.mkdirat(this.fd, ptr(path), mode), errno());
+  }
+
+  /** A block device node, readable and writable by its owner alone. */
+  makeBlockNode(name: string, major: number, minor: number): void {
+    const path = cString(name);
+    // Linux's encoding of a device number, makedev(3).
+    const device =
+      (BigInt(minor) & 0xffn) |
+      ((BigInt(major) & 0xfffn) << 8n) |
+      ((BigInt(minor) & ~0xffn) << 12n) |
+      ((BigInt(major) & ~0xfffn) << 32n);
+    check(
+      "mknodat",
+      `${this.label}, ${name}, ${major}:${minor}`,
+      libc.mknodat(this.fd, ptr(path), S_IFBLK | 0o600, device),
+      errno(),
+    );
+  }
+
+  /** Gives the file behind `file` a second name here. Raises EXDEV across file systems. */
+  link(file: Descriptor, name: string): void {
+    const from = cString(file.procPath);
+    const to = cString(name);
+    check(
+      "linkat",
+      `${file.label}, ${this.label}/${name}`,
+      libc.linkat(AT_FDCWD, ptr(from), this.fd, ptr(to), AT_SYMLINK_FOLLOW),
+      errno(),
+    );
+  }
+
+  makeLink(name: string, target: string): void {
+    const path = cString(name);
+    const text = cString(target);
+    check("symlinkat", `${target}, ${this.label}/${name}`, libc.symlinkat(ptr(text), this.fd, ptr(path)), errno());
+  }
+
+  /** Removes a name of this directory; a link is removed itself, not what it points to. */
+  unlink(name: string): void {
+    const path = cString(name);
+    check("unlinkat", `${this.label}/${name}`, libc.unlinkat(this.fd, ptr(path), 0), errno());
+  }
+
+  removeDirectory(name: string): void {
+    const path = cString(name);
+    check("unlinkat", `${this.label}/${name}`, libc.unlinkat(this.fd, ptr(path), AT_REMOVEDIR), errno());
+  }
+
+  /** Names in this directory, which must be open for reading. */
+  names(): readonly string[] {
+    return readdirSync(this.procPath);
+  }
+
+  chown(uid: number, gid: number): void {
+    const empty = cString("");
+    check(
+      "fchownat",
+      `${this.label}, ${uid}, ${gid}`,
+      libc.fchownat(this.fd, ptr(empty), uid, gid, AT_EMPTY_PATH),
+      errno(),
+    );
+  }
+
+  chmod(mode: number): void {
+    chmodSync(this.procPath, mode);
+  }
+
+  setAttribute(name: string, value: Uint8Array): void {
+    const path = cString(this.procPath);
+    const key = cString(name);
+    check(
+      "setxattr",
+      `${this.label}, ${name}`,
+      libc.setxattr(ptr(path), ptr(key), ptr(value), BigInt(value.length), 0),
+      errno(),
+    );
+  }
+}
+
+function openat2(dirFd: number, path: string, flags: number, mode: number, resolve: number, label: string): Descriptor {
+  const name = cString(path);
+  // struct open_how: three 64-bit fields.
+  const how = new BigUint64Array([BigInt(flags | O_CLOEXEC), BigInt(mode), BigInt(resolve)]);
+  const bytes = new Uint8Array(how.buffer);
+  const fd = check(
+    "openat2",
+    label,
+    libc.syscall(SYS_OPENAT2, dirFd, addressOf(name), addressOf(bytes), bytes.length),
+    errno(),
+  );
+  return new Descriptor(fd, label);
+}
+
+/**
+ * Opens one of the fixed, absolute directories everything else is resolved below. Links in its path are refused too:
+ * each part of it is root's, and none needs to be a link.
+ */
+export function openRoot(path: string): Descriptor {
+  return openat2(
+    AT_FDCWD,
+    path,
+    constants.O_RDONLY | constants.O_DIRECTORY,
+    0,
+    RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+    path,
+  );
+}

@@ -1,0 +1,119 @@
+/**
+ * Loop devices, attached to an open file and not to a name: `losetup` resolves the name it is given once more, and
+ * in between an owner could put another file there. Source: loop(4), linux/loop.h.
+ */
+
+import { constants, openSync, readFileSync, readdirSync } from "node:fs";
+import { addressOf, check, errno, libc, SystemCallError } from "./libc.ts";
+import { Descriptor } from "./descriptors.ts";
+
+const LOOP_CTL_GET_FREE = 0x4c82;
+const LOOP_CONFIGURE = 0x4c0a;
+const LOOP_CLR_FD = 0x4c01;
+const LOOP_GET_STATUS64 = 0x4c05;
+const LOOP_SET_CAPACITY = 0x4c07;
+const LO_FLAGS_READ_ONLY = 1;
+/** The kernel detaches the file when the last user of the device is gone: no crash of ours can leave it behind. */
+const LO_FLAGS_AUTOCLEAR = 4;
+
+// struct loop_info64 (232 bytes): device, inode, rdevice, offset, sizelimit (u64 each), number, encrypt_type,
+// encrypt_key_size, flags (u32 each), file_name[64], crypt_name[64], encrypt_key[32], init[2].
+const INFO_BYTES = 232;
+const INFO_FLAGS_AT = 52;
+// struct loop_config: u32 fd, u32 block_size, loop_info64 info, u64 reserved[8].
+const CONFIG_BYTES = 8 + INFO_BYTES + 64;
+/** Losing a race for a free device is normal when others attach loops as well. */
+const ATTEMPTS = 50;
+
+export interface LoopFacts {
+  /** `/dev/loopN`. */
+  readonly device: string;
+  /** Path of the backing file as the kernel sees it; `(deleted)` follows when it has no name any more. */
+  readonly backingFile: string;
+}
+
+function openDevice(device: string, readOnly: boolean): Descriptor {
+  const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | 0o2000000;
+  return new Descriptor(openSync(device, flags), device);
+}
+
+/** Attaches an open file. The device stays for as long as the result, or another user of it, is open. */
+export function attachLoop(file: Descriptor, readOnly: boolean): Descriptor {
+  using control = openDevice("/dev/loop-control", false);
+  for (let attempt = 1; ; attempt++) {
+    const number = check("ioctl", "LOOP_CTL_GET_FREE", libc.ioctl(control.fd, BigInt(LOOP_CTL_GET_FREE), 0), errno());
+    const loop = openDevice(`/dev/loop${number}`, readOnly);
+    const config = new Uint8Array(CONFIG_BYTES);
+    const view = new DataView(config.buffer);
+    view.setUint32(0, file.fd, true);
+    view.setUint32(8 + INFO_FLAGS_AT, LO_FLAGS_AUTOCLEAR | (readOnly ? LO_FLAGS_READ_ONLY : 0), true);
+    try {
+      check(
+        "ioctl",
+        `LOOP_CONFIGURE, ${loop.label}, ${file.label}`,
+        libc.ioctl(loop.fd, BigInt(LOOP_CONFIGURE), addressOf(config)),
+        errno(),
+      );
+      return loop;
+    } catch (thrown) {
+      loop[Symbol.dispose]();
+      if (!(thrown instanceof SystemCallError) || thrown.code !== "EBUSY" || attempt >= ATTEMPTS) throw thrown;
+    }
+  }
+}
+
+/** `device:inode` of an open loop device's backing file, and whether it is read-only; null when nothing is attached. */
+export function readLoop(loop: Descriptor): { readonly identity: string; readonly readOnly: boolean } | null {
+  const info = new Uint8Array(INFO_BYTES);
+  try {
+    check(
+      "ioctl",
+      `LOOP_GET_STATUS64, ${loop.label}`,
+      libc.ioctl(loop.fd, BigInt(LOOP_GET_STATUS64), addressOf(info)),
+      errno(),
+    );
+  } catch (thrown) {
+    if (thrown instanceof SystemCallError && thrown.code === "ENXIO") return null;
+    throw thrown;
+  }
+  const view = new DataView(info.buffer);
+  return {
+    identity: `${view.getBigUint64(0, true)}:${view.getBigUint64(8, true)}`,
+    readOnly: (view.getUint32(INFO_FLAGS_AT, true) & LO_FLAGS_READ_ONLY) !== 0,
+  };
+}
+
+/** Opens a loop device that is there. */
+export function openLoop(device: string, readOnly: boolean): Descriptor {
+  return openDevice(device, readOnly);
+}
+
+/** Tells the device that its backing file grew. */
+export function refreshCapacity(loop: Descriptor): void {
+  check("ioctl", `LOOP_SET_CAPACITY, ${loop.label}`, libc.ioctl(loop.fd, BigInt(LOOP_SET_CAPACITY), 0), errno());
+}
+
+/** Detaches the backing file, at once or when the last user is gone. "Not attached" is fine. */
+export function detachLoop(loop: Descriptor): void {
+  try {
+    check("ioctl", `LOOP_CLR_FD, ${loop.label}`, libc.ioctl(loop.fd, BigInt(LOOP_CLR_FD), 0), errno());
+  } catch (thrown) {
+    if (!(thrown instanceof SystemCallError) || thrown.code !== "ENXIO") throw thrown;
+  }
+}
+
+/** Every loop device with a file attached. */
+export function listLoops(): readonly LoopFacts[] {
+  return readdirSync("/sys/block")
+    .filter((name) => /^loop\d+$/.test(name))
+    .flatMap((name) => {
+      try {
+        const backingFile = readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8").replace(/\n$/, "");
+        return [{ device: `/dev/${name}`, backingFile }];
+      } catch (thrown) {
+        // Only attached ones have the file, and one may be detached while we look.
+        if (["ENOENT", "ENODEV", "ENXIO"].includes((thrown as NodeJS.ErrnoException).code ?? "")) return [];
+        throw thrown;
+      }
+    });
+}

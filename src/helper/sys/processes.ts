@@ -1,0 +1,36 @@
+/** Processes by descriptor, so that a pid used again can't redirect a signal. Source: pidfd_open(2), pidfd_send_signal(2). */
+
+import { check, errno, libc, ptr } from "./libc.ts";
+import { Descriptor } from "./descriptors.ts";
+
+const SYS_PIDFD_SEND_SIGNAL = 424;
+const SYS_PIDFD_OPEN = 434;
+const POLLIN = 1;
+
+/** @throws SystemCallError ESRCH when there is no such process. */
+export function openProcess(pid: number): Descriptor {
+  return new Descriptor(
+    check("pidfd_open", `${pid}`, libc.syscall(SYS_PIDFD_OPEN, pid, 0, 0, 0), errno()),
+    `pid ${pid}`,
+  );
+}
+
+/** @throws SystemCallError ESRCH when it has ended. */
+export function signalProcess(process: Descriptor, signal: number): void {
+  check(
+    "pidfd_send_signal",
+    `${process.label}, ${signal}`,
+    libc.syscall(SYS_PIDFD_SEND_SIGNAL, process.fd, signal, 0, 0),
+    errno(),
+  );
+}
+
+/** True once the process has ended: its descriptor is then readable. */
+export function hasEnded(process: Descriptor): boolean {
+  // struct pollfd: int fd; short events; short revents.
+  const poll = new Uint8Array(8);
+  const view = new DataView(poll.buffer);
+  view.setInt32(0, process.fd, true);
+  view.setInt16(4, POLLIN, true);
+  return check("poll", process.label, libc.poll(ptr(poll), 1n, 0), errno()) > 0;
+}

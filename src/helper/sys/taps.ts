@@ -1,0 +1,48 @@
+/** Tap interfaces by ioctl, because `ip tuntap` leaves a tap without an owner open to everybody. Source: kernel doc tuntap, linux/if_tun.h. */
+
+import { constants, openSync } from "node:fs";
+import { addressOf, check, errno, libc } from "./libc.ts";
+import { Descriptor } from "./descriptors.ts";
+
+const TUNSETIFF = 0x400454ca;
+const TUNSETPERSIST = 0x400454cb;
+const TUNSETOWNER = 0x400454cc;
+const IFF_TAP = 0x0002;
+const IFF_NO_PI = 0x1000;
+/** Firecracker opens its tap with this flag, so the tap has it from the start. */
+const IFF_VNET_HDR = 0x4000;
+const IFNAMSIZ = 16;
+const IFREQ_BYTES = 40;
+
+/** Makes the tap if it isn't there, or takes the one that is. EBUSY while a VMM has it open. */
+function openTap(name: string): Descriptor {
+  const tun = new Descriptor(openSync("/dev/net/tun", constants.O_RDWR | 0o2000000), `tap ${name}`);
+  const request = new Uint8Array(IFREQ_BYTES);
+  const bytes = new TextEncoder().encode(name);
+  if (bytes.length >= IFNAMSIZ) throw new Error(`an interface's name is shorter than ${IFNAMSIZ} bytes: ${name}`);
+  request.set(bytes);
+  new DataView(request.buffer).setUint16(IFNAMSIZ, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
+  try {
+    check("ioctl", `TUNSETIFF, ${name}`, libc.ioctl(tun.fd, BigInt(TUNSETIFF), addressOf(request)), errno());
+  } catch (thrown) {
+    tun[Symbol.dispose]();
+    throw thrown;
+  }
+  return tun;
+}
+
+/**
+ * Makes sure the tap exists, outlives this process, and may be opened by that uid alone (and root). The owner is set
+ * before the tap persists: there is no instant at which a tap has none, which would let any local user open it.
+ */
+export function giveTap(name: string, uid: number): void {
+  using tap = openTap(name);
+  check("ioctl", `TUNSETOWNER, ${name}, ${uid}`, libc.ioctl(tap.fd, BigInt(TUNSETOWNER), uid), errno());
+  check("ioctl", `TUNSETPERSIST, ${name}, 1`, libc.ioctl(tap.fd, BigInt(TUNSETPERSIST), 1), errno());
+}
+
+/** Removes the tap: EBUSY while a VMM has it open, where deleting the interface would cut it off. */
+export function dropTap(name: string): void {
+  using tap = openTap(name);
+  check("ioctl", `TUNSETPERSIST, ${name}, 0`, libc.ioctl(tap.fd, BigInt(TUNSETPERSIST), 0), errno());
+}

@@ -1,0 +1,20 @@
+import { createSnapshot, dmDevice, dmName } from "../dm.ts";
+import { ownersOnlyFile, rootsFile } from "../gates.ts";
+import { takeSlot } from "../slots.ts";
+import { type Verb, vmLock } from "../verb.ts";
+
+export const createDmSnapshot: Verb<"priv.create_dm_snapshot"> = {
+  gates: [],
+  facts: [ownersOnlyFile, rootsFile],
+  byDesign: {
+    rule: "image and VM are ids; the name is `fc-rootfs-<vm>`, the COW file root's own; loops are attached to the descriptor that was checked",
+    stops: "a loop on a host disk or a planted link; feeding the kernel a crafted COW file",
+  },
+  lock: vmLock,
+  run: async ({ vm, image, root_bytes }, context) => {
+    // Taken before anything of the VM exists, so that `release_vm` has something to release.
+    takeSlot(context, vm);
+    const { baseLoop, cowLoop, bytes, kept } = await createSnapshot(context, vm, image, root_bytes);
+    return { dm_name: dmName(vm), dm_device: dmDevice(vm), base_loop: baseLoop, cow_loop: cowLoop, bytes, kept };
+  },
+};

@@ -1,0 +1,38 @@
+import { BangerError, isErrno } from "../../shared/errors.ts";
+import { bridgeName, enforce, realBridge, realTap, tapName } from "../gates.ts";
+import { ip, listPorts, readInterface } from "../network.ts";
+import { dropTap, giveTap } from "../sys/taps.ts";
+import { networkLock, type Verb } from "../verb.ts";
+
+const ROOT_UID = 0;
+
+export const createTap: Verb<"priv.create_tap"> = {
+  gates: [tapName, bridgeName],
+  facts: [realBridge, realTap],
+  byDesign: {
+    rule: "the tap is root's until a launch hands it to that VM's uid",
+    stops: "the owner, or any local user, opening a tap and speaking as a guest",
+  },
+  lock: networkLock,
+  run: async ({ tap, bridge }) => {
+    const link = await readInterface(bridge);
+    if (link === null) throw new BangerError("FAILED", `there is no ${bridge}`);
+    enforce(realBridge, { link, ports: await listPorts(bridge) });
+    const before = await readInterface(tap);
+    if (before !== null) enforce(realTap, { link: before });
+    try {
+      giveTap(tap, ROOT_UID);
+    } catch (thrown) {
+      if (isErrno(thrown, "EBUSY")) throw new BangerError("IN_USE", `${tap} is open`, { cause: thrown });
+      throw thrown;
+    }
+    try {
+      await ip("link", "set", "dev", tap, "addrgenmode", "none");
+      await ip("link", "set", "dev", tap, "master", bridge, "up");
+    } catch (thrown) {
+      if (before === null) dropTap(tap);
+      throw thrown;
+    }
+    return {};
+  },
+};

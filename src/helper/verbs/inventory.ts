@@ -1,0 +1,35 @@
+import { listCowFiles, listDm } from "../dm.ts";
+import { listNatRules } from "../firewall.ts";
+import { isBridgeName, isTapName } from "../gates.ts";
+import { listJailMounts, listJails } from "../jail.ts";
+import { listInterfaces } from "../network.ts";
+import { listScopes, scopePids } from "../scope.ts";
+import { listSlots } from "../slots.ts";
+import { listLoops } from "../sys/loops.ts";
+import type { Verb } from "../verb.ts";
+
+export const inventory: Verb<"priv.inventory"> = {
+  gates: [],
+  facts: [],
+  byDesign: { rule: "reads only; names of ours by prefix, loops by their file", stops: "hidden leaks" },
+  lock: () => null,
+  run: async (_, context) => {
+    const [interfaces, dm, natRules] = await Promise.all([listInterfaces(), listDm(), listNatRules()]);
+    return {
+      bridges: interfaces.filter(({ name, kind }) => kind === "bridge" && isBridgeName(name)).map(({ name }) => name),
+      taps: interfaces
+        .filter(({ name, tunType }) => tunType === "tap" && isTapName(name))
+        .map(({ name, user }) => ({ tap: name, uid: user !== null && /^\d+$/.test(user) ? Number(user) : null })),
+      dm: [...dm],
+      loops: listLoops()
+        .filter(({ backingFile }) => backingFile.startsWith(`${context.paths.baseDir}/`))
+        .map(({ device, backingFile }) => ({ device, backing_file: backingFile })),
+      mounts: [...listJailMounts(context)],
+      jails: [...listJails(context)],
+      cow_files: listCowFiles(context).map(({ vm, allocatedBytes }) => ({ vm, allocated_bytes: allocatedBytes })),
+      nat_rules: [...natRules],
+      scopes: listScopes(context).map((vm) => ({ vm, pids: [...scopePids(context, vm)] })),
+      slots: listSlots(context).map(({ vm, uid }) => ({ vm, uid })),
+    };
+  },
+};

@@ -1,0 +1,50 @@
+import { BangerError, isErrno } from "../../shared/errors.ts";
+import type { HelperContext } from "../context.ts";
+import { openState } from "../directories.ts";
+import { listCowFiles, listDm } from "../dm.ts";
+import { DM_PREFIX } from "../gates.ts";
+import { listJails } from "../jail.ts";
+import { listInterfaces } from "../network.ts";
+import { hasProcessOf, scopePids } from "../scope.ts";
+import { findSlot, releaseSlot } from "../slots.ts";
+import { type Verb, vmLock } from "../verb.ts";
+
+/** What is left of a VM, as a phrase; null when nothing is. */
+async function findRest(context: HelperContext, vm: string, uid: number): Promise<string | null> {
+  if (scopePids(context, vm).length > 0 || hasProcessOf(uid)) return "a process";
+  if (listJails(context).includes(vm)) return "its jail";
+  if (listCowFiles(context).some((file) => file.vm === vm)) return "its COW file";
+  if ((await listDm()).some((name) => name.startsWith(`${DM_PREFIX}${vm}`))) return "its root snapshot";
+  if ((await listInterfaces()).some(({ user }) => user === String(uid))) return "a tap of its uid";
+  return hasDirectory(context, vm) ? "its directory" : null;
+}
+
+function hasDirectory(context: HelperContext, vm: string): boolean {
+  using state = openState(context);
+  try {
+    using _directory = state.openPath(`vms/${vm}`);
+    return true;
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return false;
+    // A link or anything else in its place is something, too.
+    return true;
+  }
+}
+
+export const releaseVm: Verb<"priv.release_vm"> = {
+  gates: [],
+  facts: [],
+  byDesign: {
+    rule: "only when no process, jail, COW file, snapshot, tap or directory of the VM is left",
+    stops: "a new VM that gets the uid of one whose files or processes still exist",
+  },
+  lock: vmLock,
+  run: async ({ vm }, context) => {
+    const slot = findSlot(context, vm);
+    if (slot === null) return {};
+    const rest = await findRest(context, vm, slot.uid);
+    if (rest !== null) throw new BangerError("IN_USE", `${rest} of ${vm} is still there`);
+    releaseSlot(context, slot);
+    return {};
+  },
+};

@@ -1,0 +1,18 @@
+import { detachStrayLoops, discardCow, removeDevices } from "../dm.ts";
+import { type Verb, vmLock } from "../verb.ts";
+
+export const removeDmSnapshot: Verb<"priv.remove_dm_snapshot"> = {
+  gates: [],
+  facts: [],
+  byDesign: {
+    rule: "the names are made from the VM's id: `fc-rootfs-<vm>`, `fc-rootfs-<vm>-base`, and the loops that hold its COW file",
+    stops: "tearing down host volumes",
+  },
+  lock: vmLock,
+  run: async ({ vm, discard }, context) => {
+    await removeDevices(vm);
+    detachStrayLoops(context, vm);
+    if (discard) discardCow(context, vm);
+    return {};
+  },
+};

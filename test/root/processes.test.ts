@@ -1,0 +1,145 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createDispatch } from "../../src/helper/dispatch.ts";
+import { findVmProcess, killScope, listScopes, scopeCgroup, scopePids } from "../../src/helper/scope.ts";
+import { hasEnded, openProcess, signalProcess } from "../../src/helper/sys/processes.ts";
+import { makeHost, OWNER, type TestHost, uidOf, VM } from "./support.ts";
+
+let host: TestHost;
+let uid: number;
+const children: Bun.Subprocess[] = [];
+const cgroup = (vm = VM): string => join(host.context.cgroupRoot, scopeCgroup(vm));
+
+/** The result, or the error's code. */
+async function call(method: string, params: unknown): Promise<unknown> {
+  const { answer } = await createDispatch(host.context)({ v: 1, method, params, op: null });
+  return "result" in answer ? answer.result : answer.error.code;
+}
+
+beforeEach(() => {
+  host = makeHost();
+  uid = uidOf(host);
+  mkdirSync(cgroup(), { recursive: true });
+});
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    child.kill("SIGKILL");
+    await child.exited;
+  }
+  for (let path = cgroup(); path !== host.context.cgroupRoot; path = join(path, "..")) rmdirSync(path);
+  host[Symbol.dispose]();
+});
+
+/** A real program of that name, as that user, in the VM's scope unless told otherwise. */
+function start(name: string, options: { readonly uid?: number; readonly inside?: boolean } = {}): Bun.Subprocess {
+  const directory = join(host.treasure, "..", "programs");
+  mkdirSync(directory, { recursive: true });
+  chmodSync(directory, 0o755);
+  const program = join(directory, name);
+  if (!existsSync(program)) copyFileSync("/bin/sleep", program);
+  chmodSync(program, 0o755);
+  const as = options.uid ?? uid;
+  const child = Bun.spawn([program, "600"], {
+    uid: as,
+    gid: as,
+    cwd: "/",
+    env: {},
+    stdio: ["ignore", "ignore", "ignore"],
+  });
+  children.push(child);
+  if (options.inside ?? true) writeFileSync(join(cgroup(), "cgroup.procs"), String(child.pid));
+  return child;
+}
+const ticksOf = (pid: number): string => {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+};
+
+describe("a VM's process", () => {
+  test("is found by scope, uid and name, and only while it runs", async () => {
+    expect(await call("priv.find_firecracker_pid", { vm: VM })).toEqual({ process: null, uid });
+    const child = start("firecracker");
+    const process = { pid: child.pid, start_ticks: ticksOf(child.pid) };
+    expect(await call("priv.find_firecracker_pid", { vm: VM })).toEqual({ process, uid });
+    expect(await call("priv.process_running", { vm: VM, process })).toEqual({ running: true });
+    expect(await call("priv.process_running", { vm: VM, process: { ...process, start_ticks: "1" } })).toEqual({
+      running: false,
+    });
+    expect(await call("priv.process_running", { vm: VM, process: { ...process, pid: 1 } })).toEqual({ running: false });
+    child.kill("SIGKILL");
+    await child.exited;
+    expect(await call("priv.process_running", { vm: VM, process })).toEqual({ running: false });
+    expect(await call("priv.find_firecracker_pid", { vm: VM })).toEqual({ process: null, uid });
+  });
+
+  test.each([
+    ["another program in the scope", "sshd", {}],
+    ["a firecracker outside the scope", "firecracker", { inside: false }],
+    ["a firecracker of the owner's in the scope", "firecracker", { uid: OWNER }],
+    ["a firecracker of another VM's uid in the scope", "firecracker", { uid: 300_049 }],
+  ])("%s is not taken for it, nor signalled", async (_, name, options) => {
+    const child = start(name, options);
+    expect(await call("priv.find_firecracker_pid", { vm: VM })).toEqual({ process: null, uid });
+    expect(await call("priv.signal_process", { vm: VM, signal: "TERM" })).toEqual({ sent: false });
+    expect(await call("priv.signal_process", { vm: VM, signal: "KILL" })).toEqual({ sent: false });
+    expect(child.exitCode).toBeNull();
+    expect(child.signalCode).toBeNull();
+  });
+
+  test("a forged pid file in the jail leads nowhere", async () => {
+    const bystander = start("sshd", { inside: false, uid: OWNER });
+    const root = join(host.context.paths.jailDir, "firecracker", VM, "root");
+    mkdirSync(root, { recursive: true });
+    writeFileSync(join(root, "firecracker.pid"), String(bystander.pid));
+    expect(await call("priv.find_firecracker_pid", { vm: VM })).toEqual({ process: null, uid });
+    expect(await call("priv.kill_process", { vm: VM })).toEqual({ killed: false });
+    expect(bystander.signalCode).toBeNull();
+    expect(existsSync(`/proc/${bystander.pid}`)).toBe(true);
+  });
+
+  test("gets the signals of the list, and no others", async () => {
+    const child = start("firecracker");
+    for (const signal of ["STOP", "CONT", "SIGSTOP", "SEGV"]) {
+      expect(await call("priv.signal_process", { vm: VM, signal })).toBe("HELPER_REFUSED");
+    }
+    expect(readFileSync(`/proc/${child.pid}/stat`, "utf8")).not.toMatch(/\) T /);
+    expect(await call("priv.signal_process", { vm: VM, signal: "sigterm" })).toEqual({ sent: true });
+    await child.exited;
+    expect(child.signalCode).toBe("SIGTERM");
+  });
+
+  test("and all it forked end together, whatever they are called, and others don't", async () => {
+    const other = start("firecracker", { inside: false });
+    const inside = [start("firecracker"), start("renamed"), start("firecracker", { uid: OWNER })];
+    expect(listScopes(host.context)).toEqual([VM]);
+    expect(scopePids(host.context, VM).toSorted()).toEqual(inside.map(({ pid }) => pid).toSorted());
+    expect(await call("priv.cleanup_jailer_chroot", { vm: VM })).toBe("IN_USE");
+    expect(await call("priv.release_vm", { vm: VM })).toBe("IN_USE");
+    expect(await call("priv.kill_process", { vm: VM })).toEqual({ killed: true });
+    for (const child of inside) {
+      await child.exited;
+      expect(child.signalCode).toBe("SIGKILL");
+    }
+    expect(other.signalCode).toBeNull();
+    expect(await call("priv.kill_process", { vm: VM })).toEqual({ killed: false });
+    // Its uid still has a process outside the scope: the uid isn't given away under it.
+    expect(await call("priv.release_vm", { vm: VM })).toBe("IN_USE");
+    other.kill("SIGKILL");
+    await other.exited;
+    expect(await call("priv.release_vm", { vm: VM })).toEqual({});
+    expect(await killScope(host.context, "ffffffffffff")).toBe(false);
+  });
+
+  test("held by its descriptor can't be mistaken for a later one of the same pid", async () => {
+    const child = start("firecracker");
+    using found = findVmProcess(host.context, VM);
+    expect(found?.pid).toBe(child.pid);
+    child.kill("SIGKILL");
+    await child.exited;
+    if (found === null) throw new Error("not found");
+    expect(hasEnded(found.descriptor)).toBe(true);
+    expect(() => signalProcess(found.descriptor, 9)).toThrow("ESRCH");
+    expect(() => openProcess(child.pid)).toThrow("ESRCH");
+  });
+});

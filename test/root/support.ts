@@ -1,0 +1,145 @@
+/** A system-mode tree of its own below /srv, an owner, VMs' uids, and processes that attack as them. */
+
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { systemPaths } from "../../src/shared/paths.ts";
+import type { HelperContext } from "../../src/helper/context.ts";
+import { ensureDirectories } from "../../src/helper/directories.ts";
+import { takeSlot } from "../../src/helper/slots.ts";
+
+if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in namespaces: bun test/root/run.ts");
+
+export const OWNER = 61_234;
+export const STRANGER = 61_235;
+export const VM = "0123456789ab";
+/** How long a race runs, in milliseconds. */
+export const RACE_MS = Number(process.env["BANGER_RACE_MS"] ?? 10_000);
+
+export interface TestHost extends Disposable {
+  readonly context: HelperContext;
+  /** Root's directory outside everything of banger's, which no attack may change. */
+  readonly treasure: string;
+  /** Makes a directory or file as the owner's, below the state directory. */
+  ownersDirectory(path: string): string;
+  ownersFile(path: string, contents?: string): string;
+}
+
+/** Where cgroup v2 is mounted here. */
+function findCgroupRoot(): string {
+  return existsSync("/sys/fs/cgroup/unified") ? "/sys/fs/cgroup/unified" : "/sys/fs/cgroup";
+}
+
+export function makeHost(): TestHost {
+  // Not below /tmp: every directory on the way must be root's alone.
+  const root = mkdtempSync("/srv/banger-root-test-");
+  chmodSync(root, 0o755);
+  const paths = systemPaths(root);
+  mkdirSync(join(root, "var/lib"), { recursive: true, mode: 0o755 });
+  ensureDirectories({ paths });
+  mkdirSync(paths.stateDir, { mode: 0o700 });
+  chownSync(paths.stateDir, OWNER, OWNER);
+  const treasure = join(root, "treasure");
+  mkdirSync(join(treasure, "inner"), { recursive: true, mode: 0o755 });
+  for (const name of ["rootfs.ext4", "vmlinux", "work.ext4", "api.sock", "inner/file"]) {
+    writeFileSync(join(treasure, name), "root's own", { mode: 0o600 });
+  }
+  const context: HelperContext = {
+    paths,
+    install: {
+      owner: { uid: OWNER, gid: OWNER, name: "dev" },
+      vm_ids: { first: 300_000, count: 50 },
+      firecracker: { version: "1.16.1", directory: join(root, "firecracker") },
+    },
+    cgroupRoot: findCgroupRoot(),
+  };
+  const ownersDirectory = (path: string): string => {
+    let at = paths.stateDir;
+    for (const part of path.split("/")) {
+      at = join(at, part);
+      if (existsSync(at)) continue;
+      mkdirSync(at, { mode: 0o700 });
+      chownSync(at, OWNER, OWNER);
+    }
+    return at;
+  };
+  return {
+    context,
+    treasure,
+    ownersDirectory,
+    ownersFile: (path, contents = "the owner's") => {
+      const file = join(ownersDirectory(path.slice(0, path.lastIndexOf("/"))), path.slice(path.lastIndexOf("/") + 1));
+      writeFileSync(file, contents, { mode: 0o600 });
+      chownSync(file, OWNER, OWNER);
+      return file;
+    },
+    [Symbol.dispose]: () => rmSync(root, { recursive: true, force: true }),
+  };
+}
+
+export const uidOf = (host: TestHost, vm = VM): number => takeSlot(host.context, vm).uid;
+
+/** A program running as another user: `body` is the text of a module. */
+export interface Attacker extends AsyncDisposable {
+  readonly exited: Promise<number>;
+  output(): Promise<string>;
+}
+
+/** Runs a module's text as that user, without any group of root's. Its `args` come in `process.argv` from index 1. */
+export function runAs(uid: number, body: string, args: readonly string[] = []): Attacker {
+  const child = Bun.spawn([process.execPath, "-e", body, ...args], {
+    uid,
+    gid: uid,
+    cwd: "/",
+    env: { PATH: "/usr/bin:/bin", HOME: "/" },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const text = new Response(child.stdout).text();
+  return {
+    exited: child.exited,
+    output: async () => {
+      await child.exited;
+      return (await text).trim();
+    },
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+
+/** The same as {@link runAs}, to the end; what it printed. */
+export async function outputAs(uid: number, body: string, args: readonly string[] = []): Promise<string> {
+  await using attacker = runAs(uid, body, args);
+  return await attacker.output();
+}
+
+/** Mode, owner, links, size and change time of every file below a directory: what an attack would have to alter. */
+export function fingerprint(directory: string): string {
+  const names = [".", ...new Bun.Glob("**").scanSync({ cwd: directory, onlyFiles: false, dot: true })].toSorted();
+  return names
+    .map((name) => {
+      const info = statSync(join(directory, name));
+      return [name, info.mode.toString(8), info.uid, info.gid, info.nlink, info.size, info.ctimeMs].join(" ");
+    })
+    .join("\n");
+}
+
+/** Calls `act` until the time is up; how often it succeeded and which errors it met. */
+export async function race(
+  act: () => void | Promise<void>,
+): Promise<{ readonly done: number; readonly errors: ReadonlyMap<string, number> }> {
+  const errors = new Map<string, number>();
+  let done = 0;
+  for (const end = Date.now() + RACE_MS; Date.now() < end;) {
+    try {
+      await act();
+      done++;
+    } catch (thrown) {
+      const key = String((thrown as { code?: unknown }).code ?? thrown);
+      errors.set(key, (errors.get(key) ?? 0) + 1);
+    }
+  }
+  return { done, errors };
+}

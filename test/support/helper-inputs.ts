@@ -1,0 +1,46 @@
+/** Inputs that the helper's schemas and gates accept. */
+
+import type { HelperVerbName } from "../../src/shared/helper-contract.ts";
+
+export const VM = "0123456789ab";
+const vm = VM;
+const bridge = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
+const running = { pid: 7, start_ticks: "123" };
+
+/** One good input of every verb: a verb that is missing here does not compile. */
+export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string, unknown>>>> = {
+  "priv.ensure_bridge": bridge,
+  "priv.create_tap": { tap: "tap-pool-3", bridge: "br-fc" },
+  "priv.delete_tap": { tap: "tap-pool-3" },
+  "priv.ensure_nat": { guest_ip: "172.16.0.2", tap: "tap-pool-3", enable: true },
+  "priv.sync_resolver_routing": { bridge: "br-fc", resolver: "127.0.0.1:5300" },
+  "priv.clear_resolver_routing": { bridge: "br-fc" },
+  "priv.create_dm_snapshot": { vm, image: "debian-trixie", root_bytes: 1024 ** 3 },
+  "priv.remove_dm_snapshot": { vm, discard: false },
+  "priv.cleanup_dm_snapshot": {
+    vm,
+    handles: { dm_name: `fc-rootfs-${vm}`, dm_device: null, base_loop: null, cow_loop: "/dev/loop3" },
+  },
+  "priv.fsck_snapshot": { vm },
+  "priv.read_ext4_file": { vm, path: "/etc/hostname" },
+  "priv.write_ext4_files": { vm, files: [{ path: "/etc/hostname", mode: 0o644, contents: "Ym94Cg==" }] },
+  "priv.resolve_firecracker_binary": {},
+  "priv.launch_firecracker": {
+    vm,
+    kernel: "debian-trixie",
+    initrd: true,
+    root: "snapshot",
+    tap: "tap-pool-3",
+    vcpu: 2,
+    memory_mib: 1024,
+  },
+  "priv.ensure_socket_access": { vm },
+  "priv.find_firecracker_pid": { vm },
+  "priv.process_running": { vm, process: running },
+  "priv.signal_process": { vm, signal: "SIGTERM" },
+  "priv.kill_process": { vm },
+  "priv.cleanup_jailer_chroot": { vm },
+  "priv.release_vm": { vm },
+  "priv.inventory": {},
+  "priv.ping": {},
+};

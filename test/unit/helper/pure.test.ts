@@ -1,0 +1,234 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { encodeAcl } from "../../../src/helper/acl.ts";
+import { cowBytesFor, rootBytesFor } from "../../../src/helper/dm.ts";
+import { findInterpreter, parseLoaderList } from "../../../src/helper/firecracker.ts";
+import { natRules, parseRule } from "../../../src/helper/firewall.ts";
+import { contains, overlaps, parseIpv4, parseSubnet, subnetOf } from "../../../src/helper/ipv4.ts";
+import { parseMounts } from "../../../src/helper/jail.ts";
+import { jailerCommand } from "../../../src/helper/launch.ts";
+import { Locks } from "../../../src/helper/locks.ts";
+import { findHostile } from "../../../src/helper/sanitize.ts";
+import { chooseUid, isReservedUid } from "../../../src/helper/slots.ts";
+import { systemPaths } from "../../../src/shared/paths.ts";
+
+describe("sanitize", () => {
+  test.each([
+    "BUN_BE_BUN",
+    "BUN_OPTIONS",
+    "BUN_INSPECT",
+    "NODE_OPTIONS",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_TLS_REJECT_UNAUTHORIZED",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "LD_AUDIT",
+    "GCONV_PATH",
+    "GLIBC_TUNABLES",
+    "SSL_CERT_FILE",
+  ])("%s is refused, set to anything", (name) => {
+    expect(findHostile({ [name]: "" }, [])).toEqual([name]);
+    expect(findHostile({ [name]: "1", PATH: "/bin" }, [])).toEqual([name]);
+  });
+
+  test("what systemd sets is fine, a runtime flag is not", () => {
+    const env = {
+      PATH: "/usr/bin",
+      LANG: "C",
+      LISTEN_FDS: "1",
+      LISTEN_PID: "7",
+      NOTIFY_SOCKET: "/run/x",
+      INVOCATION_ID: "a",
+    };
+    expect(findHostile(env, [])).toEqual([]);
+    expect(findHostile(env, ["--preload=/tmp/x.ts"])).toEqual(["--preload=/tmp/x.ts"]);
+  });
+});
+
+describe("IPv4", () => {
+  test("an address survives text and back", () => {
+    fc.assert(
+      fc.property(fc.ipV4(), (text) => {
+        const value = parseIpv4(text) ?? -1;
+        expect([24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join(".")).toBe(text);
+      }),
+    );
+  });
+
+  test("subnets hold their addresses, and overlap when they share one", () => {
+    const subnet = fc.tuple(fc.nat(0xffff_ffff), fc.integer({ min: 0, max: 32 }));
+    fc.assert(
+      fc.property(subnet, subnet, ([a, p], [b, q]) => {
+        const [first, second] = [subnetOf(a, p), subnetOf(b, q)];
+        expect(contains(first, a)).toBe(true);
+        expect(first.last - first.first + 1).toBe(2 ** (32 - p));
+        // Two subnets of powers of two overlap only when one holds the other's first address.
+        expect(overlaps(first, second)).toBe(contains(first, second.first) || contains(second, first.first));
+      }),
+    );
+  });
+
+  test.each(["1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/8/8", "1.2.3.4/", "1.2.3/8", "default", ""])(
+    "%j is no subnet",
+    (text) => expect(parseSubnet(text)).toBeNull(),
+  );
+});
+
+test("an access list is in the kernel's form", () => {
+  // Version 2; then tag, permissions, id of: the owner rw, user 1000 rw, the group, the mask rw, others.
+  const expected = "0200000001000600ffffffff02000600e803000004000000ffffffff10000600ffffffff20000000ffffffff";
+  expect(Buffer.from(encodeAcl({ owner: 6, users: new Map([[1000, 6]]) })).toString("hex")).toBe(expected);
+});
+
+test("an access list has its users in order, whatever order they came in", () => {
+  const one = encodeAcl({
+    owner: 7,
+    users: new Map([
+      [5, 7],
+      [900, 1],
+    ]),
+  });
+  expect(
+    encodeAcl({
+      owner: 7,
+      users: new Map([
+        [900, 1],
+        [5, 7],
+      ]),
+    }),
+  ).toEqual(one);
+});
+
+describe("sizes of COW files", () => {
+  test("hold every chunk and its metadata, and give the disk's size back", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 64 * 1024 * 1024 }), (mib) => {
+        const bytes = mib * 1024 * 1024;
+        expect(cowBytesFor(bytes)).toBeGreaterThanOrEqual(bytes + (bytes / 4096) * 16 + 4096);
+        expect(rootBytesFor(cowBytesFor(bytes))).toBe(bytes);
+      }),
+    );
+  });
+  test("an empty file was made for nothing", () => expect(rootBytesFor(0)).toBe(0));
+});
+
+describe("uids of VMs", () => {
+  const install = { owner: { uid: 1000, gid: 1000, name: "dev" }, vm_ids: { first: 5000, count: 3 } };
+  test("the lowest free one, never one outside the range", () => {
+    expect(chooseUid(install, new Set())).toBe(5000);
+    expect(chooseUid(install, new Set([5000, 5002]))).toBe(5001);
+    expect(chooseUid(install, new Set([5000, 5001, 5002, 5003]))).toBeNull();
+    expect([4999, 5000, 5002, 5003].map((uid) => isReservedUid(install, uid))).toEqual([false, true, true, false]);
+  });
+});
+
+describe("mount points", () => {
+  test("come last mounted first, with the kernel's escapes undone", () => {
+    const info = [
+      "24 1 8:1 / / rw - ext4 /dev/sda1 rw",
+      "30 24 0:5 / /j/a rw - ext4 x rw",
+      String.raw`31 30 0:5 / /j/a/b\040c\011d rw - ext4 x rw`,
+      "",
+    ].join("\n");
+    expect(parseMounts(info)).toEqual(["/j/a/b c\td", "/j/a", "/"]);
+  });
+});
+
+describe("programs inside a jail", () => {
+  test("a dynamic program names its interpreter, a text none", async () => {
+    const shell = new Uint8Array(await Bun.file("/bin/sh").arrayBuffer());
+    expect(findInterpreter(shell)).toMatch(/^\/lib.*\/ld-.*\.so/);
+    expect(findInterpreter(new TextEncoder().encode("#!/bin/sh\n"))).toBeNull();
+    expect(findInterpreter(new Uint8Array(0))).toBeNull();
+    expect(findInterpreter(shell.subarray(0, 64))).toBeNull();
+  });
+
+  test("any bytes after an ELF header are read without failing", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 60, maxLength: 400 }), (tail) => {
+        expect(typeof (findInterpreter(new Uint8Array([0x7f, 0x45, 0x4c, 0x46, 2, 1, ...tail])) ?? "")).toBe("string");
+      }),
+    );
+  });
+
+  test("the loader's list is read, without the kernel's own page", () => {
+    const text = [
+      "\tlinux-vdso.so.1 (0x00007ffd)",
+      "\tlibgcc_s.so.1 => /lib/x86_64-linux-gnu/libgcc_s.so.1 (0x00007f01)",
+      "\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f02)",
+      "\t/lib64/ld-linux-x86-64.so.2 (0x00007f03)",
+      "",
+    ].join("\n");
+    expect(parseLoaderList(text)).toEqual([
+      "/lib/x86_64-linux-gnu/libgcc_s.so.1",
+      "/lib/x86_64-linux-gnu/libc.so.6",
+      "/lib64/ld-linux-x86-64.so.2",
+    ]);
+  });
+});
+
+test("the jailer's command takes its uid, program and base from root's side", () => {
+  const words = jailerCommand(
+    { paths: systemPaths() },
+    { vm: "0123456789ab" as never, vcpu: 2, memory_mib: 1024 },
+    200_007,
+    {
+      firecracker: "/usr/local/lib/banger/firecracker/1.16.1/firecracker",
+      jailer: "/usr/local/lib/banger/firecracker/1.16.1/jailer",
+    },
+  );
+  expect(words.join(" ")).toBe(
+    "--scope --collect --quiet --slice=banger-vms.slice --unit=banger-vm-0123456789ab.scope " +
+      "--property=MemoryMax=1280M --property=CPUQuota=300% --property=TasksMax=40 -- " +
+      "/usr/local/lib/banger/firecracker/1.16.1/jailer --id 0123456789ab " +
+      "--exec-file /usr/local/lib/banger/firecracker/1.16.1/firecracker --uid 200007 --gid 200007 " +
+      "--chroot-base-dir /var/lib/banger/jail --cgroup-version 2 --resource-limit no-file=4096 " +
+      "--daemonize --new-pid-ns -- --api-sock /io/api.sock",
+  );
+});
+
+describe("NAT rules", () => {
+  test("name one address, the bridge and the uplink, each with the guest's own comment", () => {
+    const rules = natRules({ guestIp: "172.16.0.2", tap: "tap-pool-1" }, "br-fc", "eth0");
+    expect(rules.map(({ table, chain }) => `${table} ${chain}`)).toEqual([
+      "nat POSTROUTING",
+      "filter BANGER-FORWARD",
+      "filter BANGER-FORWARD",
+    ]);
+    for (const { words } of rules) {
+      expect(words).toContain("172.16.0.2/32");
+      expect(words).toContain("banger-nat-tap-pool-1-172.16.0.2");
+    }
+  });
+  test("a printed rule is an argument vector again", () => {
+    expect(parseRule('-A BANGER-FORWARD -s 1.2.3.4/32 -m comment --comment "a-b" -j ACCEPT')).toEqual(
+      "-s 1.2.3.4/32 -m comment --comment a-b -j ACCEPT".split(" "),
+    );
+  });
+});
+
+describe("locks", () => {
+  test("keep calls of one key apart and in order, after a failure too, and don't hold others", async () => {
+    const locks = new Locks();
+    const log: string[] = [];
+    const gate = Promise.withResolvers<void>();
+    const first = locks.run("a", async () => {
+      await gate.promise;
+      log.push("a1");
+      throw new Error("a1");
+    });
+    const second = locks.run("a", async () => {
+      log.push("a2");
+    });
+    await locks.run("b", async () => {
+      log.push("b");
+    });
+    await locks.run(null, async () => {
+      log.push("none");
+    });
+    gate.resolve();
+    expect(await first.catch((thrown: Error) => thrown.message)).toBe("a1");
+    await second;
+    expect(log).toEqual(["b", "none", "a1", "a2"]);
+  });
+});
