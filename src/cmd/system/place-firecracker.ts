@@ -4,9 +4,9 @@
  */
 
 import { constants } from "node:fs";
-import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { BangerError } from "../../shared/errors.ts";
+import { BangerError, isErrno } from "../../shared/errors.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
 import { downloadRelease } from "./download-release.ts";
 import { type PinnedRelease, parseVersion, whyUnsafe } from "./firecracker-release.ts";
@@ -95,6 +95,12 @@ async function withStaging<T>(work: (staging: string) => Promise<T>): Promise<T>
     return await work(staging);
   } finally {
     await rm(staging, { recursive: true, force: true });
+    // An install that was refused leaves no directories either.
+    for (const path of [FIRECRACKER_DIR, dirname(FIRECRACKER_DIR)]) {
+      await rmdir(path).catch((thrown: unknown) => {
+        if (!isErrno(thrown, "ENOTEMPTY") && !isErrno(thrown, "ENOENT")) throw thrown;
+      });
+    }
   }
 }
 
