@@ -283,14 +283,14 @@ class QemuHost implements Host, AsyncDisposable {
   }
 
   async sh(script: string, args: readonly string[] = [], options: CommandOptions = {}): Promise<string> {
-    return await this.ok(["bash", "-euo", "pipefail", "-c", script, "bash", ...args], options);
+    return await this.ok(["bash", "--norc", "-euo", "pipefail", "-c", script, "bash", ...args], options);
   }
 
   async until(what: string, condition: string, timeoutMs: number, options: CommandOptions = {}): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     let last: CommandResult | null = null;
     do {
-      last = await this.run(["bash", "-c", condition], options);
+      last = await this.run(["bash", "--norc", "-c", condition], options);
       if (last.status === 0) return;
       await Bun.sleep(POLL_MS);
     } while (performance.now() < deadline);

@@ -1,15 +1,13 @@
 import { defineCommand } from "../../command.ts";
-import { BangerError } from "../../../shared/errors.ts";
 
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["sudo banger system restart", "restarts the daemons"]],
-  run: async () => {
-    throw new BangerError(
-      "NOT_YET",
-      "the installed system is not built yet; everything works in rootless mode, without it",
-      { hint: "banger daemon stop" },
-    );
+  examples: [["sudo banger system restart", "restarts the daemons; VMs keep running"]],
+  run: async ({ json, out }) => {
+    const { restartSystem } = await import("../../system/restart.ts");
+    const result = await restartSystem((message) => out.note(message));
+    if (json) return out.json(result);
+    out.line(`both daemons answer; ${result.runningVms} VMs untouched`);
   },
 });

@@ -1,0 +1,168 @@
+/**
+ * The text of every systemd file of the installed system. Pure. Source: systemd.exec(5), systemd.service(5),
+ * systemd.socket(5), systemd.resource-control(5), tmpfiles.d(5); the why of each limit is in docs/privileges.md.
+ */
+
+import type { InstallConfig } from "../../shared/install-config.ts";
+import type { SystemPaths } from "../../shared/paths.ts";
+
+export const DAEMON_EXECUTABLE = "/usr/local/bin/bangerd";
+export const HELPER_EXECUTABLE = "/usr/local/bin/bangerd-root";
+export const UNIT_DIR = "/etc/systemd/system";
+export const TMPFILES_PATH = "/etc/tmpfiles.d/banger.conf";
+
+/** In the order in which they are started. */
+export const UNITS = ["bangerd-root.socket", "bangerd.socket", "bangerd-root.service", "bangerd.service"] as const;
+export const SERVICES = ["bangerd-root.service", "bangerd.service"] as const;
+export const VMS_SLICE = "banger-vms.slice";
+/** Every VM's scope, as a pattern of systemctl. */
+export const VM_SCOPES = "banger-vm-*.scope";
+
+export interface SystemFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** Each of these makes a Bun executable, the dynamic loader or TLS do what the environment says. */
+const STEERING_VARIABLES = [
+  ...["BUN_BE_BUN", "BUN_OPTIONS", "BUN_INSPECT", "BUN_INSPECT_CONNECT_TO", "BUN_INSPECT_NOTIFY"],
+  ...["BUN_INSPECT_PRELOAD", "BUN_CONFIG_REGISTRY", "BUN_CONFIG_VERBOSE_FETCH", "BUN_DEBUG", "BUN_INSTALL"],
+  ...["BUN_JSC_useJIT", "BUN_RUNTIME_TRANSPILER_CACHE_PATH", "NODE_OPTIONS", "NODE_PATH", "NODE_ENV"],
+  ...["NODE_TLS_REJECT_UNAUTHORIZED", "NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA", "SSL_CERT_FILE", "SSL_CERT_DIR"],
+  ...["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "LD_DEBUG", "GLIBC_TUNABLES", "TMPDIR"],
+];
+
+/** What both services have in common. `KillMode=process`: whatever else is in the unit's cgroup is not theirs to end. */
+const COMMON = `Type=notify
+NotifyAccess=main
+Restart=on-failure
+RestartSec=500ms
+TimeoutStartSec=90s
+TimeoutStopSec=90s
+KillMode=process
+SendSIGKILL=no
+UMask=0077
+WorkingDirectory=/
+UnsetEnvironment=${STEERING_VARIABLES.join(" ")}
+
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+ProtectClock=yes
+ProtectKernelLogs=yes
+ProtectHostname=yes
+LockPersonality=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+DevicePolicy=closed
+`;
+
+const HELPER_CAPABILITIES = [
+  ...["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_MKNOD", "CAP_NET_ADMIN", "CAP_NET_RAW"],
+  ...["CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT"],
+];
+
+/** Of the kernel's devices, what the helper's verbs use: no disk of the host is among them. */
+const HELPER_DEVICES = [
+  ...["block-device-mapper rwm", "block-loop rwm", "/dev/loop-control rw", "/dev/mapper/control rw"],
+  ...["/dev/net/tun rwm", "/dev/kvm rwm"],
+];
+
+function helperService(paths: SystemPaths): string {
+  return `[Unit]
+Description=banger: root helper
+Documentation=man:systemd.exec(5)
+Requires=bangerd-root.socket
+After=bangerd-root.socket
+# Devices are allowed by the names of drivers, which must be there when the unit starts.
+Wants=modprobe@dm_mod.service modprobe@dm_snapshot.service modprobe@loop.service modprobe@tun.service
+After=modprobe@dm_mod.service modprobe@dm_snapshot.service modprobe@loop.service modprobe@tun.service
+
+[Service]
+ExecStart=${HELPER_EXECUTABLE}
+${COMMON}
+CapabilityBoundingSet=${HELPER_CAPABILITIES.join(" ")}
+ReadWritePaths=${paths.baseDir} /run/banger-root
+ReadWritePaths=-/run/xtables.lock
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_VSOCK
+SystemCallFilter=@system-service @mount
+${HELPER_DEVICES.map((device) => `DeviceAllow=${device}`).join("\n")}
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
+function daemonService({ owner }: InstallConfig, paths: SystemPaths): string {
+  return `[Unit]
+Description=banger: owner daemon
+Documentation=man:systemd.exec(5)
+Requires=bangerd.socket
+After=bangerd.socket bangerd-root.socket network.target
+Wants=bangerd-root.socket
+
+[Service]
+ExecStart=${DAEMON_EXECUTABLE}
+User=${owner.uid}
+Group=${owner.gid}
+${COMMON}
+CapabilityBoundingSet=
+AmbientCapabilities=
+ReadWritePaths=${paths.stateDir} ${paths.cacheDir} ${paths.runtimeDir}
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+DeviceAllow=/dev/kvm rw
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+
+[Install]
+WantedBy=multi-user.target
+`;
+}
+
+/** systemd makes the socket with its final mode and only then lets somebody else own it. */
+function socket(description: string, path: string, { owner }: InstallConfig): string {
+  return `[Unit]
+Description=${description}
+
+[Socket]
+ListenStream=${path}
+SocketMode=0600
+SocketUser=${owner.uid}
+SocketGroup=${owner.gid}
+RemoveOnStop=yes
+
+[Install]
+WantedBy=sockets.target
+`;
+}
+
+const SLICE = `[Unit]
+Description=banger: virtual machines
+`;
+
+/** Sockets' directories, at every boot. The helper's is root's: the owner may enter it and not change it. */
+function tmpfiles({ owner }: InstallConfig, paths: SystemPaths): string {
+  return [
+    "# Written by banger system install.",
+    `d ${paths.runtimeDir} 0700 ${owner.uid} ${owner.gid} -`,
+    "d /run/banger-root 0711 0 0 -",
+    "",
+  ].join("\n");
+}
+
+/** Every file systemd reads, by path. */
+export function renderSystemFiles(config: InstallConfig, paths: SystemPaths): readonly SystemFile[] {
+  const unit = (name: string, text: string): SystemFile => ({ path: `${UNIT_DIR}/${name}`, text });
+  return [
+    { path: TMPFILES_PATH, text: tmpfiles(config, paths) },
+    unit(VMS_SLICE, SLICE),
+    unit("bangerd-root.socket", socket("banger: socket of the root helper", paths.helperSocket, config)),
+    unit("bangerd.socket", socket("banger: socket of the owner daemon", paths.apiSocket, config)),
+    unit("bangerd-root.service", helperService(paths)),
+    unit("bangerd.service", daemonService(config, paths)),
+  ];
+}

@@ -1,0 +1,34 @@
+/** The installed system as scenarios need it: there, or not there. */
+
+import type { Host } from "../host.ts";
+
+/** The binary under test before anything is installed. */
+export const GIVEN = "/payload/banger";
+/** The installed one. */
+export const BANGER = "/usr/local/bin/banger";
+
+/** What install is told of Firecracker: the one of this run, or none. */
+export async function firecrackerArguments(host: Host): Promise<readonly string[]> {
+  const { status } = await host.run(["test", "-x", "/payload/firecracker/firecracker"]);
+  return status === 0 ? ["--firecracker-dir", "/payload/firecracker"] : ["--no-firecracker"];
+}
+
+/** Installs for the user dev, or brings what is there up to date. Returns what install printed on stderr. */
+export async function install(host: Host): Promise<string> {
+  const result = await host.run([GIVEN, "system", "install", "--owner", "dev", ...(await firecrackerArguments(host))], {
+    timeoutMs: 240_000,
+  });
+  if (result.status !== 0) throw new Error(`install ended with ${result.status}\n${result.stdout}${result.stderr}`);
+  return result.stderr;
+}
+
+/** Nothing of banger is there afterwards, whatever was. */
+export async function purge(host: Host): Promise<void> {
+  const { status } = await host.run(["test", "-e", "/etc/banger/install.toml", "-o", "-e", "/var/lib/banger"]);
+  if (status === 0) await host.ok([GIVEN, "system", "uninstall", "--purge", "--force"], { timeoutMs: 240_000 });
+}
+
+/** A daemon's main process; 0 when it has none. */
+export async function mainPid(host: Host, unit: string): Promise<number> {
+  return Number(await host.ok(["systemctl", "show", "--value", "--property=MainPID", unit]));
+}

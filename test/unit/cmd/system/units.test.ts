@@ -1,0 +1,73 @@
+import { describe, expect, test } from "bun:test";
+import { renderSystemFiles, UNITS } from "../../../../src/cmd/system/units.ts";
+import { systemPaths } from "../../../../src/shared/paths.ts";
+
+const files = new Map(
+  renderSystemFiles(
+    { owner: { uid: 1000, gid: 1001, name: "dev" }, vm_ids: { first: 1_900_000_000, count: 4096 } },
+    systemPaths(),
+  ).map(({ path, text }) => [path.split("/").at(-1), text]),
+);
+const textOf = (name: string): string => files.get(name) ?? "";
+/** Values of a key, one per line it stands on. */
+const valuesOf = (name: string, key: string): readonly string[] =>
+  textOf(name)
+    .split("\n")
+    .filter((line) => line.startsWith(`${key}=`))
+    .map((line) => line.slice(key.length + 1));
+
+describe("units", () => {
+  test("every unit that is started is rendered", () => {
+    for (const name of UNITS) expect(textOf(name)).toStartWith("[Unit]\n");
+  });
+
+  test.each(["bangerd.service", "bangerd-root.service"])("%s never ends what it did not start", (name) => {
+    expect(valuesOf(name, "KillMode")).toEqual(["process"]);
+    expect(valuesOf(name, "SendSIGKILL")).toEqual(["no"]);
+    expect(textOf(name)).not.toContain("ExecStop");
+  });
+
+  test.each(["bangerd.service", "bangerd-root.service"])(
+    "%s has a clean environment and no way to new privileges",
+    (name) => {
+      expect(valuesOf(name, "UMask")).toEqual(["0077"]);
+      expect(valuesOf(name, "NoNewPrivileges")).toEqual(["yes"]);
+      expect(valuesOf(name, "ProtectSystem")).toEqual(["strict"]);
+      expect(valuesOf(name, "UnsetEnvironment")[0]?.split(" ")).toEqual(
+        expect.arrayContaining(["BUN_OPTIONS", "BUN_BE_BUN", "NODE_OPTIONS", "LD_PRELOAD"]),
+      );
+      // The JavaScript engine makes code at run time.
+      expect(textOf(name)).not.toContain("MemoryDenyWriteExecute");
+    },
+  );
+
+  test("the owner daemon is the owner, without one capability", () => {
+    expect(valuesOf("bangerd.service", "User")).toEqual(["1000"]);
+    expect(valuesOf("bangerd.service", "Group")).toEqual(["1001"]);
+    expect(valuesOf("bangerd.service", "CapabilityBoundingSet")).toEqual([""]);
+    expect(valuesOf("bangerd.service", "RestrictAddressFamilies")).toEqual(["AF_UNIX AF_INET AF_INET6"]);
+    expect(valuesOf("bangerd.service", "ReadWritePaths")).toEqual([
+      "/var/lib/banger/owner /var/cache/banger /run/banger",
+    ]);
+  });
+
+  test("the helper has the capabilities of its verbs, and no disk of the host", () => {
+    expect(valuesOf("bangerd-root.service", "CapabilityBoundingSet")[0]?.split(" ")).not.toContain("CAP_SYS_MODULE");
+    expect(valuesOf("bangerd-root.service", "User")).toEqual([]);
+    expect(valuesOf("bangerd-root.service", "DevicePolicy")).toEqual(["closed"]);
+    expect(valuesOf("bangerd-root.service", "DeviceAllow").filter((rule) => /sd|vd|nvme|\*/.test(rule))).toEqual([]);
+  });
+
+  test.each([
+    ["bangerd.socket", "/run/banger/bangerd.sock"],
+    ["bangerd-root.socket", "/run/banger-root/bangerd-root.sock"],
+  ])("%s is the owner's alone", (name, path) => {
+    expect(valuesOf(name, "ListenStream")).toEqual([path]);
+    expect(valuesOf(name, "SocketMode")).toEqual(["0600"]);
+    expect(valuesOf(name, "SocketUser")).toEqual(["1000"]);
+  });
+
+  test("the helper's socket lies in a directory that the owner can't change", () => {
+    expect(textOf("banger.conf")).toContain("d /run/banger 0700 1000 1001 -\nd /run/banger-root 0711 0 0 -\n");
+  });
+});
