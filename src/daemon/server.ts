@@ -14,6 +14,7 @@ import { VERSION } from "../shared/version.ts";
 import type { Handlers } from "./api/handlers.ts";
 import type { Log } from "./log.ts";
 import { newOperationId, type Operations } from "./operations.ts";
+import { withOperation } from "./privileged.ts";
 import { readPeerCredentials } from "./peer-credentials.ts";
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
@@ -117,7 +118,9 @@ async function answer(
     const began = performance.now();
     const result = check(
       name,
-      await handler(parsed.output, { op, signal: abort.signal, progress: () => undefined, data: () => undefined }),
+      await withOperation(op, () =>
+        handler(parsed.output, { op, signal: abort.signal, progress: () => undefined, data: () => undefined }),
+      ),
     );
     if (name !== "system.ping" && name !== "vm.list")
       log.info("request", { op, method: name, ms: Math.round(performance.now() - began) });
