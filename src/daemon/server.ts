@@ -15,7 +15,7 @@ import type { Handlers } from "./api/handlers.ts";
 import type { Log } from "./log.ts";
 import { newOperationId, type Operations } from "./operations.ts";
 import { withOperation } from "./privileged.ts";
-import { readPeerCredentials } from "./peer-credentials.ts";
+import { readPeerCredentials } from "./unix-socket.ts";
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 const BODY_TIMEOUT_MS = 10_000;
@@ -37,12 +37,19 @@ export async function isListening(path: string): Promise<boolean> {
 }
 
 /**
- * Listens at `path`, whose directory is private already. A path left by a daemon that was killed is taken over;
- * the caller holds the lock that makes sure that no live one is there.
+ * Listens at a path whose directory is private already, or on a descriptor that a service manager listens on. A path left
+ * by a daemon that was killed is taken over; the caller holds the lock that makes sure that no live one is there.
  */
-export async function serveApi(path: string, handlers: Handlers, operations: Operations, log: Log): Promise<ApiServer> {
-  if (await isListening(path)) throw new BangerError("ALREADY_EXISTS", `another daemon listens on ${path}`);
-  await rm(path, { force: true });
+export async function serveApi(
+  at: { readonly path: string } | { readonly fd: number },
+  handlers: Handlers,
+  operations: Operations,
+  log: Log,
+): Promise<ApiServer> {
+  if ("path" in at) {
+    if (await isListening(at.path)) throw new BangerError("ALREADY_EXISTS", `another daemon listens on ${at.path}`);
+    await rm(at.path, { force: true });
+  }
   const http = createHttpServer({ keepAliveTimeout: 5000 }, (request, response) => {
     void answer(request, response, handlers, operations, log);
   });
@@ -61,10 +68,10 @@ export async function serveApi(path: string, handlers: Handlers, operations: Ope
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(path, resolve);
+    server.listen(at, resolve);
   });
   // The umask of 077 already made it so; this line only says so to whoever reads.
-  chmodSync(path, 0o600);
+  if ("path" in at) chmodSync(at.path, 0o600);
   return {
     close: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));

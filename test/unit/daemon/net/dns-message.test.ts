@@ -20,7 +20,7 @@ const countOf = (message: Uint8Array | null): number => message?.[7] ?? -1;
 
 test("a VM's address, byte for byte", () => {
   expect(Buffer.from(answerQuery(query("box.vm"), lookUp) ?? []).toString("hex")).toBe(
-    "12348500" + "0001000100000000" + "03626f7802766d0000010001" + "c00c00010001000000050004ac100002",
+    "12348500000100010000000003626f7802766d0000010001c00c00010001000000050004ac100002",
   );
 });
 
