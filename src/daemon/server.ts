@@ -15,7 +15,7 @@ import type { Handlers } from "./api/handlers.ts";
 import type { Log } from "./log.ts";
 import { newOperationId, type Operations } from "./operations.ts";
 import { withOperation } from "./privileged.ts";
-import { readPeerCredentials } from "./unix-socket.ts";
+import { readPeerCredentials } from "./system-calls.ts";
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 const BODY_TIMEOUT_MS = 10_000;

@@ -1,6 +1,6 @@
 /** What systemd hands to a service and hears from it. Sources: sd_listen_fds(3), sd_notify(3). */
 
-import { sendDatagram } from "./unix-socket.ts";
+import { sendDatagram } from "./system-calls.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 

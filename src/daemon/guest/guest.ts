@@ -141,7 +141,9 @@ export function createGuest(paths: Paths): Guest {
     ...["-o", "Ciphers=aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"],
   ];
   const destination = (address: GuestAddress): readonly string[] => [
-    ...(address.jailRoot === undefined ? [] : ["-o", `ProxyCommand=${proxyCommand(address.jailRoot, address)}`]),
+    ...(address.jailRoot === undefined
+      ? []
+      : ["-o", `ProxyCommand=${proxyCommand(address.jailRoot, address)}`, "-o", "ProxyUseFdpass=yes"]),
     "-p",
     String(address.sshPort),
     `root@${address.sshHost}`,
