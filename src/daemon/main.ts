@@ -2,10 +2,11 @@
 
 import { existsSync, lstatSync, readFileSync, renameSync, unlinkSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { loadConfig } from "../shared/config.ts";
 import { BangerError, toBangerError } from "../shared/errors.ts";
-import { type Paths, rootlessPaths } from "../shared/paths.ts";
+import { parseInstallConfig } from "../shared/install-config.ts";
+import { type Paths, rootlessPaths, type SystemPaths, systemPaths } from "../shared/paths.ts";
 import { ensurePrivateDirectory } from "../shared/private-directory.ts";
 import { VERSION } from "../shared/version.ts";
 import { createImageHandlers } from "./api/image.ts";
@@ -21,13 +22,16 @@ import { createKernelStore } from "./kernel/store.ts";
 import { Locks } from "./locks.ts";
 import { type Log, openLog } from "./log.ts";
 import { Operations } from "./operations.ts";
+import { createPrivileged } from "./privileged.ts";
 import { isListening, serveApi } from "./server.ts";
+import { inheritedSocket, notifyServiceManager } from "./service-manager.ts";
 import { checkMigrations, isDamagedDatabase, openDatabase } from "./store/database.ts";
 import { ForwardTable } from "./store/forwards.ts";
 import { JournalTable } from "./store/journal.ts";
 import { VmTable } from "./store/vms.ts";
 import { type JournalHook, Runner } from "./vm/runner.ts";
 import { createRootlessEngine } from "./vm/rootless-engine.ts";
+import { createSystemEngine } from "./vm/system-engine.ts";
 import { VmService } from "./vm/service.ts";
 
 /** How long a daemon waits for its predecessor to end. */
@@ -46,12 +50,19 @@ export interface Daemon {
 
 /** The daemon role. Returns the process's exit status. */
 export async function runDaemon(argv: readonly string[]): Promise<number> {
-  const paths = rootlessPaths(process.env, homedir(), process.getuid?.() ?? -1);
-  if (argv[0] === "--check-migrations") return checkMigrations(paths.database);
   try {
-    const daemon = await startDaemon(paths);
+    const paths = choosePaths(process.argv0);
+    if (argv[0] === "--check-migrations") return checkMigrations(paths.database);
+    const listenFd = inheritedSocket(process.env, process.pid);
+    const daemon = await startDaemon(paths, { listenFd });
     if (daemon === null) return 0;
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void daemon.stop());
+    notifyServiceManager(process.env, "READY=1");
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.on(signal, () => {
+        notifyServiceManager(process.env, "STOPPING=1");
+        void daemon.stop();
+      });
+    }
     await daemon.stopped;
     return 0;
   } catch (thrown) {
@@ -63,26 +74,59 @@ export async function runDaemon(argv: readonly string[]): Promise<number> {
 }
 
 /**
- * Starts a daemon; null when another one serves this state directory already. `hook` is for tests, which end the
- * process at a journal entry.
+ * Where a daemon runs decides what it is: started by the name `bangerd` on an installed host it is that host's, else it
+ * is its user's own. @throws BangerError NOT_OWNER, CONFIG_INVALID
+ */
+function choosePaths(programName: string): Paths | SystemPaths {
+  const uid = process.getuid?.() ?? -1;
+  const system = systemPaths();
+  if (basename(programName) !== "bangerd" || !existsSync(system.installFile))
+    return rootlessPaths(process.env, homedir(), uid);
+  const { owner } = parseInstallConfig(readFileSync(system.installFile, "utf8"));
+  if (owner.uid !== uid) {
+    throw new BangerError(
+      "NOT_OWNER",
+      `this host's daemon runs as ${owner.name} (uid ${owner.uid}), not as uid ${uid}`,
+    );
+  }
+  return system;
+}
+
+export interface DaemonOptions {
+  /** For tests, which end the process at a journal entry. */
+  readonly hook?: JournalHook;
+  /** A listening socket that a service manager handed over; else the daemon makes its own. */
+  readonly listenFd?: number | null;
+}
+
+/**
+ * Starts a daemon; null when another one serves this state directory already.
  * @throws BangerError UNSAFE_DIRECTORY, CONFIG_INVALID, STORE_TOO_NEW, DAEMON_UNREACHABLE
  */
-export async function startDaemon(paths: Paths, hook?: JournalHook): Promise<Daemon | null> {
+export async function startDaemon(
+  paths: Paths | SystemPaths,
+  { hook, listenFd = null }: DaemonOptions = {},
+): Promise<Daemon | null> {
   process.umask(0o077);
   process.chdir("/");
   await ensurePrivateDirectory(paths.stateDir);
   await ensurePrivateDirectory(paths.runtimeDir);
-  const lock = await lockInstance(paths);
+  const lock = await lockInstance(paths, listenFd !== null);
   if (lock === null) return null;
   try {
-    return await startLocked(paths, lock, hook);
+    return await startLocked(paths, lock, hook, listenFd);
   } catch (thrown) {
     lock.release();
     throw thrown;
   }
 }
 
-async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook | undefined): Promise<Daemon> {
+async function startLocked(
+  paths: Paths | SystemPaths,
+  lock: InstanceLock,
+  hook: JournalHook | undefined,
+  listenFd: number | null,
+): Promise<Daemon> {
   const startedAt = new Date();
   const { values: config } = loadConfig(paths.configFiles, (path) =>
     existsSync(path) ? readFileSync(path, "utf8") : null,
@@ -93,7 +137,10 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
   const operations = new Operations(log);
   const kernels = createKernelStore(paths);
   const images = createImageStore(paths, kernels);
-  const engine = createRootlessEngine(paths);
+  const engine =
+    "helperSocket" in paths
+      ? createSystemEngine({ paths, config, log, vms, privileged: createPrivileged(paths.helperSocket) })
+      : createRootlessEngine(paths);
   const service = new VmService({
     paths,
     config,
@@ -129,7 +176,12 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
     .prepare()
     .catch((thrown: unknown) => log.error("the engine is not ready", { error: toBangerError(thrown).message }));
   await service.reconcile();
-  const api = await serveApi(paths.apiSocket, handlers, operations, log);
+  const api = await serveApi(
+    listenFd === null ? { path: paths.apiSocket } : { fd: listenFd },
+    handlers,
+    operations,
+    log,
+  );
   log.info("daemon started", { version: VERSION, pid: process.pid, mode: paths.mode });
 
   let patrolling = Promise.resolve();
@@ -141,10 +193,12 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
     });
   }, config.stats_poll_interval);
 
-  const socketInode = lstatSync(paths.apiSocket).ino;
-  const hasSocket = (): boolean => lstatSync(paths.apiSocket, { throwIfNoEntry: false })?.ino === socketInode;
+  // A socket that was handed over belongs to whoever made it.
+  const socketInode = listenFd === null ? lstatSync(paths.apiSocket).ino : null;
+  const hasSocket = (): boolean =>
+    socketInode !== null && lstatSync(paths.apiSocket, { throwIfNoEntry: false })?.ino === socketInode;
   const watch = setInterval(() => {
-    if (hasSocket()) return;
+    if (socketInode === null || hasSocket()) return;
     log.warn("the API socket is gone, so this daemon ends and the next command starts another", {
       path: paths.apiSocket,
     });
@@ -168,13 +222,16 @@ async function startLocked(paths: Paths, lock: InstanceLock, hook: JournalHook |
   return { stop, stopped: ended.promise };
 }
 
-/** The lock; null when a daemon that answers has it. @throws BangerError DAEMON_UNREACHABLE when one holds it and never answers */
-async function lockInstance(paths: Paths): Promise<InstanceLock | null> {
+/**
+ * The lock; null when a daemon that answers has it. Behind a handed-over socket nobody else can answer: the predecessor
+ * is ending, and is waited for. @throws BangerError DAEMON_UNREACHABLE when one holds it and never answers
+ */
+async function lockInstance(paths: Paths, hasSocket: boolean): Promise<InstanceLock | null> {
   const deadline = Date.now() + LOCK_TIMEOUT_MS;
   for (;;) {
     const lock = tryLockInstance(join(paths.stateDir, "daemon.lock"));
     if (lock !== null) return lock;
-    if (await isListening(paths.apiSocket)) return null;
+    if (!hasSocket && (await isListening(paths.apiSocket))) return null;
     if (Date.now() > deadline) {
       throw new BangerError("DAEMON_UNREACHABLE", `another daemon holds ${paths.stateDir} and does not answer`, {
         hint: `fuser ${join(paths.stateDir, "daemon.lock")}`,

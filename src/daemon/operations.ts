@@ -4,6 +4,7 @@ import type { Progress, StreamEvent } from "../shared/contract.ts";
 import { BangerError, toBangerError } from "../shared/errors.ts";
 import type { OperationId, OperationRecord } from "../shared/schemas.ts";
 import type { Log } from "./log.ts";
+import { withOperation } from "./privileged.ts";
 
 /** Progress lines kept for those who begin to watch later. */
 const BACKLOG = 200;
@@ -70,7 +71,7 @@ export class Operations {
       data: (data) => this.#tell(operation, { event: "data", data }),
     };
     const began = performance.now();
-    void work(context)
+    void withOperation(id, () => work(context))
       .then(
         (result): StreamEvent => {
           operation.state = "done";

@@ -14,7 +14,8 @@ import { VERSION } from "../shared/version.ts";
 import type { Handlers } from "./api/handlers.ts";
 import type { Log } from "./log.ts";
 import { newOperationId, type Operations } from "./operations.ts";
-import { readPeerCredentials } from "./peer-credentials.ts";
+import { withOperation } from "./privileged.ts";
+import { readPeerCredentials } from "./system-calls.ts";
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 const BODY_TIMEOUT_MS = 10_000;
@@ -36,18 +37,20 @@ export async function isListening(path: string): Promise<boolean> {
 }
 
 /**
- * Listens at `path`, whose directory is private already. A path left by a daemon that was killed is taken over;
- * the caller holds the lock that makes sure that no live one is there.
+ * Listens at a path whose directory is private already, or on a descriptor that a service manager listens on. A path left
+ * by a daemon that was killed is taken over; the caller holds the lock that makes sure that no live one is there.
  */
 export async function serveApi(
-  path: string,
+  at: { readonly path: string } | { readonly fd: number },
   handlers: Handlers,
   operations: Operations,
   log: Log,
   bodyTimeoutMs = BODY_TIMEOUT_MS,
 ): Promise<ApiServer> {
-  if (await isListening(path)) throw new BangerError("ALREADY_EXISTS", `another daemon listens on ${path}`);
-  await rm(path, { force: true });
+  if ("path" in at) {
+    if (await isListening(at.path)) throw new BangerError("ALREADY_EXISTS", `another daemon listens on ${at.path}`);
+    await rm(at.path, { force: true });
+  }
   const http = createHttpServer({ keepAliveTimeout: 5000 }, (request, response) => {
     void answer(request, response, handlers, operations, log, bodyTimeoutMs);
   });
@@ -66,10 +69,10 @@ export async function serveApi(
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(path, resolve);
+    server.listen(at, resolve);
   });
   // The umask of 077 already made it so; this line only says so to whoever reads.
-  chmodSync(path, 0o600);
+  if ("path" in at) chmodSync(at.path, 0o600);
   return {
     close: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -124,7 +127,9 @@ async function answer(
     const began = performance.now();
     const result = check(
       name,
-      await handler(parsed.output, { op, signal: abort.signal, progress: () => undefined, data: () => undefined }),
+      await withOperation(op, () =>
+        handler(parsed.output, { op, signal: abort.signal, progress: () => undefined, data: () => undefined }),
+      ),
     );
     if (name !== "system.ping" && name !== "vm.list")
       log.info("request", { op, method: name, ms: Math.round(performance.now() - began) });

@@ -13,6 +13,14 @@ export interface Config {
   readonly ssh_key_path: string | null;
   readonly auto_stop_stale_after: number;
   readonly stats_poll_interval: number;
+  readonly bridge_name: string;
+  /** Null leaves the range to banger. */
+  readonly bridge_ip: string | null;
+  /** Length of the network's prefix. */
+  readonly cidr: number;
+  readonly tap_pool_size: number;
+  /** Where the daemon answers for names under .vm: `IP:PORT`. */
+  readonly dns: string;
   readonly file_sync: readonly FileSync[];
   readonly "vm_defaults.vcpu": number | null;
   readonly "vm_defaults.memory_mib": number | null;
@@ -75,6 +83,24 @@ function readFileSync(raw: unknown): FileSync | null {
   };
 }
 
+/** The four parts of an IPv4 address; null for anything else. */
+function readIpv4(text: string): readonly number[] | null {
+  const parts = /^\d{1,3}(?:\.\d{1,3}){3}$/.test(text) ? text.split(".").map(Number) : [];
+  return parts.length === 4 && parts.every((part) => part <= 255) ? parts : null;
+}
+
+/** RFC 1918. */
+function isPrivateIpv4(text: string): boolean {
+  const [first = -1, second = -1] = readIpv4(text) ?? [];
+  return first === 10 || (first === 172 && second >= 16 && second <= 31) || (first === 192 && second === 168);
+}
+
+/** `IP:PORT` with a loopback address. */
+function isLoopbackEndpoint(text: string): boolean {
+  const [ip = "", port = "", ...rest] = text.split(":");
+  return readIpv4(ip)?.[0] === 127 && /^[1-9]\d{0,4}$/.test(port) && Number(port) <= 65535 && rest.length === 0;
+}
+
 /** The one table of keys. */
 export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
   log_level: {
@@ -118,6 +144,36 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
     },
     rule: '[[file_sync]] tables of host ("~/…"), guest ("~/…" or "/root/…") and perhaps mode ("0600")',
     summary: "Files and trees of your home that every new VM gets a copy of.",
+  },
+  bridge_name: {
+    value: "br-fc",
+    read: (raw) => (typeof raw === "string" && /^br-fc(?:-[a-z0-9]{1,9})?$/.test(raw) && raw.length <= 15 ? raw : null),
+    rule: '"br-fc", or "br-fc-" and up to 9 letters or digits',
+    summary: "The bridge of system mode's guests.",
+  },
+  bridge_ip: {
+    value: null,
+    read: (raw) => (typeof raw === "string" && isPrivateIpv4(raw) ? raw : null),
+    rule: "a private IPv4 address",
+    summary: "The bridge's address; banger looks for a free range when it isn't given.",
+  },
+  cidr: {
+    value: 24,
+    read: (raw) => whole(raw, 16, 29),
+    rule: "a prefix length from 16 to 29",
+    summary: "How large the guests' network is.",
+  },
+  tap_pool_size: {
+    value: 2,
+    read: (raw) => whole(raw, 0, 64),
+    rule: "a whole number from 0 to 64",
+    summary: "How many taps are made ahead, so that a start needn't.",
+  },
+  dns: {
+    value: "127.0.0.1:42053",
+    read: (raw) => (typeof raw === "string" && isLoopbackEndpoint(raw) ? raw : null),
+    rule: 'a loopback address and port such as "127.0.0.1:42053"',
+    summary: "Where the daemon answers for NAME.vm.",
   },
   "vm_defaults.vcpu": {
     value: null,

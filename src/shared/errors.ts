@@ -71,6 +71,7 @@ export const ERROR_TABLE = {
   },
 
   DAEMON_UNREACHABLE: { exit: 50, summary: "The owner daemon does not answer.", hint: "banger daemon logs" },
+  HELPER_UNREACHABLE: { exit: 50, summary: "The root helper does not answer.", hint: "banger system status" },
   VERSION_MISMATCH: { exit: 51, summary: "CLI and daemon speak versions too far apart.", hint: "banger daemon stop" },
   STORE_TOO_NEW: { exit: 52, summary: "The store was written by a newer banger than this one." },
 

@@ -156,7 +156,7 @@ export type Forward = v.InferOutput<typeof Forward>;
 
 /** One thing `gc` found that no VM owns. */
 export const Leftover = v.strictObject({
-  kind: v.picklist(["process", "directory", "file", "socket", "journal"]),
+  kind: v.picklist(["process", "directory", "file", "socket", "journal", "jail", "disk", "rule", "tap", "uid"]),
   what: v.string(),
 });
 export type Leftover = v.InferOutput<typeof Leftover>;

@@ -51,7 +51,7 @@ beforeAll(async () => {
       },
     ]),
   ) as unknown as Handlers;
-  server = await serveApi(socket, handlers, operations, log, 500);
+  server = await serveApi({ path: socket }, handlers, operations, log, 500);
 });
 
 afterAll(async () => {
@@ -367,7 +367,7 @@ test("operation.watch of nothing is an error", async () => {
 });
 
 test("a second server on the same socket is refused while the first one answers", async () => {
-  await expect(serveApi(socket, {} as unknown as Handlers, operations, log)).rejects.toMatchObject({
+  await expect(serveApi({ path: socket }, {} as unknown as Handlers, operations, log)).rejects.toMatchObject({
     code: "ALREADY_EXISTS",
   });
   expect((await post("vm.list", { all: true })).status).toBe(200);

@@ -9,8 +9,10 @@ import { startDaemon } from "../../src/daemon/main.ts";
 
 const [operation, step, phase] = process.argv.slice(2);
 
-const daemon = await startDaemon(rootlessPaths(process.env, homedir(), process.getuid?.() ?? -1), (...at) => {
-  if (at[0] === operation && at[1] === step && at[2] === phase) process.kill(process.pid, "SIGKILL");
+const daemon = await startDaemon(rootlessPaths(process.env, homedir(), process.getuid?.() ?? -1), {
+  hook: (...at) => {
+    if (at[0] === operation && at[1] === step && at[2] === phase) process.kill(process.pid, "SIGKILL");
+  },
 });
 if (daemon === null) throw new Error("another daemon serves this home");
 await daemon.stopped;

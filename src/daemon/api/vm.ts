@@ -5,6 +5,7 @@ import { BangerError } from "../../shared/errors.ts";
 import type { Port, VmId, VmRecord } from "../../shared/schemas.ts";
 import { readTail } from "../guest/ready.ts";
 import type { OperationContext } from "../operations.ts";
+import type { LogFile } from "../vm/engine.ts";
 import type { ManyItem, VmService } from "../vm/service.ts";
 import type { HandlersOf } from "./handlers.ts";
 
@@ -51,7 +52,7 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
     "vm.stats": async ({ vms }) => await Promise.all(chosen(vms).map(async (vm) => await service.stats(vm))),
     "vm.logs": async ({ vm: ref, source, follow, tailLines }, context) => {
       const vm = service.resolve(ref);
-      await sendLog(parts.engine.logPath(vm.id, service.dirs(vm.id), source), follow, tailLines, context);
+      await sendLog(() => parts.engine.openLog(vm.id, service.dirs(vm.id), source), follow, tailLines, context);
       return {};
     },
     "vm.set": async ({ vm, spec }) => await service.set(service.resolve(vm).id, definedOnly(spec)),
@@ -139,17 +140,25 @@ async function probeUrl(hostPort: number): Promise<string | null> {
 }
 
 async function sendLog(
-  path: string,
+  openLog: () => LogFile | null,
   follow: boolean,
   tailLines: number | undefined,
   { signal, data }: OperationContext,
 ): Promise<void> {
-  let sent = (await stat(path).catch(() => null))?.size ?? 0;
-  const text = await readTail(path, LOG_TAIL_LIMIT_BYTES);
-  data(tailLines === undefined ? text : lastLines(text, tailLines));
+  let sent = 0;
+  {
+    using log = openLog();
+    const path = log?.path ?? "/dev/null";
+    sent = (await stat(path).catch(() => null))?.size ?? 0;
+    const text = await readTail(path, LOG_TAIL_LIMIT_BYTES);
+    data(tailLines === undefined ? text : lastLines(text, tailLines));
+  }
   const decoder = new TextDecoder();
   while (follow) {
     signal.throwIfAborted();
+    // Opened anew each time: a start begins another file.
+    using log = openLog();
+    const path = log?.path ?? "/dev/null";
     const size = (await stat(path).catch(() => null))?.size ?? 0;
     // Cut by the patrol, or begun anew by a start.
     if (size < sent) sent = 0;

@@ -2,12 +2,14 @@
 
 import { closeSync, constants, existsSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { BangerError } from "../../shared/errors.ts";
+import { connectVsock } from "../../shared/jail.ts";
 import type { Paths } from "../../shared/paths.ts";
 import { quote } from "../../shared/remote-command.ts";
 import type { VmId } from "../../shared/schemas.ts";
+import { selfArgv } from "../../shared/self.ts";
 import { type ToolResult, toolEnvironment, tryTool } from "../run-tool.ts";
 import { hostKeyAlias, knownHostsPath, userKeyPath } from "./keys.ts";
 import { type Listener, parseListeners } from "./ports.ts";
@@ -19,7 +21,12 @@ export interface GuestAddress {
   readonly sshPort: number;
   /** The VM's runtime directory; the control socket is in it. */
   readonly runtimeDir: string;
+  /** The VM's jail, where the guest may be reached over vsock: tried first, since it works with a broken network. */
+  readonly jailRoot?: string;
 }
+
+/** The guest's port for ssh, on TCP by convention and on vsock by banger's unit. */
+const SSH_PORT = 22;
 
 export interface Guest {
   /** True when sshd's banner comes within `timeoutMs`. */
@@ -30,8 +37,8 @@ export interface Guest {
   sshArgv(address: GuestAddress): readonly string[];
   /** Runs a command (each argument quoted) and returns what it said, whatever its status. */
   run(address: GuestAddress, argv: readonly string[], timeoutMs: number, signal?: AbortSignal): Promise<ToolResult>;
-  /** Asks the guest to sync and power off. True when it said it would. */
-  powerOff(address: GuestAddress, timeoutMs: number): Promise<boolean>;
+  /** Asks the guest to sync and end, by the word that ends its VMM. True when it said it would. */
+  shutDown(address: GuestAddress, word: "poweroff" | "reboot", timeoutMs: number): Promise<boolean>;
   /** Ends the control connection, and with it the forwards on it. */
   close(address: Pick<GuestAddress, "id" | "runtimeDir">): Promise<void>;
   listListeners(address: GuestAddress): Promise<readonly Listener[]>;
@@ -47,10 +54,9 @@ const controlLogPath = (runtimeDir: string): string => join(runtimeDir, "ssh.log
 /** A path as a value of `ssh -o`: quoted for ssh_config(5), and `%` is its token character. */
 const sshPath = (path: string): string => `"${path.replaceAll("%", "%%")}"`;
 
-/** Reads what sshd says first. QEMU's forward accepts before the guest listens, so a connection alone proves nothing. */
-async function readBanner(host: string, port: number, timeoutMs: number): Promise<boolean> {
+/** Whether sshd speaks first. QEMU's forward accepts before the guest listens, so a connection alone proves nothing. */
+async function readBanner(socket: Socket, timeoutMs: number): Promise<boolean> {
   return await new Promise((resolve) => {
-    const socket = connect({ host, port });
     const finish = (answer: boolean): void => {
       clearTimeout(timer);
       socket.destroy();
@@ -60,7 +66,28 @@ async function readBanner(host: string, port: number, timeoutMs: number): Promis
     socket.once("data", (chunk) => finish(chunk.toString("latin1").startsWith("SSH-2.0")));
     socket.once("error", () => finish(false));
     socket.once("close", () => finish(false));
+    socket.resume();
   });
+}
+
+async function answersOnVsock(jailRoot: string, timeoutMs: number): Promise<boolean> {
+  try {
+    return await readBanner(await connectVsock(jailRoot, SSH_PORT, timeoutMs), timeoutMs);
+  } catch (thrown) {
+    if (thrown instanceof BangerError && thrown.code === "GUEST_NOT_READY") return false;
+    throw thrown;
+  }
+}
+
+/** True as soon as one is, false when none is. */
+async function any(tries: readonly Promise<boolean>[]): Promise<boolean> {
+  const refused = tries.map(async (each) => {
+    if (!(await each)) throw new Error("no");
+  });
+  return await Promise.any(refused).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function socketAnswers(path: string): Promise<boolean> {
@@ -73,6 +100,12 @@ async function socketAnswers(path: string): Promise<boolean> {
     });
     socket.once("error", () => resolve(false));
   });
+}
+
+/** banger itself as ssh's way to the guest: vsock where that answers, else the address. `%` is ssh's token character. */
+function proxyCommand(jailRoot: string, { sshHost, sshPort }: GuestAddress): string {
+  const words = [...selfArgv(), "internal", "guest-connect", jailRoot, sshHost, String(sshPort)];
+  return words.map((word) => quote(word).replaceAll("%", "%%")).join(" ");
 }
 
 export function createGuest(paths: Paths): Guest {
@@ -108,6 +141,9 @@ export function createGuest(paths: Paths): Guest {
     ...["-o", "Ciphers=aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"],
   ];
   const destination = (address: GuestAddress): readonly string[] => [
+    ...(address.jailRoot === undefined
+      ? []
+      : ["-o", `ProxyCommand=${proxyCommand(address.jailRoot, address)}`, "-o", "ProxyUseFdpass=yes"]),
     "-p",
     String(address.sshPort),
     `root@${address.sshHost}`,
@@ -201,15 +237,19 @@ export function createGuest(paths: Paths): Guest {
   }
 
   return {
-    answers: async (address, timeoutMs) => await readBanner(address.sshHost, address.sshPort, timeoutMs),
+    answers: async ({ sshHost, sshPort, jailRoot }, timeoutMs) =>
+      await any([
+        ...(jailRoot === undefined ? [] : [answersOnVsock(jailRoot, timeoutMs)]),
+        readBanner(connect({ host: sshHost, port: sshPort }), timeoutMs),
+      ]),
     open,
     sshArgv,
     run: async (address, argv, timeoutMs, signal) =>
       await runLine(address, argv.map(quote).join(" "), timeoutMs, signal),
-    powerOff: async (address, timeoutMs) => {
+    shutDown: async (address, word, timeoutMs) => {
       try {
         if (!(await socketAnswers(controlPath(address.runtimeDir)))) await open(address, Math.min(timeoutMs, 2000));
-        return (await runLine(address, "sync; systemctl poweroff --no-block || poweroff", timeoutMs)).exitCode === 0;
+        return (await runLine(address, `sync; systemctl ${word} --no-block || ${word}`, timeoutMs)).exitCode === 0;
       } catch (thrown) {
         if (thrown instanceof BangerError) return false;
         throw thrown;

@@ -15,7 +15,7 @@ const BOOT_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** How long a guest may take: emulated ones need much longer, the more so several at once. */
 export const READY_DEADLINE_MS = { kvm: 60_000, tcg: 300_000 } as const;
 
-/** The end of a log file as text. */
+/** The end of a log file as text, without what was cut out of it. */
 export async function readTail(path: string, bytes: number): Promise<string> {
   const file = await open(path, "r").catch(() => null);
   if (file === null) return "";
@@ -23,7 +23,7 @@ export async function readTail(path: string, bytes: number): Promise<string> {
     const { size } = await file.stat();
     const buffer = Buffer.alloc(Math.min(size, bytes));
     await file.read(buffer, 0, buffer.length, size - buffer.length);
-    return buffer.toString("utf8");
+    return buffer.toString("utf8").replaceAll("\0", "");
   } finally {
     await file.close();
   }

@@ -3,6 +3,8 @@
 import afterSsh from "./guest/after-ssh.conf" with { type: "text" };
 import bangerGrow from "./guest/banger-grow.service" with { type: "text" };
 import bangerNetwork from "./guest/banger-network.service" with { type: "text" };
+import bangerVsock from "./guest/banger-vsock.socket" with { type: "text" };
+import bangerVsockSession from "./guest/banger-vsock@.service" with { type: "text" };
 import bangerWork from "./guest/banger-work.service" with { type: "text" };
 import debianSources from "./guest/debian.sources" with { type: "text" };
 import journald from "./guest/journald.conf" with { type: "text" };
@@ -13,10 +15,12 @@ import sshd from "./guest/sshd-banger.conf" with { type: "text" };
 import udevTrigger from "./guest/udev-trigger.conf" with { type: "text" };
 import type { TarEntry } from "./write-tar.ts";
 
-/** banger's units in an image, each started at boot; named in the image's manifest. */
-const UNITS: readonly { readonly name: string; readonly text: string; readonly wantedBy: string }[] = [
+/** banger's units in an image, started at boot or by another of them (null); named in the image's manifest. */
+const UNITS: readonly { readonly name: string; readonly text: string; readonly wantedBy: string | null }[] = [
   { name: "banger-grow.service", text: bangerGrow, wantedBy: "multi-user.target" },
   { name: "banger-network.service", text: bangerNetwork, wantedBy: "sysinit.target" },
+  { name: "banger-vsock.socket", text: bangerVsock, wantedBy: "sysinit.target" },
+  { name: "banger-vsock@.service", text: bangerVsockSession, wantedBy: null },
   { name: "banger-work.service", text: bangerWork, wantedBy: "sysinit.target" },
   { name: "ssh.service", text: ssh, wantedBy: "sysinit.target" },
 ];
@@ -89,7 +93,7 @@ const SYSTEM = "etc/systemd/system";
 export function guestFiles(): readonly TarEntry[] {
   const units = UNITS.flatMap(({ name, text, wantedBy }) => [
     file(`${SYSTEM}/${name}`, text),
-    link(`${SYSTEM}/${wantedBy}.wants/${name}`, `${"../"}${name}`),
+    ...(wantedBy === null ? [] : [link(`${SYSTEM}/${wantedBy}.wants/${name}`, `../${name}`)]),
   ]);
   const entries: TarEntry[] = [
     file("usr/lib/banger/network", network, 0o755),

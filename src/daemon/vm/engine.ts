@@ -22,6 +22,10 @@ export interface Deadlines {
   readonly powerOffMs: number;
 }
 
+export interface LogFile extends Disposable {
+  readonly path: string;
+}
+
 export interface Engine {
   readonly name: VmRecord["engine"];
   readonly vmm: Vmm;
@@ -36,12 +40,19 @@ export interface Engine {
   /** The same for a start about to happen. @throws BangerError NO_KVM where this engine runs nothing without it. */
   requireAcceleration(): Acceleration["kind"];
   deadlines(acceleration: Acceleration["kind"]): Deadlines;
-  /** Fields of a new VM's record that others must not get too. Called in the same turn as the insert. */
-  reserve(others: readonly VmRecord[]): Partial<Pick<VmRecord, "guestIp">>;
+  /**
+   * Fields of a VM's record that no other may have too, kept where they still fit. Called in the same turn as the row is
+   * written. @throws BangerError IN_USE
+   */
+  reserve(others: readonly VmRecord[], own?: VmRecord): Partial<Pick<VmRecord, "guestIp">>;
   /** Where a VM's guest is, by its record; null when it doesn't run. */
   guestAddress(vm: VmRecord, dirs: VmDirs): GuestAddress | null;
-  /** The file of a VM's log while it runs and after. */
-  logPath(id: VmId, dirs: VmDirs, source: "serial" | "vmm"): string;
+  /** The word by which a guest ends itself and its VMM. */
+  readonly shutdownWord: "poweroff" | "reboot";
+  /** A VM's log, while it runs and after; null when there is none. Its path is good until it is disposed of. */
+  openLog(id: VmId, dirs: VmDirs, source: "serial" | "vmm"): LogFile | null;
+  /** A VMM ended after its guest was asked to end: the disks were unmounted. */
+  noteCleanEnd(dirs: VmDirs): Promise<void>;
   /** Cuts logs that grew past their limit. */
   trimLogs(id: VmId, dirs: VmDirs): Promise<void>;
   /** Makes the root disk of a VM that doesn't run larger. */
@@ -50,6 +61,10 @@ export interface Engine {
   readonly setNat: ((vm: VmRecord, nat: boolean) => Promise<void>) | null;
   /** A VM that was found running when the daemon started: what must be told to the host again. */
   adopt(vm: VmRecord): Promise<void>;
+  /** Now and then for a VM that runs: what the host may have lost. True when the guest has ended and its VMM hasn't. */
+  lookAfter(vm: VmRecord, dirs: VmDirs): Promise<boolean>;
+  /** A VM is gone for good: what was kept for the next ones may be too much now. */
+  afterDelete(): Promise<void>;
   /** Bytes on the host, beyond the VM's own directory. */
   extraDiskBytes(id: VmId): Promise<number>;
   /** What is on this host because of this engine, and no VM of `known` owns. */

@@ -37,7 +37,12 @@ export function createRootlessEngine(paths: Paths): Engine {
       const [sshHost = "", port = ""] = address.split(":");
       return { id, sshHost, sshPort: Number(port), runtimeDir: runtime };
     },
-    logPath: (_id, { state }, source) => (source === "serial" ? serialLogPath(state) : vmmLogPath(state)),
+    shutdownWord: "poweroff",
+    openLog: (_id, { state }, source) => ({
+      path: source === "serial" ? serialLogPath(state) : vmmLogPath(state),
+      [Symbol.dispose]: () => {},
+    }),
+    noteCleanEnd: async () => {},
     trimLogs: async (_id, { state }) => {
       // QEMU appends, so cutting the file is safe; half of the limit is kept.
       const path = serialLogPath(state);
@@ -50,6 +55,8 @@ export function createRootlessEngine(paths: Paths): Engine {
     growRoot: async ({ state }, bytes, signal) => await growRootOverlay(rootOverlayPath(state), bytes, signal),
     setNat: null,
     adopt: async () => {},
+    lookAfter: async () => false,
+    afterDelete: async () => {},
     extraDiskBytes: async () => 0,
     findLeftovers: async (known) => await findStrayMonitors(paths, known),
     examine: async (signal) => [examineAcceleration(), ...(await examineQemu(signal))],

@@ -27,6 +27,17 @@ export async function undoSteps(steps: readonly Step[], context: UndoContext): P
   if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => (error as Error).message).join("; "));
 }
 
+/** The steps in order, each with those that may run together with it. */
+function batchesOf(steps: readonly Step[]): readonly (readonly Step[])[] {
+  const batches: Step[][] = [];
+  for (const step of steps) {
+    const last = batches.at(-1);
+    if (step.together === true && last !== undefined) last.push(step);
+    else batches.push([step]);
+  }
+  return batches;
+}
+
 export class Runner {
   readonly #journal: Journal;
   readonly #hook: JournalHook;
@@ -37,7 +48,7 @@ export class Runner {
   }
 
   /**
-   * Does the steps in order. When one fails or the signal is raised, those begun are undone (unless `keep` wants what was
+   * Does the steps in order, those that may run together at once. When one fails or the signal is raised, those begun are undone (unless `keep` wants what was
    * done to stay) and the cause is thrown, with what could not be undone joined to it.
    */
   async run(
@@ -48,10 +59,19 @@ export class Runner {
   ): Promise<void> {
     const begun: Step[] = [];
     try {
-      for (const step of steps) {
+      for (const batch of batchesOf(steps)) {
         context.signal.throwIfAborted();
-        begun.push(step);
-        await this.journaled(context.id, operation, begun.length - 1, step.name, async () => await step.do(context));
+        const first = begun.length;
+        begun.push(...batch);
+        // All are waited for: an undo must not meet a step that still acts.
+        const results = await Promise.allSettled(
+          batch.map(
+            async (step, index) =>
+              await this.journaled(context.id, operation, first + index, step.name, async () => await step.do(context)),
+          ),
+        );
+        const failed = results.find((result) => result.status === "rejected");
+        if (failed !== undefined) throw failed.reason;
       }
       context.signal.throwIfAborted();
     } catch (cause) {

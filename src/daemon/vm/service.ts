@@ -193,8 +193,11 @@ export class VmService {
   }
 
   async #start(before: VmRecord, run: Run): Promise<VmRecord> {
-    const { images, runner, forwards, engine } = this.parts;
-    const starting = await this.#save(become(before, "starting", NOT_RUNNING));
+    const { images, runner, forwards, engine, vms } = this.parts;
+    const others = vms.list().filter(({ id }) => id !== before.id);
+    const starting = await this.#save(
+      become(before, "starting", { ...NOT_RUNNING, ...engine.reserve(others, before) }),
+    );
     let context: StepContext;
     try {
       context = this.#stepContext(
@@ -272,10 +275,13 @@ export class VmService {
     await step("guest-poweroff", async () => {
       const address = this.#address(vm);
       const asked =
-        address !== null && (await guest.answers(address, DIAL_MS)) && (await guest.powerOff(address, 10_000));
+        address !== null &&
+        (await guest.answers(address, DIAL_MS)) &&
+        (await guest.shutDown(address, engine.shutdownWord, 10_000));
       if (!asked && !(await engine.vmm.powerDown(vm.id, dirs.runtime))) return;
       const processes = await engine.vmm.find(vm.id, dirs.runtime);
-      await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
+      const gone = await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
+      if (gone.length > 0 && gone.every(Boolean)) await engine.noteCleanEnd(dirs);
     });
     for (const start of engine.startSteps.toReversed())
       await step(`undo ${start.name}`, async () => await start.undo(this.undoContext(vm.id)));
@@ -321,6 +327,7 @@ export class VmService {
     return await this.parts.locks.with(id, async () => {
       const vm = this.#current(id);
       await this.#delete(vm);
+      await this.parts.engine.afterDelete();
       return { ...vm, ...NOT_RUNNING, state: "stopped" as const };
     });
   }
@@ -462,6 +469,11 @@ export class VmService {
         if ((await engine.vmm.find(id, this.dirs(id).runtime)).length === 0) {
           log.info("the VMM ended by itself", { vm: id });
           await this.#settle(vm, "the guest powered off, or its VMM ended");
+          return;
+        }
+        if (await engine.lookAfter(vm, this.dirs(id))) {
+          log.info("the guest powered off", { vm: id });
+          await this.#settle(vm, "the guest powered off");
           return;
         }
         await engine.trimLogs(id, this.dirs(id));

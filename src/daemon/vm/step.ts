@@ -38,6 +38,8 @@ export interface StepContext extends UndoContext {
 
 export interface Step {
   readonly name: string;
+  /** Needs nothing of the step before it, so the two run together (with the one before that, when it too says so). */
+  readonly together?: true;
   do(context: StepContext): Promise<void>;
   /** Takes the step back wherever it stood; "already gone" is success. */
   undo(context: UndoContext): Promise<void>;

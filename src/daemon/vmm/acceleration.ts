@@ -50,6 +50,22 @@ export function decideAcceleration(facts: KvmFacts): Acceleration {
   }
 }
 
+/**
+ * The decision for a VMM in a jail: the jailer makes its /dev/kvm, so whether this user may open the host's doesn't
+ * matter. Without hardware virtualization nothing runs.
+ */
+export function decideJailedAcceleration(facts: KvmFacts): Acceleration {
+  const decided = decideAcceleration(facts.device === "forbidden" ? { ...facts, device: "usable" } : facts);
+  if (decided.kind === "kvm") {
+    const hardware = facts.modules.find((name) => name === "kvm_intel" || name === "kvm_amd");
+    return { ...decided, reason: `${hardware} is loaded and /dev/kvm is there` };
+  }
+  return {
+    ...decided,
+    reason: `${decided.reason.replace(/, so guests run by emulation.*$/, "")}, and Firecracker needs it`,
+  };
+}
+
 export function readKvmFacts(): KvmFacts {
   const modules = ["kvm", "kvm_intel", "kvm_amd", "kvm_pvm"].filter((name) => existsSync(`/sys/module/${name}`));
   try {

@@ -202,6 +202,13 @@ async function destroy(id: VmId, runtimeDir: string): Promise<void> {
   await rm(pidPath(runtimeDir), { force: true });
 }
 
-export function createQemuVmm(): Vmm {
+export interface QemuVmm extends Vmm {
+  /** Starts the VMM in a session of its own, so that it outlives the daemon. Raises VMM_FAILED. */
+  launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVmm>;
+  /** The ssh endpoint, asked of the running monitor. Raises VMM_FAILED. */
+  endpoint(id: VmId, runtimeDir: string): Promise<{ readonly sshHost: string; readonly sshPort: number }>;
+}
+
+export function createQemuVmm(): QemuVmm {
   return { engine: "qemu", launch, find, endpoint, signal, powerDown, destroy };
 }

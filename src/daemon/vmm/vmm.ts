@@ -34,21 +34,15 @@ export interface LaunchedVmm {
   readonly sshPort: number;
 }
 
+/** What a VM's life cycle needs of a monitor that runs, whoever started it. */
 export interface Vmm {
   readonly engine: "qemu" | "firecracker";
-  /** Starts the VMM in a session of its own, so that it outlives the daemon. Raises VMM_FAILED. */
-  launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVmm>;
-  /**
-   * Every live process of this VM, found on the host itself (not from any record), with the ssh endpoint when
-   * the monitor answers. Empty when nothing runs.
-   */
+  /** Every live process of this VM, found on the host itself, not from any record. Empty when nothing runs. */
   find(id: VmId, runtimeDir: string): Promise<readonly ProcessIdentity[]>;
-  /** The ssh endpoint, asked of the running monitor. Raises VMM_FAILED. */
-  endpoint(id: VmId, runtimeDir: string): Promise<{ readonly sshHost: string; readonly sshPort: number }>;
   /** Sends a signal to the VMM. False when there is none. */
   signal(id: VmId, runtimeDir: string, signal: NodeJS.Signals): Promise<boolean>;
-  /** Asks the guest to power off by its virtual power button. True when the monitor took the request. */
+  /** Asks the guest to end by its virtual power button or keyboard. True when the monitor took the request. */
   powerDown(id: VmId, runtimeDir: string): Promise<boolean>;
-  /** Ends every process of this VM and waits until it is gone; removes its sockets and pid file. "Already gone" is success. */
+  /** Ends every process of this VM and waits until it is gone; removes what it left. "Already gone" is success. */
   destroy(id: VmId, runtimeDir: string): Promise<void>;
 }

@@ -7,6 +7,10 @@ declare module "*.service" {
   const text: string;
   export default text;
 }
+declare module "*.socket" {
+  const text: string;
+  export default text;
+}
 declare module "*.conf" {
   const text: string;
   export default text;

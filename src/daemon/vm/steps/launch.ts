@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { createQemuVmm } from "../../vmm/qemu.ts";
 import type { Step } from "../step.ts";
 import { rootOverlayPath } from "./root-overlay.ts";
 import { workDiskPath } from "./work-disk.ts";
@@ -6,12 +7,14 @@ import { workDiskPath } from "./work-disk.ts";
 export const serialLogPath = (stateDir: string): string => join(stateDir, "serial.log");
 export const vmmLogPath = (stateDir: string): string => join(stateDir, "vmm.log");
 
+const qemu = createQemuVmm();
+
 /** The VMM. Its undo ends every process of this VM that the host has, whoever started it. */
 export const launch: Step = {
   name: "launch",
-  do: async ({ vm, dirs, image, acceleration, engine, signal, progress, outputs }) => {
+  do: async ({ vm, dirs, image, acceleration, signal, progress, outputs }) => {
     progress({ stage: "boot", message: acceleration === "kvm" ? "booting" : "booting (emulated)" });
-    outputs.launched = await engine.vmm.launch(
+    outputs.launched = await qemu.launch(
       {
         id: vm.id,
         name: vm.name,
@@ -28,7 +31,7 @@ export const launch: Step = {
       signal,
     );
   },
-  undo: async ({ id, dirs, engine }) => {
-    await engine.vmm.destroy(id, dirs.runtime);
+  undo: async ({ id, dirs }) => {
+    await qemu.destroy(id, dirs.runtime);
   },
 };

@@ -11,10 +11,11 @@ export const ready: Step = {
     const address = engine.guestAddress({ ...vm, address: `${launched.sshHost}:${launched.sshPort}` }, dirs);
     if (address === null) throw new BangerError("INTERNAL", "a launched VM without an address");
     progress({ stage: "ready", message: "waiting for the guest" });
+    using log = engine.openLog(id, dirs, "serial");
     const { bootId } = await waitUntilReady(
       guest,
       address,
-      { name: vm.name, process: launched.process, serialLogPath: engine.logPath(id, dirs, "serial") },
+      { name: vm.name, process: launched.process, serialLogPath: log?.path ?? "/dev/null" },
       engine.deadlines(acceleration).readyMs,
       signal,
     );

@@ -1,0 +1,188 @@
+/**
+ * The guests' network of system mode: one bridge, a tap per running VM, NAT where asked, and a few taps made ahead. The
+ * helper does each; which, and when, is decided here. Which tap a VM has follows from its address.
+ */
+
+import { BangerError, toBangerError } from "../../shared/errors.ts";
+import type { Log } from "../log.ts";
+import type { Privileged } from "../privileged.ts";
+import { chooseNetwork, type Network, nextFreeAddress, type Route, tapOf } from "./addresses.ts";
+
+export interface NetworkSettings {
+  readonly bridge: string;
+  /** The bridge's address; null leaves it to banger. */
+  readonly ip: string | null;
+  readonly prefix: number;
+  /** Taps made ahead, at most. */
+  readonly poolSize: number;
+}
+
+export class GuestNetwork {
+  readonly #privileged: Privileged;
+  readonly #log: Log;
+  readonly #settings: NetworkSettings;
+  readonly #readRoutes: () => readonly Route[];
+  /** Called when the bridge was made or found: what hangs on it can be told. */
+  readonly #onBridge: (network: Network) => Promise<void>;
+  #network: Network | null = null;
+  #collision: Route | null = null;
+  #bridge: Promise<void> | null = null;
+  readonly #warm = new Set<string>();
+  /** Taps of running guests: making one of these ahead would take it from its VM. */
+  readonly #attached = new Set<string>();
+  readonly #making = new Map<string, Promise<void>>();
+  #filling: Promise<void> = Promise.resolve();
+
+  constructor(parts: {
+    readonly privileged: Privileged;
+    readonly log: Log;
+    readonly settings: NetworkSettings;
+    readonly readRoutes: () => readonly Route[];
+    readonly onBridge: (network: Network) => Promise<void>;
+  }) {
+    this.#privileged = parts.privileged;
+    this.#log = parts.log;
+    this.#settings = parts.settings;
+    this.#readRoutes = parts.readRoutes;
+    this.#onBridge = parts.onBridge;
+  }
+
+  /** What stands in the way of the range in use, or was in the way of the first choice. */
+  get collision(): Route | null {
+    return this.#collision;
+  }
+
+  /** The network, chosen at first use: `inUse` is the bridge's address that guests have theirs by. */
+  network(inUse: string | null = null): Network {
+    if (this.#network === null) {
+      const { bridge, ip, prefix } = this.#settings;
+      const choice = chooseNetwork({ bridge, ip, prefix, inUse, routes: this.#readRoutes() });
+      this.#network = choice.network;
+      this.#collision = choice.collision;
+      if (choice.collision !== null) {
+        this.#log.warn("the range of the guests' network collides with a route", {
+          chosen: `${choice.network.ip}/${choice.network.prefix}`,
+          device: choice.collision.device,
+        });
+      }
+    }
+    return this.#network;
+  }
+
+  /** Makes sure of the bridge, once per daemon. */
+  async ensureBridge(): Promise<void> {
+    this.#bridge ??= this.#makeBridge().catch((thrown: unknown) => {
+      this.#bridge = null;
+      throw thrown;
+    });
+    await this.#bridge;
+  }
+
+  async #makeBridge(): Promise<void> {
+    const network = this.network();
+    await this.#privileged.call("priv.ensure_bridge", network);
+    await this.#onBridge(network);
+  }
+
+  /** The tap of a guest's address, made if it isn't there. */
+  async attach(guestIp: string): Promise<string> {
+    const tap = tapOf(this.network(), guestIp);
+    this.#attached.add(tap);
+    await this.ensureBridge();
+    await this.#making.get(tap)?.catch(() => undefined);
+    if (!this.#warm.delete(tap)) await this.#createTap(tap);
+    return tap;
+  }
+
+  async #createTap(tap: string): Promise<void> {
+    const { bridge } = this.network();
+    try {
+      await this.#privileged.call("priv.create_tap", { tap, bridge });
+    } catch (thrown) {
+      // Somebody removed the bridge since; a second refusal is a real one.
+      if (toBangerError(thrown).code !== "FAILED") throw thrown;
+      this.#bridge = null;
+      await this.ensureBridge();
+      await this.#privileged.call("priv.create_tap", { tap, bridge });
+    }
+  }
+
+  /** A guest that was found running: its tap is its own. */
+  adopt(guestIp: string): void {
+    this.#attached.add(tapOf(this.network(), guestIp));
+  }
+
+  /** Removes a guest's tap; one that isn't there is fine. */
+  async detach(guestIp: string): Promise<void> {
+    const tap = tapOf(this.network(), guestIp);
+    this.#warm.delete(tap);
+    await this.#privileged.call("priv.delete_tap", { tap });
+    this.#attached.delete(tap);
+  }
+
+  /** Lets a guest out, or no longer. Rules that are there already, or gone already, are fine. */
+  async setNat(guestIp: string, enable: boolean): Promise<void> {
+    await this.#privileged.call("priv.ensure_nat", {
+      guest_ip: guestIp,
+      tap: tapOf(this.network(), guestIp),
+      enable,
+    });
+  }
+
+  /** Taps that wait for a guest. */
+  get warm(): ReadonlySet<string> {
+    return this.#warm;
+  }
+
+  /**
+   * Makes the taps of the next free addresses, in the background; one batch at a time, and the first failure ends it: a
+   * host that refuses one would refuse the rest. With `wanted` 0 those that wait are removed.
+   */
+  fillPool(taken: ReadonlySet<string>, wanted = this.#settings.poolSize): void {
+    this.#filling = this.#filling
+      .then(async () => await this.#fill(taken, wanted))
+      .catch((thrown: unknown) =>
+        this.#log.warn("taps could not be made ahead", { error: toBangerError(thrown).message }),
+      );
+  }
+
+  /** Resolves when nothing is being made ahead. */
+  async settled(): Promise<void> {
+    await this.#filling;
+  }
+
+  async #fill(taken: ReadonlySet<string>, wanted: number): Promise<void> {
+    const network = this.network();
+    const next = new Set(taken);
+    const targets = new Set<string>();
+    while (targets.size < wanted) {
+      let address: string;
+      try {
+        address = nextFreeAddress(network, next);
+      } catch (thrown) {
+        // The range is full: that many taps there can be and no more.
+        if (thrown instanceof BangerError && thrown.code === "IN_USE") break;
+        throw thrown;
+      }
+      next.add(address);
+      targets.add(tapOf(network, address));
+    }
+    const owned = new Set([...taken].map((address) => tapOf(network, address)));
+    for (const tap of this.#warm) {
+      if (targets.has(tap) || owned.has(tap)) continue;
+      this.#warm.delete(tap);
+      await this.#privileged.call("priv.delete_tap", { tap });
+    }
+    const missing = [...targets].filter((tap) => !this.#warm.has(tap));
+    if (missing.length === 0) return;
+    await this.ensureBridge();
+    for (const tap of missing) {
+      if (this.#attached.has(tap)) continue;
+      const making = this.#createTap(tap).then(() => {
+        this.#warm.add(tap);
+      });
+      this.#making.set(tap, making);
+      await making.finally(() => this.#making.delete(tap));
+    }
+  }
+}

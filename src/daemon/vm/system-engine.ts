@@ -1,0 +1,286 @@
+/** The system engine: Firecracker in a jail, dm snapshots, bridge and taps, all through the root helper. */
+
+import { existsSync, ftruncateSync, readFileSync } from "node:fs";
+import { stat, truncate } from "node:fs/promises";
+import { join } from "node:path";
+import type { Config } from "../../shared/config.ts";
+import { BangerError, isErrno, toBangerError } from "../../shared/errors.ts";
+import { JAIL } from "../../shared/helper-contract.ts";
+import { jailRootOf as jailRootBelow, openJailFile } from "../../shared/jail.ts";
+import type { SystemPaths } from "../../shared/paths.ts";
+import type { DoctorRow, VmId, VmRecord } from "../../shared/schemas.ts";
+import { readTail } from "../guest/ready.ts";
+import type { Log } from "../log.ts";
+import {
+  chooseNameServer,
+  isInNetwork,
+  nextFreeAddress,
+  parseIpv4,
+  parseRoutes,
+  rangeOf,
+  formatIpv4,
+} from "../net/addresses.ts";
+import { type DnsServer, startDnsServer } from "../net/dns-server.ts";
+import { GuestNetwork } from "../net/guest-network.ts";
+import type { Privileged } from "../privileged.ts";
+import type { VmTable } from "../store/vms.ts";
+import { decideJailedAcceleration, readKvmFacts } from "../vmm/acceleration.ts";
+import { createFirecrackerVmm } from "../vmm/firecracker.ts";
+import type { Engine, LogFile } from "./engine.ts";
+import { readHandles } from "./handles.ts";
+import type { VmDirs } from "./step.ts";
+import { identity } from "./steps/identity.ts";
+import { serialLogPath, vmmLogPath } from "./steps/launch.ts";
+import { ready } from "./steps/ready.ts";
+import { runtimeDirectory } from "./steps/runtime-directory.ts";
+import { boot, launch, type LaunchParts, markClean } from "./steps/system/launch.ts";
+import { rootDisk, rootFilePath, rootSnapshot } from "./steps/system/root-disk.ts";
+import { type AddressOf, nat, tap } from "./steps/system/tap.ts";
+import { uidSlot } from "./steps/system/uid-slot.ts";
+import { findSystemLeftovers } from "./system-leftovers.ts";
+import { vmDirectory } from "./steps/vm-directory.ts";
+import { workDisk } from "./steps/work-disk.ts";
+
+/** A host that is a virtual machine itself runs its guests much slower, the more so when it is emulated. */
+const DEADLINES = {
+  hardware: { readyMs: 60_000, powerOffMs: 20_000 },
+  nested: { readyMs: 300_000, powerOffMs: 90_000 },
+} as const;
+/** How often the rules of a guest with NAT are made sure of: a firewall's reload wipes them without a word. */
+const NAT_CHECK_MS = 30_000;
+const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
+/** What the kernel prints last when it has no way to cut the power: the guest is over, its VMM isn't. */
+const POWERED_DOWN = /reboot: (?:Power down|System halted)\s*$/;
+
+export interface SystemEngineParts {
+  readonly paths: SystemPaths;
+  readonly config: Config;
+  readonly log: Log;
+  readonly vms: VmTable;
+  readonly privileged: Privileged;
+}
+
+export function createSystemEngine({ paths, config, log, vms, privileged }: SystemEngineParts): Engine {
+  const jailRootOf = (id: VmId): string => jailRootBelow(paths.jailDir, id);
+  const vmm = createFirecrackerVmm(privileged, jailRootOf);
+  const natChecked = new Map<VmId, number>();
+  let dns: DnsServer | null = null;
+  /** What went wrong outside any VM's life, by what it is about; doctor's rows. */
+  const troubles = new Map<"dns" | "resolver", BangerError>();
+  const note = (about: "dns" | "resolver", thrown: unknown): void => {
+    const error = toBangerError(thrown);
+    troubles.set(about, error);
+    log.warn("names under .vm do not resolve on this host", { error: error.message });
+  };
+
+  const network = new GuestNetwork({
+    privileged,
+    log,
+    settings: {
+      bridge: config.bridge_name,
+      ip: config.bridge_ip,
+      prefix: config.cidr,
+      poolSize: config.tap_pool_size,
+    },
+    readRoutes: () => parseRoutes(readFileSync("/proc/net/route", "utf8")),
+    onBridge: async ({ bridge }) => {
+      if (dns === null) return;
+      try {
+        await privileged.call("priv.sync_resolver_routing", { bridge, resolver: dns.address });
+        troubles.delete("resolver");
+      } catch (thrown) {
+        // Guests run without it; doctor says what is missing.
+        note("resolver", thrown);
+      }
+    },
+  });
+
+  const addressOf: AddressOf = async ({ id, dirs }) =>
+    vms.get(id)?.guestIp ?? (await readHandles(dirs.state))?.guestIp ?? null;
+  const launchParts: LaunchParts = { privileged, network, vmm, jailRootOf, nameServer: readNameServer };
+  const addresses = (): ReadonlySet<string> => new Set(vms.list().flatMap(({ guestIp }) => guestIp ?? []));
+
+  /** The address that guests have theirs by: of the first VM that has one, else of the bridge as it is. */
+  const bridgeIpInUse = (): string | null => {
+    const [guestIp] = addresses();
+    const first = guestIp === undefined ? null : rangeOf(parseIpv4(guestIp) ?? 0, config.cidr).first;
+    const route = parseRoutes(readFileSync("/proc/net/route", "utf8")).find(
+      ({ device }) => device === config.bridge_name,
+    );
+    const base = first ?? route?.first;
+    return base === undefined ? null : formatIpv4(base + 1);
+  };
+
+  const acceleration = (): ReturnType<typeof decideJailedAcceleration> => decideJailedAcceleration(readKvmFacts());
+  const isNested = (): boolean => /^flags\s*:.*\bhypervisor\b/m.test(readFileSync("/proc/cpuinfo", "utf8"));
+
+  const openLog = (id: VmId, { state }: VmDirs, source: "serial" | "vmm"): LogFile | null => {
+    try {
+      return openJailFile(jailRootOf(id), source === "serial" ? JAIL.serialLog : JAIL.vmmLog);
+    } catch (thrown) {
+      const isGone = ["ENOENT", "EACCES"].some((errno) => isErrno(thrown, errno));
+      if (!isGone) {
+        log.warn("a VM's log is not what it should be", { vm: id, error: (thrown as Error).message });
+        return null;
+      }
+    }
+    return { path: source === "serial" ? serialLogPath(state) : vmmLogPath(state), [Symbol.dispose]: () => {} };
+  };
+
+  const lookAfterNat = async (vm: VmRecord): Promise<void> => {
+    const { guestIp } = vm;
+    if (!vm.spec.nat || guestIp === undefined || guestIp === null) return;
+    if (Date.now() - (natChecked.get(vm.id) ?? 0) < NAT_CHECK_MS) return;
+    natChecked.set(vm.id, Date.now());
+    await network
+      .setNat(guestIp, true)
+      .catch((thrown: unknown) => log.warn("NAT is not in place", { vm: vm.id, error: toBangerError(thrown).message }));
+  };
+
+  return {
+    name: "firecracker",
+    vmm,
+    createSteps: [uidSlot(privileged), vmDirectory, rootDisk(privileged), { ...workDisk, together: true }],
+    startSteps: [
+      runtimeDirectory,
+      identity,
+      rootSnapshot(privileged),
+      tap(network, addressOf),
+      launch(launchParts),
+      boot(launchParts),
+      nat(network, addressOf),
+      {
+        ...ready,
+        do: async (context) => {
+          await ready.do(context);
+          network.fillPool(addresses());
+        },
+      },
+    ],
+    prepare: async () => {
+      const { bridge, ip, prefix } = network.network(bridgeIpInUse());
+      log.info("network of guests", { bridge, range: `${ip}/${prefix}` });
+      const [dnsIp = "", dnsPort = ""] = config.dns.split(":");
+      dns = await startDnsServer({ ip: dnsIp, port: Number(dnsPort) }, (name) => {
+        const vm = vms.list().find((each) => each.name === name);
+        return vm?.state === "running" ? (vm.guestIp ?? null) : null;
+      }).catch((thrown: unknown) => {
+        note("dns", thrown);
+        return null;
+      });
+    },
+    detectAcceleration: acceleration,
+    requireAcceleration: () => {
+      const { kind, reason, fix } = acceleration();
+      if (kind === "kvm") return kind;
+      throw new BangerError("NO_KVM", reason, fix === null ? {} : { hint: fix });
+    },
+    deadlines: () => DEADLINES[isNested() ? "nested" : "hardware"],
+    reserve: (others, own) => {
+      const range = network.network(bridgeIpInUse());
+      const taken = new Set(others.flatMap(({ guestIp }) => guestIp ?? []));
+      const before = own?.guestIp;
+      if (before !== undefined && before !== null && isInNetwork(range, before) && !taken.has(before))
+        return { guestIp: before };
+      return { guestIp: nextFreeAddress(range, taken) };
+    },
+    guestAddress: ({ id, address }, { runtime }) => {
+      if (address === null) return null;
+      const [sshHost = "", port = ""] = address.split(":");
+      return { id, sshHost, sshPort: Number(port), runtimeDir: runtime, jailRoot: jailRootOf(id) };
+    },
+    shutdownWord: "reboot",
+    noteCleanEnd: async ({ state }) => await markClean(state),
+    openLog,
+    trimLogs: async (id) => {
+      for (const name of [JAIL.serialLog, JAIL.vmmLog, JAIL.metrics]) {
+        try {
+          using file = openJailFile(jailRootOf(id), name, "write");
+          // Firecracker goes on where it was, so the size stays and the beginning becomes a hole: blocks are what counts.
+          if ((await stat(file.path)).blocks * 512 > LOG_LIMIT_BYTES) ftruncateSync(file.fd, 0);
+        } catch (thrown) {
+          if (!isErrno(thrown, "ENOENT"))
+            log.warn("a log was not cut", { vm: id, name, error: (thrown as Error).message });
+        }
+      }
+    },
+    growRoot: async ({ state }, bytes) => {
+      // A snapshot takes its size at the next start.
+      if (existsSync(rootFilePath(state))) await truncate(rootFilePath(state), bytes);
+    },
+    setNat: async ({ guestIp }, enable) => {
+      if (guestIp !== undefined && guestIp !== null) await network.setNat(guestIp, enable);
+    },
+    adopt: async (vm) => {
+      await privileged.call("priv.ensure_socket_access", { vm: vm.id });
+      if (vm.guestIp !== undefined && vm.guestIp !== null) network.adopt(vm.guestIp);
+      await network.ensureBridge();
+      await lookAfterNat(vm);
+    },
+    lookAfter: async (vm, dirs) => {
+      await lookAfterNat(vm);
+      using serial = openLog(vm.id, dirs, "serial");
+      return serial !== null && POWERED_DOWN.test(await readTail(serial.path, 256));
+    },
+    afterDelete: async () => {
+      if (vms.list().length > 0) return;
+      network.fillPool(new Set(), 0);
+      await network.settled();
+    },
+    extraDiskBytes: async (id) => ((await stat(join(paths.cowDir, `${id}.cow`)).catch(() => null))?.blocks ?? 0) * 512,
+    findLeftovers: async (known) => await findSystemLeftovers(privileged, network, { known, vms: vms.list() }),
+    examine: async () => await examine(),
+    close: async () => {
+      await network.settled();
+      await dns?.close();
+    },
+  };
+
+  async function examine(): Promise<DoctorRow[]> {
+    const rows: DoctorRow[] = [];
+    const add = (check: string, level: DoctorRow["level"], message: string, fix: string | null = null): void => {
+      rows.push({ check, level, message, fix });
+    };
+    const { kind, reason, fix } = acceleration();
+    add(
+      "kvm",
+      kind === "kvm" ? (isNested() ? "WARN" : "PASS") : "FAIL",
+      isNested() && kind === "kvm" ? `${reason}; this host is a virtual machine itself, so guests are slower` : reason,
+      fix,
+    );
+    try {
+      const { version, owner_uid: owner } = await privileged.call("priv.ping", {});
+      add("root helper", "PASS", `version ${version}, for uid ${owner}`);
+    } catch (thrown) {
+      const { message, hint } = toBangerError(thrown);
+      add("root helper", "FAIL", message, hint ?? "sudo systemctl status bangerd-root.socket");
+      return rows;
+    }
+    try {
+      const { version, firecracker } = await privileged.call("priv.resolve_firecracker_binary", {});
+      add("firecracker", "PASS", `${version} (${firecracker})`);
+    } catch (thrown) {
+      add("firecracker", "FAIL", toBangerError(thrown).message, "sudo banger system install");
+    }
+    const { bridge, ip, prefix } = network.network(bridgeIpInUse());
+    if (network.collision === null) add("network", "PASS", `${ip}/${prefix} on ${bridge}`);
+    else {
+      add(
+        "network",
+        "WARN",
+        `${ip}/${prefix} on ${bridge}; a route by ${network.collision.device} collides with ${config.bridge_ip === null ? "the usual range" : "it"}`,
+        config.bridge_ip === null ? null : "set bridge_ip in /etc/banger/config.toml to an address of a free range",
+      );
+    }
+    const trouble = troubles.get("dns") ?? troubles.get("resolver");
+    if (trouble === undefined) add("names", "PASS", `NAME.vm is answered at ${config.dns}`);
+    else add("names", "WARN", trouble.message, trouble.hint ?? "point your resolver's domain vm at the daemon's port");
+    return rows;
+  }
+}
+
+/** The host's own name server, as far as guests reach it: the stub's upstreams where resolv.conf names a stub. */
+function readNameServer(): string | null {
+  const files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+  return chooseNameServer(files.filter(existsSync).map((file) => readFileSync(file, "utf8")));
+}
