@@ -4,7 +4,7 @@ import { flagsOf } from "./cli.ts";
 import type { Command } from "./command.ts";
 import { findNode, type Group, isGroup } from "./commands/index.ts";
 
-export type NameKind = "vm" | "image" | "kernel" | "code";
+export type NameKind = "vm" | "image" | "kernel" | "code" | "shell";
 
 export interface Candidate {
   readonly value: string;
@@ -25,6 +25,7 @@ const KINDS: ReadonlyMap<string, NameKind | "file" | "endpoint"> = new Map([
   ["image", "image"],
   ["kernel", "kernel"],
   ["code", "code"],
+  ["shell", "shell"],
   ["rootfs", "file"],
   ["from", "file"],
   ["initrd", "file"],

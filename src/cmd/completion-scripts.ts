@@ -1,7 +1,17 @@
 /** Completion scripts. Each asks banger itself, so that they never have to be written anew. */
 
+import { usageError } from "./cli.ts";
+
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
+
+/** @throws BangerError USAGE */
+export function readShell(text: string): Shell {
+  const shell = SHELLS.find((one) => one === text);
+  if (shell === undefined)
+    throw usageError(`the shell is one of ${SHELLS.join(", ")}, not ${JSON.stringify(text)}`, ["completion"]);
+  return shell;
+}
 
 const SCRIPTS: Readonly<Record<Shell, string>> = {
   bash: `# banger completion for bash

@@ -171,14 +171,12 @@ async function runAll([first, second]: readonly Stage[], interrupts: Interrupts)
     const said = await Promise.all(children.map(async ({ stderr }) => (await new Response(stderr).text()).trim()));
     await Promise.all(children.map(async (child) => await child.exited));
     interrupts.signal.throwIfAborted();
-    const failed = children.findLastIndex(({ exitCode }) => exitCode !== 0);
-    if (failed === -1) return;
-    // A packer whose unpacker died says only that its pipe broke; an unpacker without a packer, that its input is short.
-    const messages = said.filter((text) => text !== "");
-    throw new BangerError(
-      "FAILED",
-      messages.length === 0 ? "the copy failed, and nobody said why" : messages.join("\n"),
-    );
+    if (children.every(({ exitCode }) => exitCode === 0)) return;
+    // A packer that was ended by its broken pipe has nothing to say; one that failed by itself says why the unpacker did.
+    const message = children
+      .map(({ exitCode }, i) => (exitCode === 0 || exitCode === null ? "" : said[i]))
+      .find((text) => text !== "");
+    throw new BangerError("FAILED", message ?? "the copy failed, and nobody said why");
   } finally {
     interrupts.signal.removeEventListener("abort", stop);
   }

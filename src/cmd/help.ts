@@ -7,7 +7,7 @@ import { aliasesOf, valueName } from "./cli.ts";
 const WIDTH = 100;
 
 function columns(rows: readonly (readonly [string, string])[]): string[] {
-  const width = Math.min(34, Math.max(0, ...rows.map(([left]) => left.length)));
+  const width = Math.min(44, Math.max(0, ...rows.map(([left]) => left.length)));
   return rows.flatMap(([left, right]) => {
     const [first = "", ...more] = wrap(right, WIDTH - width - 4);
     const indent = " ".repeat(width + 4);

@@ -46,8 +46,7 @@ export function bangerSshConfig(paths: Paths): string {
     "  UserKnownHostsFile /dev/null",
     "  GlobalKnownHostsFile /dev/null",
     `  KnownHostsCommand ${own} internal known-hosts %H`,
-    // ssh is replaced by nothing else in between: the shell it starts becomes banger.
-    `  ProxyCommand exec ${self} internal ssh-proxy %n`,
+    `  ProxyCommand ${self} internal ssh-proxy %n`,
     "",
   ].join("\n");
 }

@@ -1,12 +1,12 @@
-import { completionScript, SHELLS } from "../completion-scripts.ts";
+import { completionScript, readShell, SHELLS } from "../completion-scripts.ts";
 import { defineCommand } from "../command.ts";
 
 export const command = defineCommand({
-  args: { shell: { type: "enum", options: [...SHELLS], required: true, description: "The shell." } },
+  args: { shell: { type: "positional", required: true, description: `One of ${SHELLS.join(", ")}.` } },
   examples: [
     ["banger completion bash > ~/.local/share/bash-completion/completions/banger", "for bash, from the next shell on"],
     ["banger completion zsh > ~/.zfunc/_banger", "for zsh, with ~/.zfunc in fpath"],
     ["banger completion fish > ~/.config/fish/completions/banger.fish", "for fish"],
   ],
-  run: async ({ args, out }) => out.data(completionScript(args.shell)),
+  run: async ({ args, out }) => out.data(completionScript(readShell(args.shell))),
 });

@@ -1,3 +1,4 @@
+import { readShell, SHELLS } from "../../completion-scripts.ts";
 import { complete, joinBashWords, type Candidate, type NameKind } from "../../complete.ts";
 import { defineCommand, type Invocation } from "../../command.ts";
 import { printable } from "../../output.ts";
@@ -6,19 +7,20 @@ import { printable } from "../../output.ts";
 const TIMEOUT_MS = 500;
 
 export const command = defineCommand({
-  args: { shell: { type: "enum", options: ["bash", "zsh", "fish"], required: true, description: "Whose completion." } },
+  args: { shell: { type: "positional", required: true, description: "Whose completion." } },
   trailing: { name: "WORDS", description: "What is typed so far, after banger." },
   examples: [],
   run: async ({ args, rest, client, out }) => {
     const { ROOT } = await import("../index.ts");
+    const shell = readShell(args.shell);
     const typed = rest ?? [];
-    const words = args.shell === "bash" ? joinBashWords(typed) : typed;
+    const words = shell === "bash" ? joinBashWords(typed) : typed;
     const { candidates, files } = await complete(words, ROOT, async (kind) => await lookUp(kind, client));
     // bash replaces what stands after its last `=`.
     const shown = (value: string): string =>
-      args.shell === "bash" && value.startsWith("--") ? value.replace(/^--[^=]*=/, "") : value;
+      shell === "bash" && value.startsWith("--") ? value.replace(/^--[^=]*=/, "") : value;
     const lines = candidates.map(({ value, description }) =>
-      args.shell === "bash" ? shown(value) : `${value}\t${printable(description)}`,
+      shell === "bash" ? shown(value) : `${value}\t${printable(description)}`,
     );
     out.data([...(files ? [":files"] : []), ...lines].map((line) => `${line}\n`).join(""));
   },
@@ -30,6 +32,7 @@ async function lookUp(kind: NameKind, connect: Invocation["client"]): Promise<re
     const { ERROR_TABLE } = await import("../../../shared/errors.ts");
     return Object.entries(ERROR_TABLE).map(([value, { summary }]) => ({ value, description: summary }));
   }
+  if (kind === "shell") return SHELLS.map((value) => ({ value, description: "" }));
   try {
     const client = await connect({ start: false, timeoutMs: TIMEOUT_MS });
     switch (kind) {

@@ -15,19 +15,22 @@ export const command = defineCommand({
     ["banger logs --vmm box", "what the monitor said"],
   ],
   next: "banger ssh NAME",
-  run: async ({ args, client, json, out }) => {
+  run: async ({ args, client, json, out, interrupts }) => {
     const tailLines = args.tail === undefined ? undefined : readWhole("--tail", args.tail, 0, 1_000_000);
-    await (
-      await client()
-    ).call(
-      "vm.logs",
-      {
-        vm: checkVmRef(args.vm),
-        source: args.vmm === true ? "vmm" : "serial",
-        follow: args.follow === true,
-        ...(tailLines === undefined ? {} : { tailLines }),
-      },
-      { data: (data) => (json ? out.jsonLine({ data }) : out.data(data)) },
-    );
+    const daemon = await client();
+    const request = {
+      vm: checkVmRef(args.vm),
+      source: args.vmm === true ? ("vmm" as const) : ("serial" as const),
+      follow: args.follow === true,
+      ...(tailLines === undefined ? {} : { tailLines }),
+    };
+    try {
+      await daemon.call("vm.logs", request, { data: (data) => (json ? out.jsonLine({ data }) : out.data(data)) });
+    } catch (thrown) {
+      // The way to end following is no failure to talk about.
+      if (args.follow !== true || interrupts.exitStatus === null) throw thrown;
+      return interrupts.exitStatus;
+    }
+    return 0;
   },
 });
