@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2034 # sourced: who uses the lists is elsewhere
 # What setup.sh and test.sh share: programs of the distribution, Bun and the libraries of package-lock.json, dist/banger.
 # Sourced by them, with ROOT set. POSIX sh.
 
