@@ -58,6 +58,8 @@ export interface ServiceParts {
 
 export class VmService {
   readonly parts: ServiceParts;
+  /** VMs that the last reconcile could not look at, with what was under way of each. */
+  readonly #unseen = new Map<VmId, ReadonlySet<JournalOperation>>();
   readonly #cpuSamples = new Map<string, { readonly ticks: number; readonly at: number }>();
 
   constructor(parts: ServiceParts) {
@@ -142,8 +144,9 @@ export class VmService {
       createdAt: now,
       touchedAt: now,
     };
+    // In the turn in which its name and address were found free.
+    vms.insert(vm);
     return await locks.with(vm.id, async () => {
-      vms.insert(vm);
       try {
         await runner.run("create", engine.createSteps, this.#stepContext(vm, files, run));
         await this.#save(vm);
@@ -273,13 +276,14 @@ export class VmService {
     };
     run.progress({ stage: "stop", message: `stopping ${vm.name}` });
     await step("guest-poweroff", async () => {
+      // Before anybody asks: a guest may be gone in no time.
+      const processes = await engine.vmm.find(vm.id, dirs.runtime);
       const address = this.#address(vm);
       const asked =
         address !== null &&
         (await guest.answers(address, DIAL_MS)) &&
         (await guest.shutDown(address, engine.shutdownWord, 10_000));
       if (!asked && !(await engine.vmm.powerDown(vm.id, dirs.runtime))) return;
-      const processes = await engine.vmm.find(vm.id, dirs.runtime);
       const gone = await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
       if (gone.length > 0 && gone.every(Boolean)) await engine.noteCleanEnd(dirs);
     });
@@ -462,6 +466,10 @@ export class VmService {
   /** One look after every running VM: gone VMMs, stale VMs, consoles that grew too long. */
   async patrol(): Promise<void> {
     const { vms, engine, log, config, locks } = this.parts;
+    for (const [id, underway] of this.#unseen) {
+      await locks.with(id, async () => await this.#reconcileOne(id, underway));
+      this.#unseen.delete(id);
+    }
     for (const { id } of vms.list().filter(({ state }) => state === "running")) {
       await locks.with(id, async () => {
         const vm = vms.get(id);
@@ -511,7 +519,9 @@ export class VmService {
           const error = toBangerError(thrown);
           log.error("could not be reconciled", { vm: id, error: error.message });
           const vm = vms.get(id);
-          if (vm !== null) vms.update({ ...vm, state: "error", reason: error.message });
+          // What can't be seen now may well run: the patrol looks again.
+          if (vm?.state === "running") this.#unseen.set(id, underway.get(id) ?? new Set());
+          else if (vm !== null) vms.update({ ...vm, state: "error", reason: error.message });
         }
       }),
     );

@@ -24,7 +24,7 @@ import { type DnsServer, startDnsServer } from "../net/dns-server.ts";
 import { GuestNetwork } from "../net/guest-network.ts";
 import type { Privileged } from "../privileged.ts";
 import type { VmTable } from "../store/vms.ts";
-import { decideJailedAcceleration, readKvmFacts } from "../vmm/acceleration.ts";
+import { decideJailedAcceleration, type KvmFacts, readKvmFacts } from "../vmm/acceleration.ts";
 import { createFirecrackerVmm } from "../vmm/firecracker.ts";
 import type { Engine, LogFile } from "./engine.ts";
 import { readHandles } from "./handles.ts";
@@ -52,15 +52,32 @@ const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
 /** What the kernel prints last when it has no way to cut the power: the guest is over, its VMM isn't. */
 const POWERED_DOWN = /reboot: (?:Power down|System halted)\s*$/;
 
+/** What the engine reads of the host. */
+export interface HostFacts {
+  kvm(): KvmFacts;
+  /** The text of /proc/net/route. */
+  routes(): string;
+  /** Whether this host is a virtual machine itself. */
+  isNested(): boolean;
+}
+
+const thisHost: HostFacts = {
+  kvm: readKvmFacts,
+  routes: () => readFileSync("/proc/net/route", "utf8"),
+  isNested: () => /^flags\s*:.*\bhypervisor\b/m.test(readFileSync("/proc/cpuinfo", "utf8")),
+};
+
 export interface SystemEngineParts {
   readonly paths: SystemPaths;
   readonly config: Config;
   readonly log: Log;
   readonly vms: VmTable;
   readonly privileged: Privileged;
+  readonly host?: HostFacts;
 }
 
-export function createSystemEngine({ paths, config, log, vms, privileged }: SystemEngineParts): Engine {
+export function createSystemEngine(parts: SystemEngineParts): Engine {
+  const { paths, config, log, vms, privileged, host = thisHost } = parts;
   const jailRootOf = (id: VmId): string => jailRootBelow(paths.jailDir, id);
   const vmm = createFirecrackerVmm(privileged, jailRootOf);
   const natChecked = new Map<VmId, number>();
@@ -82,7 +99,7 @@ export function createSystemEngine({ paths, config, log, vms, privileged }: Syst
       prefix: config.cidr,
       poolSize: config.tap_pool_size,
     },
-    readRoutes: () => parseRoutes(readFileSync("/proc/net/route", "utf8")),
+    readRoutes: () => parseRoutes(host.routes()),
     onBridge: async ({ bridge }) => {
       if (dns === null) return;
       try {
@@ -104,15 +121,12 @@ export function createSystemEngine({ paths, config, log, vms, privileged }: Syst
   const bridgeIpInUse = (): string | null => {
     const [guestIp] = addresses();
     const first = guestIp === undefined ? null : rangeOf(parseIpv4(guestIp) ?? 0, config.cidr).first;
-    const route = parseRoutes(readFileSync("/proc/net/route", "utf8")).find(
-      ({ device }) => device === config.bridge_name,
-    );
+    const route = parseRoutes(host.routes()).find(({ device }) => device === config.bridge_name);
     const base = first ?? route?.first;
     return base === undefined ? null : formatIpv4(base + 1);
   };
 
-  const acceleration = (): ReturnType<typeof decideJailedAcceleration> => decideJailedAcceleration(readKvmFacts());
-  const isNested = (): boolean => /^flags\s*:.*\bhypervisor\b/m.test(readFileSync("/proc/cpuinfo", "utf8"));
+  const acceleration = (): ReturnType<typeof decideJailedAcceleration> => decideJailedAcceleration(host.kvm());
 
   const openLog = (id: VmId, { state }: VmDirs, source: "serial" | "vmm"): LogFile | null => {
     try {
@@ -175,7 +189,7 @@ export function createSystemEngine({ paths, config, log, vms, privileged }: Syst
       if (kind === "kvm") return kind;
       throw new BangerError("NO_KVM", reason, fix === null ? {} : { hint: fix });
     },
-    deadlines: () => DEADLINES[isNested() ? "nested" : "hardware"],
+    deadlines: () => DEADLINES[host.isNested() ? "nested" : "hardware"],
     reserve: (others, own) => {
       const range = network.network(bridgeIpInUse());
       const taken = new Set(others.flatMap(({ guestIp }) => guestIp ?? []));
@@ -232,7 +246,9 @@ export function createSystemEngine({ paths, config, log, vms, privileged }: Syst
     examine: async () => await examine(),
     close: async () => {
       await network.settled();
-      await dns?.close();
+      const server = dns;
+      dns = null;
+      await server?.close();
     },
   };
 
@@ -244,8 +260,10 @@ export function createSystemEngine({ paths, config, log, vms, privileged }: Syst
     const { kind, reason, fix } = acceleration();
     add(
       "kvm",
-      kind === "kvm" ? (isNested() ? "WARN" : "PASS") : "FAIL",
-      isNested() && kind === "kvm" ? `${reason}; this host is a virtual machine itself, so guests are slower` : reason,
+      kind === "kvm" ? (host.isNested() ? "WARN" : "PASS") : "FAIL",
+      host.isNested() && kind === "kvm"
+        ? `${reason}; this host is a virtual machine itself, so guests are slower`
+        : reason,
       fix,
     );
     try {

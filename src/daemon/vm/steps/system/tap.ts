@@ -26,6 +26,8 @@ export function tap(network: GuestNetwork, addressOf: AddressOf): Step {
 export function nat(network: GuestNetwork, addressOf: AddressOf): Step {
   return {
     name: "nat",
+    // It needs the tap; the guest meanwhile boots.
+    together: true,
     do: async ({ vm }) => {
       const { guestIp } = vm;
       if (vm.spec.nat && guestIp !== undefined && guestIp !== null) await network.setNat(guestIp, true);

@@ -1,0 +1,278 @@
+/**
+ * System mode without a system: the real service, engine, store and runner in a temporary directory, with a fake helper, a
+ * fake Firecracker per VM (a sleeping process stands for it) and a fake guest.
+ */
+
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { createPrivileged } from "../../src/daemon/privileged.ts";
+import { loadConfig, type Config } from "../../src/shared/config.ts";
+import type { Guest } from "../../src/daemon/guest/guest.ts";
+import type { ImageStore } from "../../src/daemon/image/store.ts";
+import { Locks } from "../../src/daemon/locks.ts";
+import { openDatabase } from "../../src/daemon/store/database.ts";
+import { ForwardTable } from "../../src/daemon/store/forwards.ts";
+import { JournalTable } from "../../src/daemon/store/journal.ts";
+import { VmTable } from "../../src/daemon/store/vms.ts";
+import { type JournalHook, Runner } from "../../src/daemon/vm/runner.ts";
+import { type Run, VmService } from "../../src/daemon/vm/service.ts";
+import { createSystemEngine, type HostFacts } from "../../src/daemon/vm/system-engine.ts";
+import { identifyProcess } from "../../src/daemon/vmm/processes.ts";
+import { BangerError } from "../../src/shared/errors.ts";
+import { jailRootOf } from "../../src/shared/jail.ts";
+import { systemPaths, type SystemPaths } from "../../src/shared/paths.ts";
+import { type FakeFirecracker, startFakeFirecracker } from "./fake-firecracker.ts";
+import { type FakeHelper, type FakeVerbs, startFakeHelper } from "./fake-helper.ts";
+
+const BOOT_ID = "01234567-89ab-cdef-0123-456789abcdef";
+
+/** What the pretended host holds. */
+export class FakeHost {
+  readonly taps = new Set<string>();
+  readonly dm = new Set<string>();
+  readonly cow = new Set<string>();
+  readonly slots = new Set<string>();
+  readonly jails = new Set<string>();
+  readonly rules = new Set<string>();
+  readonly vmms = new Map<string, { readonly child: Bun.Subprocess; readonly api: FakeFirecracker }>();
+
+  /** Everything by name; empty when nothing of any VM is left. */
+  list(): readonly string[] {
+    return [
+      ...[...this.taps].map((tap) => `tap ${tap}`),
+      ...[...this.dm].map((vm) => `dm ${vm}`),
+      ...[...this.cow].map((vm) => `cow ${vm}`),
+      ...[...this.slots].map((vm) => `slot ${vm}`),
+      ...[...this.jails].map((vm) => `jail ${vm}`),
+      ...[...this.rules].map((rule) => `rule ${rule}`),
+      ...[...this.vmms.keys()].map((vm) => `vmm ${vm}`),
+    ].toSorted();
+  }
+}
+
+export interface World extends AsyncDisposable {
+  readonly paths: SystemPaths;
+  readonly helper: FakeHelper;
+  readonly host: FakeHost;
+  readonly vms: VmTable;
+  readonly guestSaid: string[];
+  /** The service as a daemon that was just started has it: reconciled, nothing in memory. */
+  start(): Promise<VmService>;
+  /** Verbs that refuse from now on. */
+  readonly broken: Set<string>;
+  facts: HostFacts;
+}
+
+export const run: Run = { signal: new AbortController().signal, progress: () => undefined };
+
+export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
+  const root = await mkdtemp("/tmp/bt-w-");
+  const paths = systemPaths(root);
+  for (const dir of [paths.vmsDir, paths.runtimeDir, paths.jailDir, paths.cowDir, dirname(paths.helperSocket)])
+    await mkdir(dir, { recursive: true });
+  await writeFile(join(paths.baseDir, "rootfs.ext4"), "a root file system");
+  const host = new FakeHost();
+  const broken = new Set<string>();
+  const helper = await startFakeHelper(paths.helperSocket, guarded(verbsOf(host, paths, root), broken));
+  const db = openDatabase(paths.database);
+  const vms = new VmTable(db);
+  const guestSaid: string[] = [];
+  const shutDown = (id: string, word: string): void => {
+    guestSaid.push(word);
+    host.vmms.get(id)?.child.kill("SIGKILL");
+  };
+  const world: World = {
+    paths,
+    helper,
+    host,
+    vms,
+    guestSaid,
+    broken,
+    facts: FACTS,
+    start: async () => await startService({ paths, db, config, facts: world.facts, shutDown }),
+    [Symbol.asyncDispose]: async () => {
+      for (const { child, api } of host.vmms.values()) {
+        child.kill("SIGKILL");
+        await api[Symbol.asyncDispose]();
+      }
+      await helper[Symbol.asyncDispose]();
+      db.close();
+      await rm(root, { recursive: true, force: true });
+    },
+  };
+  return world;
+}
+
+/** One daemon's worth of the world; the process that runs it may be killed at a journal entry. */
+export async function startService(parts: {
+  readonly paths: SystemPaths;
+  readonly db: ReturnType<typeof openDatabase>;
+  readonly config: Partial<Config>;
+  readonly facts: HostFacts;
+  readonly shutDown?: (id: string, word: string) => void;
+  readonly hook?: JournalHook;
+}): Promise<VmService> {
+  const { paths, db, facts, hook } = parts;
+  const vms = new VmTable(db);
+  const guest = {
+    answers: async () => true,
+    open: async () => undefined,
+    run: async () => ({ exitCode: 0, stdout: `${BOOT_ID}\n`, stderr: "" }),
+    shutDown: async ({ id }: { id: string }, word: string) => {
+      parts.shutDown?.(id, word);
+      return true;
+    },
+    close: async () => undefined,
+    readCounters: async () => null,
+  } as unknown as Guest;
+  const rootfs = join(paths.baseDir, "rootfs.ext4");
+  const images = {
+    isKnown: () => true,
+    has: () => true,
+    ensure: async () => ({ kernel: "debian-6.12" }),
+    files: async () => ({ rootfsPath: rootfs, kernelPath: "/k/vmlinux", initrdPath: "/k/initrd.img" }),
+    findLeftovers: async () => [],
+  } as unknown as ImageStore;
+  const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  const config: Config = {
+    ...loadConfig([], () => null).values,
+    dns: "127.0.0.1:0",
+    tap_pool_size: 0,
+    ...parts.config,
+  };
+  const privileged = createPrivileged(paths.helperSocket, { patienceMs: 200, answerMs: 5000 });
+  const journal = new JournalTable(db);
+  const engine = createSystemEngine({ paths, config, log, vms, privileged, host: facts });
+  const service = new VmService({
+    paths,
+    config,
+    log,
+    vms,
+    journal,
+    forwards: new ForwardTable(db),
+    images,
+    engine,
+    guest,
+    runner: new Runner(journal, hook),
+    locks: new Locks(),
+  });
+  await engine.prepare();
+  await service.reconcile();
+  return service;
+}
+
+export const FACTS: HostFacts = {
+  kvm: () => ({ device: "usable", modules: ["kvm", "kvm_amd"] }),
+  routes: () => "",
+  isNested: () => false,
+};
+
+function guarded(verbs: FakeVerbs, broken: ReadonlySet<string>): FakeVerbs {
+  return Object.fromEntries(
+    Object.entries(verbs).map(([verb, act]) => [
+      verb,
+      (input: never) => {
+        if (broken.has(verb)) throw new BangerError("FAILED", `${verb} is broken`);
+        return (act as (input: never) => unknown)(input);
+      },
+    ]),
+  ) as FakeVerbs;
+}
+
+function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
+  const alive = async (vm: string): Promise<{ pid: number; start_ticks: string } | null> => {
+    const identity = await identifyProcess(host.vmms.get(vm)?.child.pid ?? -1);
+    return identity === null ? null : { pid: identity.pid, start_ticks: identity.startTicks };
+  };
+  return {
+    "priv.ensure_bridge": () => ({}),
+    "priv.sync_resolver_routing": () => ({}),
+    "priv.create_tap": ({ tap }) => {
+      host.taps.add(tap);
+      return {};
+    },
+    "priv.delete_tap": ({ tap }) => {
+      host.taps.delete(tap);
+      return {};
+    },
+    "priv.ensure_nat": ({ guest_ip, tap, enable }) => {
+      const rule = `-A FORWARD -s ${guest_ip}/32 -i ${tap} -j ACCEPT`;
+      if (enable) host.rules.add(rule);
+      else host.rules.delete(rule);
+      return { uplink: enable ? "eth0" : null };
+    },
+    "priv.create_dm_snapshot": ({ vm, root_bytes }) => {
+      const kept = host.cow.has(vm);
+      host.slots.add(vm);
+      host.cow.add(vm);
+      host.dm.add(vm);
+      return {
+        dm_name: `fc-rootfs-${vm}`,
+        dm_device: `/dev/mapper/fc-rootfs-${vm}`,
+        base_loop: "/dev/loop0",
+        cow_loop: "/dev/loop1",
+        bytes: root_bytes,
+        kept,
+      };
+    },
+    "priv.remove_dm_snapshot": ({ vm, discard }) => {
+      if (host.vmms.has(vm)) throw new BangerError("IN_USE", `the snapshot of ${vm} is open`);
+      host.dm.delete(vm);
+      if (discard) host.cow.delete(vm);
+      return {};
+    },
+    "priv.fsck_snapshot": () => ({ repaired: false }),
+    "priv.launch_firecracker": async ({ vm, tap }) => {
+      if (!host.dm.has(vm) || tap === null || !host.taps.has(tap)) throw new BangerError("VM_NOT_FOUND", "not ready");
+      host.jails.add(vm);
+      const api = await startFakeFirecracker(jailRootOf(paths.jailDir, vm), root);
+      const child = Bun.spawn(["sleep", "1000"]);
+      host.vmms.set(vm, { child, api });
+      const process = await alive(vm);
+      if (process === null) throw new BangerError("VMM_FAILED", "ended at once");
+      return {
+        process,
+        uid: 100_000,
+        firecracker_version: "1.16.1",
+        jail_root: jailRootOf(paths.jailDir, vm),
+        scope: `banger-vm-${vm}.scope`,
+      };
+    },
+    "priv.ensure_socket_access": ({ vm }) => ({ jail_root: jailRootOf(paths.jailDir, vm) }),
+    "priv.find_firecracker_pid": async ({ vm }) => ({ process: await alive(vm), uid: 100_000 }),
+    "priv.signal_process": () => ({ sent: true }),
+    "priv.kill_process": async ({ vm }) => {
+      const vmm = host.vmms.get(vm);
+      if (vmm === undefined) return { killed: false };
+      vmm.child.kill("SIGKILL");
+      await vmm.child.exited;
+      await vmm.api[Symbol.asyncDispose]();
+      host.vmms.delete(vm);
+      return { killed: true };
+    },
+    "priv.cleanup_jailer_chroot": async ({ vm }) => {
+      if (host.vmms.has(vm)) throw new BangerError("IN_USE", `${vm} runs`);
+      await rm(dirname(jailRootOf(paths.jailDir, vm)), { recursive: true, force: true });
+      host.jails.delete(vm);
+      return {};
+    },
+    "priv.release_vm": async ({ vm }) => {
+      const rest = host.list().find((item) => item.endsWith(vm) && !item.startsWith("slot"));
+      if (rest !== undefined) throw new BangerError("IN_USE", `${rest} is still there`);
+      host.slots.delete(vm);
+      return {};
+    },
+    "priv.inventory": () => ({
+      bridges: ["br-fc"],
+      taps: [...host.taps].map((tap) => ({ tap, uid: null })),
+      dm: [...host.dm].map((vm) => `fc-rootfs-${vm}`),
+      loops: [],
+      mounts: [],
+      jails: [...host.jails],
+      cow_files: [...host.cow].map((vm) => ({ vm, allocated_bytes: 0 })),
+      nat_rules: [...host.rules],
+      scopes: [...host.vmms].map(([vm, { child }]) => ({ vm, pids: [child.pid] })),
+      slots: [...host.slots].map((vm) => ({ vm, uid: 100_000 })),
+    }),
+  };
+}
