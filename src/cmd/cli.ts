@@ -210,7 +210,7 @@ export function scanArguments(words: readonly string[], command: Command, path: 
     fail(`${called} needs at least one ${command.variadic?.name.toUpperCase()}`);
   const [extra] = positionals;
   if (extra !== undefined) {
-    const after = command.trailing === undefined ? "" : `; the ${command.trailing.name} stands after --`;
+    const after = command.trailing === undefined ? "" : "; the command stands after --";
     fail(`${called} does not take ${JSON.stringify(extra)}${after}`);
   }
   if (problem !== null) throw problem;

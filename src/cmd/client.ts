@@ -13,6 +13,9 @@ import type { Output } from "./output.ts";
 /** A plain method answers within this; a streamed one says in its own words how long it takes. */
 const ANSWER_TIMEOUT_MS = 180_000;
 
+/** After an interrupt, an answer that has not begun is waited for so long. */
+const HANG_UP_AFTER_MS = 300;
+
 export interface Watch {
   /** Default: the stages on stderr. */
   readonly progress?: (progress: Progress) => void;
@@ -121,21 +124,25 @@ async function callOnce<M extends MethodName>(
   const { interrupts } = context;
   interrupts.signal.throwIfAborted();
   const hangUp = new AbortController();
-  const timer = setTimeout(
+  let timer = setTimeout(
     () => hangUp.abort(unreachable(`the daemon did not answer ${method} within ${context.timeoutMs / 1000} s`)),
     context.timeoutMs,
   );
-  const cancel = (): void => hangUp.abort(interrupts.signal.reason);
+  // A streamed answer begins at once, and then the daemon is asked to undo; hanging up would not tell when it has.
+  const cancel = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => hangUp.abort(interrupts.signal.reason), HANG_UP_AFTER_MS);
+  };
   interrupts.signal.addEventListener("abort", cancel);
   try {
     const response = await send(socket, method, input, hangUp.signal);
-    clearTimeout(timer);
     checkVersion(response, context);
     if (response.headers.get("content-type") !== "application/x-ndjson") {
-      const answer = (await response.json()) as { result: OutputOf<M> } | { error: ErrorDocument };
+      const answer = JSON.parse(await response.text()) as { result: OutputOf<M> } | { error: ErrorDocument };
       if ("error" in answer) throw errorOf(answer.error);
       return answer.result;
     }
+    clearTimeout(timer);
     // From here on an interrupt asks the daemon to undo, and the undo's end is waited for.
     interrupts.signal.removeEventListener("abort", cancel);
     return (await follow(socket, response, watch, context)) as OutputOf<M>;

@@ -1,0 +1,57 @@
+/** The CLI inside the test's own process: what it wrote, what it asked the daemon, how it ended. */
+
+import { BangerError } from "../../src/shared/errors.ts";
+import type { Client } from "../../src/cmd/client.ts";
+import { Interrupts } from "../../src/cmd/interrupts.ts";
+import { runCommandLine } from "../../src/cmd/main.ts";
+import { Output, type Sink } from "../../src/cmd/output.ts";
+
+export interface CliResult {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly calls: readonly (readonly [method: string, input: unknown])[];
+}
+
+export class TextSink implements Sink {
+  readonly isTerminal: boolean;
+  text = "";
+
+  constructor(isTerminal = false) {
+    this.isTerminal = isTerminal;
+  }
+
+  write(bytes: string | Uint8Array): void {
+    this.text += typeof bytes === "string" ? bytes : new TextDecoder().decode(bytes);
+  }
+}
+
+/** What the daemon answers, by method; a value that is an error is thrown. */
+export type Answers = Readonly<Record<string, unknown>>;
+
+/** Runs a command line against a daemon that answers so; a method without an answer fails the test's command. */
+export async function runInProcess(
+  argv: readonly string[],
+  answers: Answers = {},
+  env: Readonly<Record<string, string | undefined>> = {},
+): Promise<CliResult> {
+  const [stdout, stderr] = [new TextSink(), new TextSink()];
+  const calls: [string, unknown][] = [];
+  const client: Client = {
+    call: async (method, input) => {
+      calls.push([method, input]);
+      const answer = Object.hasOwn(answers, method)
+        ? answers[method]
+        : new BangerError("DAEMON_UNREACHABLE", `the test has no answer to ${method}`);
+      if (answer instanceof Error) throw answer;
+      return answer as never;
+    },
+  };
+  const status = await runCommandLine(argv, {
+    out: new Output({ stdout, stderr, env }),
+    interrupts: new Interrupts(),
+    env,
+    connect: async () => client,
+  });
+  return { status, stdout: stdout.text, stderr: stderr.text, calls };
+}

@@ -1,0 +1,159 @@
+import { describe, expect, test } from "bun:test";
+import { BangerError } from "../../../src/shared/errors.ts";
+import { formatAge, flattenRecord } from "../../../src/cmd/format.ts";
+import { formatProgress, formatTable, Output, OutputClosed, printable } from "../../../src/cmd/output.ts";
+import { runInProcess, TextSink } from "../../support/cli.ts";
+import { makeVm } from "../../support/vm-record.ts";
+
+const makeOutput = (terminal: boolean, env: Readonly<Record<string, string>> = {}) => {
+  const [stdout, stderr] = [new TextSink(terminal), new TextSink(terminal)];
+  return { out: new Output({ stdout, stderr, env }), stdout, stderr };
+};
+
+describe("tables", () => {
+  test("columns are as wide as their widest cell, also where letters are wide", () => {
+    expect(
+      formatTable([
+        ["NAME", "N"],
+        ["箱子", "1"],
+        ["a-longer-one", "12"],
+      ]),
+    ).toBe("NAME          N\n箱子          1\na-longer-one  12\n");
+  });
+
+  test("a cell can't steer the terminal nor break the row", () => {
+    expect(formatTable([["\u001b[2J", "a\nb\r"]])).toBe("\u{fffd}[2J  a b\u{fffd}\n");
+    expect(printable("\u009b31m\tok\n\u007f")).toBe("\u{fffd}31m\tok\n\u{fffd}");
+  });
+
+  test("vm list", async () => {
+    const vms = [
+      makeVm({
+        state: "running",
+        address: "127.0.0.1:40001",
+        createdAt: new Date(Date.now() - 7_200_000).toISOString(),
+      }),
+      makeVm({ id: "ba9876543210", name: "quick-otter", createdAt: new Date(Date.now() - 200_000).toISOString() }),
+    ];
+    const result = await runInProcess(["ps", "-a"], { "vm.list": vms });
+    expect(result.stdout).toBe(
+      [
+        "ID            NAME         STATE    IMAGE          ADDRESS          VCPU  MEMORY  DISK   WORKSPACE  CREATED\n",
+        "0123456789ab  box          running  debian-trixie  127.0.0.1:40001  2     1 GiB   8 GiB  -          2h ago\n",
+        "ba9876543210  quick-otter  stopped  debian-trixie  -                2     1 GiB   8 GiB  -          3m ago\n",
+      ].join(""),
+    );
+    expect((await runInProcess(["ps", "-aq"], { "vm.list": vms })).stdout).toBe("0123456789ab\nba9876543210\n");
+    expect(JSON.parse((await runInProcess(["ps", "--json"], { "vm.list": vms })).stdout)).toEqual(vms);
+  });
+
+  test("a record is rows", () => {
+    expect(flattenRecord({ a: 1, b: { c: null, d: [] }, e: ["x", "y"] })).toEqual([
+      ["a", "1"],
+      ["b.c", "-"],
+      ["b.d", "-"],
+      ["e", "x, y"],
+    ]);
+  });
+
+  test.each([
+    [-5000, "just now"],
+    [59_000, "just now"],
+    [60_000, "1m ago"],
+    [3_599_000, "59m ago"],
+    [86_400_000 * 3, "3d ago"],
+  ])("%d ms is %s", (ms, text) => expect(formatAge(ms)).toBe(text));
+});
+
+describe("errors", () => {
+  const error = new BangerError("GUEST_NOT_READY", "no answer; last words:\n  panic\u001b[0m", {
+    op: "op-0123456789ab",
+  });
+
+  test("code on the first line, then the rest, the next command, the operation", () => {
+    const { out, stderr, stdout } = makeOutput(false);
+    out.error(error);
+    expect(stderr.text).toBe(
+      "error: no answer; last words: [GUEST_NOT_READY]\n  panic\u{fffd}[0m\ntry: banger vm logs VM\noperation: op-0123456789ab\n",
+    );
+    expect(stdout.text).toBe("");
+  });
+
+  test("as JSON on stdout", () => {
+    const { out, stderr, stdout } = makeOutput(false);
+    out.error(error, true);
+    expect(JSON.parse(stdout.text)).toEqual({ error: error.toDocument() });
+    expect(stderr.text).toBe("");
+  });
+});
+
+describe("colour", () => {
+  test.each([
+    [true, {}, true],
+    [false, {}, false],
+    [true, { NO_COLOR: "1" }, false],
+    [true, { NO_COLOR: "" }, true],
+    [true, { TERM: "dumb" }, false],
+  ])("terminal %p with %p: %p", (terminal, env, has) => {
+    const { out, stderr } = makeOutput(terminal, env as Record<string, string>);
+    out.error(new BangerError("FAILED", "x"));
+    expect(stderr.text.includes("\u001b")).toBe(has);
+  });
+
+  test("--no-color", () => {
+    const { out, stderr } = makeOutput(true);
+    out.disableColor();
+    out.warn("x");
+    expect(stderr.text).toBe("warning: x\n");
+  });
+});
+
+describe("stages", () => {
+  const progress = [
+    { stage: "image", message: "downloading", done: 1, total: 3 },
+    { stage: "image", message: "downloading", done: 2, total: 3 },
+    { stage: "boot", message: "booting" },
+  ];
+
+  test("elsewhere than on a terminal: one plain line each", () => {
+    const { out, stderr } = makeOutput(false);
+    const stages = out.stages();
+    for (const one of progress) stages.show(one);
+    stages.end();
+    expect(stderr.text).toBe("downloading 1 of 3\nbooting\n");
+  });
+
+  test("on a terminal: one live line each, ended before anything else is written", () => {
+    const { out, stderr } = makeOutput(true);
+    const stages = out.stages();
+    for (const one of progress) stages.show(one);
+    out.note("ready");
+    stages.end();
+    expect(stderr.text).toBe("\r\u001b[2Kdownloading 1 of 3\r\u001b[2Kdownloading 2 of 3\n\r\u001b[2Kbooting\nready\n");
+  });
+
+  test("bytes show rate and time left", () => {
+    const MIB = 1024 ** 2;
+    expect(formatProgress({ stage: "x", message: "pulling", done: 10 * MIB, total: 40 * MIB }, 2000)).toBe(
+      "pulling 10 MiB of 40 MiB, 5 MiB/s, 6.0s left",
+    );
+    expect(formatProgress({ stage: "x", message: "pulling", done: 10 * MIB, total: 40 * MIB }, null)).toBe(
+      "pulling 10 MiB of 40 MiB",
+    );
+  });
+});
+
+test("a reader that went away ends the command quietly; one of stderr ends nothing", () => {
+  const closed = {
+    isTerminal: false,
+    write: () => {
+      throw new OutputClosed();
+    },
+  };
+  const stdout = new TextSink();
+  const out = new Output({ stdout, stderr: closed, env: {} });
+  out.note("nobody reads this");
+  out.line("answer");
+  expect(stdout.text).toBe("answer\n");
+  expect(() => new Output({ stdout: closed, stderr: stdout, env: {} }).line("x")).toThrow(OutputClosed);
+});
