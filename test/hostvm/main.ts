@@ -158,7 +158,11 @@ async function main(): Promise<number> {
     const directory = await mkdtemp(join(tmpdir(), "bh-run-"));
     try {
       const image = await ensureHostImage((message) => console.log(`     ${message}`), abort.signal);
-      const payload = await makePayload(image, directory);
+      const payload = await makePayload(
+        image,
+        directory,
+        scenarios.some(({ needs }) => needs?.includes("image") === true),
+      );
       const runnable: Scenario[] = [];
       for (const scenario of scenarios) {
         const why = (scenario.needs ?? []).map((need) => payload.missing[need]).find((reason) => reason !== null);

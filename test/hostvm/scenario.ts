@@ -3,7 +3,7 @@
 import type { Host } from "./host.ts";
 
 /** Things a scenario can't do without; main.ts says which are here. */
-export type Need = "firecracker" | "banger";
+export type Need = "firecracker" | "banger" | "image";
 
 export interface Scenario {
   readonly name: string;

@@ -179,16 +179,21 @@ export async function keepImages(home: Home): Promise<void> {
   await rename(staging, target);
 }
 
-/** A home that already holds `debian-trixie`, built once per version of the builder. */
-export async function makeHomeWithImage(): Promise<Home> {
-  const home = await makeHome();
+/** A directory with the `images` and `kernels` of `debian-trixie`, built once per version of the builder. Not to be changed. */
+export async function ensureImages(): Promise<string> {
   const cached = join(CACHE, await imageCacheKey());
-  if (!existsSync(cached)) {
-    await home.ok(["image", "build", "debian-trixie"], { timeoutMs: 600_000 });
-    await home.ok(["daemon", "stop"]);
-    await keepImages(home);
-    return home;
-  }
+  if (existsSync(cached)) return cached;
+  await using home = await makeHome();
+  await home.ok(["image", "build", "debian-trixie"], { timeoutMs: 600_000 });
+  await home.ok(["daemon", "stop"]);
+  await keepImages(home);
+  return cached;
+}
+
+/** A home that already holds `debian-trixie`. */
+export async function makeHomeWithImage(): Promise<Home> {
+  const cached = await ensureImages();
+  const home = await makeHome();
   await mkdir(home.stateDir, { recursive: true, mode: 0o700 });
   await copyTree(join(cached, "images"), join(home.stateDir, "images"));
   await copyTree(join(cached, "kernels"), join(home.stateDir, "kernels"));

@@ -5,6 +5,7 @@ import { existsSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { writeCpio } from "../../../src/daemon/kernel/write-cpio.ts";
 import { runTool } from "../../../src/daemon/run-tool.ts";
+import { ensureImages } from "../../support/banger.ts";
 import type { HostImage } from "../image.ts";
 import type { Need } from "../scenario.ts";
 
@@ -37,9 +38,13 @@ export function findFirecracker(env: Readonly<Record<string, string | undefined>
 
 const isFile = (path: string): boolean => existsSync(path) && statSync(path).isFile();
 
-/** Makes the disk in `directory`, which is this run's own. */
-export async function makePayload(image: HostImage, directory: string): Promise<Payload> {
+/**
+ * Makes the disk in `directory`, which is this run's own. With `wantsImage` it also holds banger's own guest image, as
+ * `/payload/images` and `/payload/kernels`: the binary under test builds it when it isn't cached.
+ */
+export async function makePayload(image: HostImage, directory: string, wantsImage: boolean): Promise<Payload> {
   const tree = join(directory, "payload");
+  const hasBanger = isFile(BANGER);
   await mkdir(join(tree, "guest"), { recursive: true });
   const firecracker = findFirecracker(process.env);
   if (firecracker !== null) {
@@ -47,11 +52,17 @@ export async function makePayload(image: HostImage, directory: string): Promise<
     for (const name of ["firecracker", "jailer"])
       await copyExecutable(join(firecracker, name), join(tree, "firecracker", name));
   }
-  if (isFile(BANGER)) await copyExecutable(BANGER, join(tree, "banger"));
+  if (hasBanger) await copyExecutable(BANGER, join(tree, "banger"));
+  if (wantsImage && hasBanger) {
+    const images = await ensureImages();
+    await runTool(["cp", "-a", "--sparse=always", `${images}/images`, `${images}/kernels`, tree], {
+      timeoutMs: 120_000,
+    });
+  }
   await copyFile(image.guestKernelPath, join(tree, "guest/vmlinux"));
   await writeFile(join(tree, "guest/initrd"), tinyInitrd(await readFile(image.busyboxPath)));
   const imagePath = join(directory, "payload.img");
-  await runTool(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-d", tree, imagePath, "1G"], {
+  await runTool(["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", "-d", tree, imagePath, "3G"], {
     timeoutMs: 120_000,
   });
   await rm(tree, { recursive: true });
@@ -59,7 +70,8 @@ export async function makePayload(image: HostImage, directory: string): Promise<
     imagePath,
     missing: {
       firecracker: firecracker === null ? "no firecracker and jailer in BANGER_TEST_FIRECRACKER_DIR or on PATH" : null,
-      banger: isFile(BANGER) ? null : `no ${BANGER}; bun run build makes it`,
+      banger: hasBanger ? null : `no ${BANGER}; bun run build makes it`,
+      image: hasBanger ? null : "building it takes a banger",
     },
   };
 }
