@@ -1,10 +1,11 @@
 /** Typed client of the owner API, over the daemon's unix socket. Lean: `ps` and `exec` pay for every import here. */
 
+import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { MINIMUM_API_LEVEL } from "../shared/api-level.ts";
 import type { InputOf, MethodName, OutputOf, Progress, StreamEvent } from "../shared/contract.ts";
-import { BangerError, ERROR_TABLE, type ErrorDocument } from "../shared/errors.ts";
-import { type Paths, rootlessPaths } from "../shared/paths.ts";
+import { BangerError, ERROR_TABLE, type ErrorDocument, isErrno } from "../shared/errors.ts";
+import { type Paths, rootlessPaths, systemPaths } from "../shared/paths.ts";
 import { checkPrivateDirectory } from "../shared/private-directory.ts";
 import { VERSION } from "../shared/version.ts";
 import { Interrupts } from "./interrupts.ts";
@@ -42,9 +43,34 @@ export interface ConnectOptions {
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** Paths of whoever runs this process. */
+/**
+ * Paths of whoever runs this process: the installed system's for its owner and for root, else the user's own.
+ * @throws BangerError CONFIG_INVALID
+ */
 export function ownPaths(env: Env): Paths {
-  return rootlessPaths(env, homedir(), process.getuid?.() ?? -1);
+  const uid = process.getuid?.() ?? -1;
+  const system = systemPaths();
+  const owner = readOwner(system.installFile);
+  return owner !== null && (uid === owner || uid === 0) ? system : rootlessPaths(env, homedir(), uid);
+}
+
+/** Only root writes the file; the daemons check all of it, and its schema would cost every command. */
+function readOwner(installFile: string): number | null {
+  let text: string;
+  try {
+    text = readFileSync(installFile, "utf8");
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT") || isErrno(thrown, "EACCES")) return null;
+    throw thrown;
+  }
+  let document: { readonly owner?: { readonly uid?: unknown } };
+  try {
+    document = Bun.TOML.parse(text) as typeof document;
+  } catch (thrown) {
+    throw new BangerError("CONFIG_INVALID", `${installFile} is not TOML: ${(thrown as Error).message}`);
+  }
+  if (typeof document.owner?.uid === "number") return document.owner.uid;
+  throw new BangerError("CONFIG_INVALID", `${installFile} names no owner`, { hint: "sudo banger system install" });
 }
 
 /** Nobody listened, so nothing was asked: the request may be sent again. */
@@ -62,7 +88,8 @@ export async function connectClient(
 ): Promise<Client> {
   const interrupts = ignoreInterrupts ? new Interrupts() : ownInterrupts;
   const paths = ownPaths(env);
-  await checkPrivateDirectory(paths.runtimeDir);
+  // Below /run, where only root could put something else.
+  if (paths.mode === "rootless") await checkPrivateDirectory(paths.runtimeDir);
   let hasWarned = false;
   const warnOfVersion = (version: string): void => {
     if (hasWarned) return;
@@ -80,10 +107,10 @@ export async function connectClient(
       } catch (thrown) {
         if (!(thrown instanceof NobodyListens)) throw thrown;
       }
-      if (!start)
+      if (!start || paths.mode === "system")
         throw new BangerError("DAEMON_UNREACHABLE", `no daemon listens on ${paths.apiSocket}`, {
           details: { listens: false },
-          hint: "banger ps",
+          hint: paths.mode === "system" ? "banger system status" : "banger ps",
         });
       await (await import("./start-daemon.ts")).startDaemon(paths, env, interrupts.signal);
       try {

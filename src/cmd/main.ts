@@ -72,7 +72,7 @@ export async function runCommandLine(argv: readonly string[], surroundings: Surr
     }
   } catch (thrown) {
     if (thrown instanceof OutputClosed) return 0;
-    const error = toBangerError(thrown);
+    const error = withHelp(toBangerError(thrown), plan);
     try {
       out.error(error, plan?.kind === "run" ? plan.scanned.json : asksForJson(argv));
     } catch (again) {
@@ -80,6 +80,14 @@ export async function runCommandLine(argv: readonly string[], surroundings: Surr
     }
     return statusOf(error, plan, interrupts);
   }
+}
+
+/** A wrong value whose error names no next command gets the help of the command it was given to. */
+function withHelp(error: BangerError, plan: Plan | null): BangerError {
+  if (error.hint !== undefined || plan === null || plan.kind === "version" || exitStatusOf(error.code) !== 2)
+    return error;
+  const hint = `banger ${plan.path.join(" ")} --help`;
+  return new BangerError(error.code, error.message, { ...error.toDocument(), hint, cause: error.cause });
 }
 
 /** The table's status; where the guest command's own status would stand, one that can't be mistaken for it. */
