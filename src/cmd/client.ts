@@ -41,6 +41,23 @@ export interface ConnectOptions {
   readonly ignoreInterrupts?: boolean;
 }
 
+/** Methods that change nothing: asked again when the daemon is killed before it answered. */
+const READS: ReadonlySet<MethodName> = new Set<MethodName>([
+  "system.ping",
+  "system.doctor",
+  "operation.list",
+  "vm.resolveSpec",
+  "vm.list",
+  "vm.show",
+  "vm.stats",
+  "vm.connect",
+  "vm.ports",
+  "image.list",
+  "image.show",
+  "kernel.list",
+  "kernel.show",
+]);
+
 type Env = Readonly<Record<string, string | undefined>>;
 
 /**
@@ -76,6 +93,9 @@ function readOwner(installFile: string): number | null {
 /** Nobody listened, so nothing was asked: the request may be sent again. */
 class NobodyListens extends Error {}
 
+/** The daemon took the request and was gone before it answered. */
+const isGoneDaemon = (thrown: unknown): boolean => thrown instanceof BangerError && thrown.details?.["gone"] === true;
+
 /**
  * A client of this user's daemon.
  * @throws BangerError UNSAFE_DIRECTORY
@@ -102,8 +122,12 @@ export async function connectClient(
     call: async (method, input, watch = {}) => {
       const request = async () =>
         await callOnce(paths.apiSocket, method, input, watch, { out, interrupts, timeoutMs, warnOfVersion });
+      const requestAgain = async (thrown: unknown) => {
+        if (isGoneDaemon(thrown) && READS.has(method)) return await request();
+        throw thrown;
+      };
       try {
-        return await request();
+        return await request().catch(requestAgain);
       } catch (thrown) {
         if (!(thrown instanceof NobodyListens)) throw thrown;
       }
@@ -122,8 +146,8 @@ export async function connectClient(
   };
 }
 
-function unreachable(message: string, hint?: string, cause?: unknown): BangerError {
-  return new BangerError("DAEMON_UNREACHABLE", message, { cause, ...(hint === undefined ? {} : { hint }) });
+function unreachable(message: string): BangerError {
+  return new BangerError("DAEMON_UNREACHABLE", message);
 }
 
 /** The daemon's error; one whose code this version doesn't know keeps its message. */
@@ -199,10 +223,10 @@ function explain(thrown: unknown, hungUp: AbortSignal): unknown {
   const code = (thrown as { code?: unknown }).code;
   if (typeof code === "string" && NOBODY_CODES.has(code)) return new NobodyListens();
   if (typeof code === "string" || thrown instanceof SyntaxError)
-    return unreachable(
+    return new BangerError(
+      "DAEMON_UNREACHABLE",
       `the daemon went away before it answered (${String(code ?? "half an answer")})`,
-      undefined,
-      thrown,
+      { cause: thrown, details: { gone: true } },
     );
   return thrown;
 }

@@ -60,6 +60,31 @@ describe("a plain method", () => {
   });
 });
 
+describe("a daemon killed before it answered", () => {
+  const dieOnce = (method: "vm.list" | "vm.forward", result: unknown): void => {
+    let asked = 0;
+    daemon.answers.set(method, ({ response }) => {
+      if (asked++ === 0) response.socket?.destroy();
+      else response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ result }));
+    });
+  };
+
+  test("is asked again where asking changes nothing", async () => {
+    dieOnce("vm.list", []);
+    expect(await (await client()).call("vm.list", { all: true })).toEqual([]);
+    expect(daemon.requests).toHaveLength(2);
+  });
+
+  test("is not where it may have acted", async () => {
+    dieOnce("vm.forward", {});
+    const { call } = await client();
+    await expect(call("vm.forward", { vm: "x", hostPort: 1, guestPort: 1 })).rejects.toMatchObject({
+      code: "DAEMON_UNREACHABLE",
+    });
+    expect(daemon.requests).toHaveLength(1);
+  });
+});
+
 describe("a streamed method", () => {
   test("shows its progress and returns its result, however the bytes are cut", async () => {
     daemon.answers.set("vm.stop", ({ response }) => {
