@@ -77,7 +77,11 @@ async function giveWay(paths: Paths, child: Bun.Subprocess): Promise<void> {
   }).catch(() => null);
   const answer = (await response?.json().catch(() => null)) as { result?: { pid?: number } } | null | undefined;
   if (answer?.result?.pid === undefined || answer.result.pid === child.pid) return;
-  await Promise.race([child.exited, Bun.sleep(LATE_EXIT_MS)]);
+  // A timer that still ran would keep this process from ending.
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, LATE_EXIT_MS);
+  await Promise.race([child.exited, late.promise]);
+  clearTimeout(timer);
 }
 
 /** Where a daemon says why it can't start, after whatever earlier ones said. */

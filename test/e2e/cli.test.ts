@@ -156,6 +156,12 @@ describe("the daemon", () => {
     expect((await home.run(["daemon", "status"])).stdout).toContain("rootless");
   });
 
+  test("is one, though several first commands start it at once, and none of them waits longer than the start", async () => {
+    await home.ok(["daemon", "stop"]);
+    await Promise.all(Array.from({ length: 6 }, () => home.ok(["ps"], { timeoutMs: 4000 })));
+    expect(await home.processes()).toHaveLength(1);
+  });
+
   test("says why it can't start", async () => {
     await home.ok(["daemon", "stop"]);
     const config = join(home.dir, ".config/banger/config.toml");
