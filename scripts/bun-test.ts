@@ -87,6 +87,9 @@ export interface BunTestOptions {
   readonly perTestTimeoutMs: number;
   /** For the whole run; then it is killed. */
   readonly timeoutMs: number;
+  /** Words before `bun`: a program that runs it somewhere else. */
+  readonly prefix?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Runs `bun test` on the paths, one file after another. */
@@ -96,6 +99,7 @@ export async function runBunTest(options: BunTestOptions): Promise<Outcome & { r
     const file = join(dir, "junit.xml");
     const child = Bun.spawn(
       [
+        ...(options.prefix ?? []),
         process.execPath,
         "test",
         `--timeout=${options.perTestTimeoutMs}`,
@@ -107,7 +111,7 @@ export async function runBunTest(options: BunTestOptions): Promise<Outcome & { r
         stdin: "ignore",
         stdout: "pipe",
         stderr: "pipe", // With CI set, a snapshot that is not there is a failure and is not written.
-        env: { ...process.env, NO_COLOR: "1", CI: "true" },
+        env: { ...process.env, NO_COLOR: "1", CI: "true", ...options.env },
       },
     );
     let timedOut = false;
