@@ -10,6 +10,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import {
   addOutcomes,
+  type BunTestOptions,
   formatOutcome,
   NOTHING,
   type Outcome,

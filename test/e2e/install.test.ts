@@ -94,7 +94,7 @@ beforeAll(async () => {
     port: 0,
     fetch: (request) => {
       const body = files.get(new URL(request.url).pathname);
-      return body === undefined ? new Response("no", { status: 404 }) : new Response(body as BodyInit);
+      return body === undefined ? new Response("no", { status: 404 }) : new Response(body);
     },
   });
   const text = (await readFile(join(ROOT, "install.sh"), "utf8"))
