@@ -87,18 +87,25 @@ export interface BunTestOptions {
   readonly perTestTimeoutMs: number;
   /** For the whole run; then it is killed. */
   readonly timeoutMs: number;
+  /** How many processes share the files; one after another in one process when left out. */
+  readonly processes?: number;
+  /** Words before `bun`: a program that runs it somewhere else. */
+  readonly prefix?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Runs `bun test` on the paths, one file after another. */
+/** Runs `bun test` on the paths. */
 export async function runBunTest(options: BunTestOptions): Promise<Outcome & { readonly output: string }> {
   const dir = await mkdtemp(join(tmpdir(), "banger-report-"));
   try {
     const file = join(dir, "junit.xml");
     const child = Bun.spawn(
       [
+        ...(options.prefix ?? []),
         process.execPath,
         "test",
         `--timeout=${options.perTestTimeoutMs}`,
+        ...(options.processes === undefined ? [] : [`--parallel=${options.processes}`]),
         "--reporter=junit",
         `--reporter-outfile=${file}`,
         ...options.paths,
@@ -107,7 +114,7 @@ export async function runBunTest(options: BunTestOptions): Promise<Outcome & { r
         stdin: "ignore",
         stdout: "pipe",
         stderr: "pipe", // With CI set, a snapshot that is not there is a failure and is not written.
-        env: { ...process.env, NO_COLOR: "1", CI: "true" },
+        env: { ...process.env, NO_COLOR: "1", CI: "true", ...options.env },
       },
     );
     let timedOut = false;

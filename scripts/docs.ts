@@ -10,6 +10,10 @@ import * as v from "valibot";
 import type { Command } from "../src/cmd/command.ts";
 import { commandHelp, groupHelp } from "../src/cmd/help.ts";
 import { type Entry, type Group, isGroup, ROOT as COMMANDS } from "../src/cmd/commands/index.ts";
+import { renderSystemFiles } from "../src/cmd/system/units.ts";
+import { verbTable } from "../src/helper/verb-table.ts";
+import { parseInstallConfig } from "../src/shared/install-config.ts";
+import { systemPaths } from "../src/shared/paths.ts";
 import { CONFIG_KEYS } from "../src/shared/config.ts";
 import { API_LEVEL, METHODS, MINIMUM_API_LEVEL } from "../src/shared/contract.ts";
 import { ERROR_TABLE } from "../src/shared/errors.ts";
@@ -308,6 +312,35 @@ async function renderCommands(): Promise<string> {
   ].join("\n\n");
 }
 
+/** Replaces what stands between a pair of markers. @throws Error when the page lacks them */
+export function replaceBlock(page: string, name: string, body: string): string {
+  const pattern = new RegExp(`(<!-- ${name}: [^\\n]*-->\\n)[\\s\\S]*?(<!-- /${name} -->)`);
+  if (!pattern.test(page)) throw new Error(`the page has no block for ${name}`);
+  return page.replace(pattern, (_, begin: string, end: string) => `${begin}\n${body}\n\n${end}`);
+}
+
+/** docs/privileges.md is written by hand; its tables come from the helper's gates and the units. */
+async function renderPrivileges(): Promise<string> {
+  const verbs = verbTable().map(({ verb, doc, gate, stops }) => [`\`${verb}\``, doc, gate, stops]);
+  const helper = renderHelperUnit();
+  const capabilities = /^CapabilityBoundingSet=(.+)$/m.exec(helper)?.[1]?.split(" ") ?? [];
+  const page = await Bun.file(join(ROOT, "docs/privileges.md")).text();
+  return replaceBlock(
+    replaceBlock(page, "verbs", table(["action", "what it does", "what must hold", "the attacks that stops"], verbs)),
+    "capabilities",
+    capabilities.map((name) => `\`${name}\``).join(", "),
+  );
+}
+
+function renderHelperUnit(): string {
+  const config = parseInstallConfig(
+    '[owner]\nuid = 1000\ngid = 1000\nname = "owner"\n[vm_ids]\nfirst = 300000\ncount = 4096\n',
+  );
+  const file = renderSystemFiles(config, systemPaths()).find(({ path }) => path.endsWith("/bangerd-root.service"));
+  if (file === undefined) throw new Error("there is no bangerd-root.service");
+  return file.text;
+}
+
 /** Every generated page. */
 export async function renderPages(): Promise<readonly Page[]> {
   const page = (name: string, text: string): Page => ({
@@ -320,6 +353,7 @@ export async function renderPages(): Promise<readonly Page[]> {
     page("errors.md", renderErrors()),
     page("config.md", renderConfig()),
     page("commands.md", await renderCommands()),
+    { path: "docs/privileges.md", text: await renderPrivileges() },
   ];
 }
 

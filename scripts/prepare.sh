@@ -43,9 +43,9 @@ newuidmap uidmap
 '
 TEST_NEEDS='
 lz4 lz4
-cpio cpio
-rsync rsync
 curl curl
+openssl openssl
+script bsdutils
 '
 # What tests that only root can run drive.
 ROOT_TEST_NEEDS='

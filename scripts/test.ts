@@ -10,6 +10,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import {
   addOutcomes,
+  type BunTestOptions,
   formatOutcome,
   NOTHING,
   type Outcome,
@@ -49,7 +50,10 @@ function skipAll(files: readonly string[], why: string): Outcome {
 }
 
 /** Each file in a process of its own, so that one that dies or hangs takes no other with it. */
-async function runFiles(files: readonly string[]): Promise<Outcome> {
+async function runFiles(
+  files: readonly string[],
+  where: Pick<BunTestOptions, "prefix" | "env"> = {},
+): Promise<Outcome> {
   let total = NOTHING;
   for (const file of files) {
     const began = performance.now();
@@ -57,6 +61,7 @@ async function runFiles(files: readonly string[]): Promise<Outcome> {
       paths: [`./${file}`],
       perTestTimeoutMs: TEST_TIMEOUT_MS,
       timeoutMs: FILE_TIMEOUT_MS,
+      ...where,
     });
     report(file, outcome, performance.now() - began);
     if (outcome.failed > 0) console.log(withoutPasses(output));
@@ -65,9 +70,14 @@ async function runFiles(files: readonly string[]): Promise<Outcome> {
   return total;
 }
 
+/** In namespaces of their own, as test/root/run.ts runs them by hand. */
 async function runRootTests(): Promise<Outcome> {
   const files = await listTestFiles("test/root");
-  return process.getuid?.() === 0 ? await runFiles(files) : skipAll(files, "needs root");
+  if (process.getuid?.() !== 0) return skipAll(files, "needs root");
+  const prefix = ["unshare", "--mount", "--net", "--propagation", "private", "--"];
+  const probe = Bun.spawnSync([...prefix, "true"], { stdin: "ignore", stderr: "pipe" });
+  if (probe.exitCode !== 0) return skipAll(files, `no namespaces here (${probe.stderr.toString().trim()})`);
+  return await runFiles(files, { prefix, env: { BANGER_TEST_ROOT: "1" } });
 }
 
 /** The installed system, in virtual machines of its own; its runner counts and names by itself. */

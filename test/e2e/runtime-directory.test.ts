@@ -47,7 +47,7 @@ describe("the daemon refuses", () => {
     await rm(dir);
   });
 
-  test.skipIf(!isRoot)("a directory of another user", async () => {
+  test.skipIf(!isRoot)("a directory of another user (needs root)", async () => {
     const dir = await freshRuntimeDir();
     await mkdir(dir, { mode: 0o700 });
     await chown(dir, NOBODY, NOBODY);
@@ -100,7 +100,7 @@ test("without XDG_RUNTIME_DIR it is /tmp/banger-runtime-<uid>, under the same ru
   }
 });
 
-describe.skipIf(!isRoot)("a second user", () => {
+describe.skipIf(!isRoot)("a second user (needs root)", () => {
   const asNobody = (argv: string[]) =>
     Bun.spawn(argv, {
       uid: NOBODY,

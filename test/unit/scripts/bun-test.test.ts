@@ -65,6 +65,17 @@ test("what a test leaves running doesn't keep the runner waiting", async () => {
   expect(await runText("leaves", text)).toEqual({ passed: 1, failed: 0, skipped: [] });
 });
 
+test("in several processes, one that dies is a failure and the others count", async () => {
+  const paths = [join(dir, "two-a.test.ts"), join(dir, "two-b.test.ts")];
+  await writeFile(
+    paths[0] ?? "",
+    'import { test } from "bun:test"; test("a", () => {}); test("b", () => process.exit(0));',
+  );
+  await writeFile(paths[1] ?? "", 'import { test } from "bun:test"; test("c", () => {});');
+  const { passed, failed } = await runBunTest({ paths, perTestTimeoutMs: 5000, timeoutMs: 30_000, processes: 2 });
+  expect({ passed, failed }).toEqual({ passed: 2, failed: 1 });
+});
+
 test("a path without tests has failed", async () => {
   const { failed } = await runBunTest({ paths: [join(dir, "none")], perTestTimeoutMs: 1000, timeoutMs: 30_000 });
   expect(failed).toBe(1);

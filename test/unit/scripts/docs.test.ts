@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { findDrift, renderPages } from "../../../scripts/docs.ts";
+import { findDrift, renderPages, replaceBlock } from "../../../scripts/docs.ts";
 import { CONFIG_KEYS } from "../../../src/shared/config.ts";
 import { METHODS } from "../../../src/shared/contract.ts";
 import { ERROR_TABLE } from "../../../src/shared/errors.ts";
@@ -37,6 +37,14 @@ test("the OpenAPI document has every method, and no reference that leads nowhere
   );
   expect(references.size).toBeGreaterThan(5);
   for (const name of references) expect(Object.keys(document.components.schemas)).toContain(name);
+});
+
+test("a block of a page written by hand is replaced, the rest stays", () => {
+  const text = "before\n<!-- list: made -->\nold $1\n<!-- /list -->\nafter\n";
+  const once = replaceBlock(text, "list", "new $& text");
+  expect(once).toBe("before\n<!-- list: made -->\n\nnew $& text\n\n<!-- /list -->\nafter\n");
+  expect(replaceBlock(once, "list", "new $& text")).toBe(once);
+  expect(() => replaceBlock(text, "other", "")).toThrow("other");
 });
 
 test("a page that differs, and one that isn't there, have drifted", async () => {

@@ -1,0 +1,352 @@
+/** install.sh, in throw-away homes: from a checkout, from a release of our own making, and with everything that can be wrong with one. */
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { VERSION } from "../../src/shared/version.ts";
+
+const ROOT = resolve(import.meta.dir, "../..");
+const ARCH = process.arch === "arm64" ? "aarch64" : "x86_64";
+const RELEASE = "9.8.7";
+const BINARY = `banger-${RELEASE}-linux-${ARCH}.zst`;
+const PATH = process.env["PATH"] ?? "/usr/bin:/bin";
+
+let dir: string;
+/** Files of the release host, by path. */
+let files: Map<string, Uint8Array | string>;
+let host: ReturnType<typeof Bun.serve>;
+/** install.sh with our host and key in it, as the release's tooling writes them. */
+let script: string;
+
+async function run(
+  argv: readonly string[],
+  options: { readonly home: string; readonly stdin?: string; readonly path?: string; readonly cwd?: string },
+): Promise<{ readonly status: number; readonly stdout: string; readonly stderr: string }> {
+  const child = Bun.spawn([...argv], {
+    cwd: options.cwd ?? options.home,
+    env: { HOME: options.home, PATH: options.path ?? PATH, LANG: "C.UTF-8", TMPDIR: join(options.home, "tmp") },
+    stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: 240_000,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr, status] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { status, stdout, stderr };
+}
+
+async function tool(...argv: readonly string[]): Promise<void> {
+  const child = Bun.spawn([...argv], { cwd: dir, stdin: "ignore", stdout: "ignore", stderr: "pipe" });
+  const stderr = await new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`${argv.join(" ")}: ${stderr}`);
+}
+
+async function makeHome(): Promise<string> {
+  const home = await mkdtemp(join(dir, "home-"));
+  await mkdir(join(home, "tmp"));
+  return home;
+}
+
+/** Every file below a home. */
+async function listHome(home: string): Promise<readonly string[]> {
+  const entries = await readdir(home, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => join(entry.parentPath, entry.name).slice(home.length + 1))
+    .sort();
+}
+
+const digest = (bytes: Uint8Array): string => new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+
+/** Signs SHA256SUMS as `cosign sign-blob` does with a key: base64 of an ASN.1 ECDSA signature. */
+async function sign(sums: string, key: string): Promise<string> {
+  await writeFile(join(dir, "sums"), sums);
+  await tool("openssl", "dgst", "-sha256", "-sign", key, "-out", "signature", "sums");
+  return Buffer.from(await readFile(join(dir, "signature"))).toString("base64");
+}
+
+/** A release whose executable says it is `version`. */
+async function makeRelease(version = RELEASE): Promise<void> {
+  const text = `#!/bin/sh\nif [ "$1" = version ]; then echo "banger ${version}"; else echo "ran: $*"; fi\n`;
+  const binary = Bun.zstdCompressSync(Buffer.from(text));
+  const sums = `${"0".repeat(64)}  banger-${RELEASE}-linux-other.zst\n${digest(binary)}  ${BINARY}\n`;
+  files = new Map<string, Uint8Array | string>([
+    ["/manifest.json", JSON.stringify({ schema_version: 1, latest_stable: RELEASE, releases: [] }, null, 2)],
+    [`/${RELEASE}/SHA256SUMS`, sums],
+    [`/${RELEASE}/SHA256SUMS.sig`, await sign(sums, "key.pem")],
+    [`/${RELEASE}/${BINARY}`, binary],
+  ]);
+}
+
+beforeAll(async () => {
+  await mkdir(join(ROOT, "test/.cache"), { recursive: true });
+  // Beside the checkout, so that its copy can share files with it.
+  dir = await mkdtemp(join(ROOT, "test/.cache/install-"));
+  for (const key of ["key.pem", "other.pem"])
+    await tool("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key);
+  await tool("openssl", "ec", "-in", "key.pem", "-pubout", "-out", "public.pem");
+  host = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: (request) => {
+      const body = files.get(new URL(request.url).pathname);
+      return body === undefined ? new Response("no", { status: 404 }) : new Response(body);
+    },
+  });
+  const text = (await readFile(join(ROOT, "install.sh"), "utf8"))
+    .replace("RELEASE_HOST=''", `RELEASE_HOST='http://127.0.0.1:${host.port}'`)
+    .replace("RELEASE_KEY=''", `RELEASE_KEY='${(await readFile(join(dir, "public.pem"), "utf8")).trim()}'`);
+  script = join(dir, "install.sh");
+  await writeFile(script, text);
+}, 60_000);
+
+afterAll(async () => {
+  await host.stop(true);
+  await rm(dir, { recursive: true, force: true });
+});
+
+test("a verified release is installed, over whatever was there, and nothing else is left", async () => {
+  await makeRelease();
+  const home = await makeHome();
+  for (const round of ["first", "again"]) {
+    const { status, stderr } = await run(["sh", script, "--user", "--yes"], { home });
+    expect({ round, status, stderr: status === 0 ? "" : stderr }).toEqual({ round, status: 0, stderr: "" });
+    expect(stderr).toContain(join(home, ".local/bin/banger"));
+    expect(await listHome(home)).toEqual([".local/bin/banger"]);
+  }
+  const installed = join(home, ".local/bin/banger");
+  expect((await stat(installed)).mode & 0o777).toBe(0o755);
+  expect((await run([installed, "version"], { home })).stdout).toBe(`banger ${RELEASE}\n`);
+}, 60_000);
+
+test("it works through a pipe, and with a named version without the manifest", async () => {
+  await makeRelease();
+  files.delete("/manifest.json");
+  const home = await makeHome();
+  const { status } = await run(["sh", "-s", "--", "--user", "--yes", "--version", RELEASE], {
+    home,
+    stdin: await readFile(script, "utf8"),
+  });
+  expect(status).toBe(0);
+  expect(await listHome(home)).toEqual([".local/bin/banger"]);
+}, 60_000);
+
+test("a link in the place of the old one is replaced, not followed", async () => {
+  await makeRelease();
+  const home = await makeHome();
+  await mkdir(join(home, ".local/bin"), { recursive: true });
+  await writeFile(join(home, "precious"), "mine");
+  await symlink(join(home, "precious"), join(home, ".local/bin/banger"));
+  expect((await run(["sh", script, "--user", "--yes"], { home })).status).toBe(0);
+  expect(await readFile(join(home, "precious"), "utf8")).toBe("mine");
+  expect((await run([join(home, ".local/bin/banger"), "version"], { home })).stdout).toBe(`banger ${RELEASE}\n`);
+}, 60_000);
+
+const BROKEN: readonly (readonly [what: string, status: number, says: string, breakIt: () => Promise<void> | void])[] =
+  [
+    [
+      "whose executable has another digest",
+      41,
+      "digest",
+      () => void files.set(`/${RELEASE}/${BINARY}`, Bun.zstdCompressSync(Buffer.from("#!/bin/sh\necho evil\n"))),
+    ],
+    [
+      "with one byte more",
+      41,
+      "digest",
+      () =>
+        void files.set(
+          `/${RELEASE}/${BINARY}`,
+          Buffer.concat([files.get(`/${RELEASE}/${BINARY}`) as Uint8Array, Buffer.of(0)]),
+        ),
+    ],
+    [
+      "whose sums were changed after signing",
+      41,
+      "signature",
+      () => void files.set(`/${RELEASE}/SHA256SUMS`, `${String(files.get(`/${RELEASE}/SHA256SUMS`))}\n`),
+    ],
+    [
+      "signed by another key",
+      41,
+      "signature",
+      async () =>
+        void files.set(
+          `/${RELEASE}/SHA256SUMS.sig`,
+          await sign(String(files.get(`/${RELEASE}/SHA256SUMS`)), "other.pem"),
+        ),
+    ],
+    ["with an empty signature", 41, "signature", () => void files.set(`/${RELEASE}/SHA256SUMS.sig`, "")],
+    ["with a signature that is none", 41, "signature", () => void files.set(`/${RELEASE}/SHA256SUMS.sig`, "!!!")],
+    [
+      "with an endless signature",
+      40,
+      "SHA256SUMS.sig",
+      () => void files.set(`/${RELEASE}/SHA256SUMS.sig`, "A".repeat(4096)),
+    ],
+    ["without a signature", 40, "SHA256SUMS.sig", () => void files.delete(`/${RELEASE}/SHA256SUMS.sig`)],
+    ["without an executable", 40, BINARY, () => void files.delete(`/${RELEASE}/${BINARY}`)],
+    ["without a manifest", 40, "manifest.json", () => void files.delete("/manifest.json")],
+    [
+      "whose manifest names a path for a version",
+      41,
+      "version",
+      () => void files.set("/manifest.json", '{"latest_stable": "../../1.2.3"}'),
+    ],
+    [
+      "whose signed sums name it twice",
+      41,
+      "exactly once",
+      async () => {
+        const sums = `${String(files.get(`/${RELEASE}/SHA256SUMS`))}${"1".repeat(64)}  ${BINARY}\n`;
+        files.set(`/${RELEASE}/SHA256SUMS`, sums);
+        files.set(`/${RELEASE}/SHA256SUMS.sig`, await sign(sums, "key.pem"));
+      },
+    ],
+    [
+      "whose signed sums are another release's",
+      41,
+      "exactly once",
+      async () => {
+        const sums = String(files.get(`/${RELEASE}/SHA256SUMS`)).replaceAll(RELEASE, "9.8.6");
+        files.set(`/${RELEASE}/SHA256SUMS`, sums);
+        files.set(`/${RELEASE}/SHA256SUMS.sig`, await sign(sums, "key.pem"));
+      },
+    ],
+  ];
+
+test.each(BROKEN)(
+  "a release %s is refused, and nothing is left",
+  async (_what, expected, says, breakIt) => {
+    await makeRelease();
+    await breakIt();
+    const home = await makeHome();
+    const { status, stderr } = await run(["sh", script, "--user", "--yes"], { home });
+    expect({ status, stderr }).toEqual({
+      status: expected,
+      stderr: expect.stringContaining(says) as unknown as string,
+    });
+    expect(await listHome(home)).toEqual([]);
+  },
+  60_000,
+);
+
+test("a release that says it is another version is refused before it is installed", async () => {
+  await makeRelease("9.8.6");
+  const home = await makeHome();
+  const { status, stderr } = await run(["sh", script, "--user", "--yes"], { home });
+  expect(status).toBe(41);
+  expect(stderr).toContain("9.8.6");
+  expect(await listHome(home)).toEqual([]);
+}, 60_000);
+
+test.each(["openssl", "sha256sum", "zstd"])(
+  "without %s nothing is installed unverified",
+  async (missing) => {
+    await makeRelease();
+    const home = await makeHome();
+    const bin = join(dir, `without-${missing}`);
+    await mkdir(bin, { recursive: true });
+    const needed = [
+      "awk",
+      "base64",
+      "cat",
+      "chmod",
+      "cp",
+      "curl",
+      "cut",
+      "env",
+      "grep",
+      "head",
+      "id",
+      "mkdir",
+      "mktemp",
+    ];
+    for (const name of [...needed, "mv", "openssl", "rm", "sed", "sh", "sha256sum", "tr", "uname", "wc", "zstd"]) {
+      const path = Bun.which(name);
+      if (name !== missing && path !== null) await symlink(path, join(bin, name)).catch(() => undefined);
+    }
+    const { status, stderr } = await run(["sh", script, "--user", "--yes"], { home, path: bin });
+    expect(status).toBe(30);
+    expect(stderr).toContain(`${missing} is missing`);
+    expect(await listHome(home)).toEqual([]);
+  },
+  60_000,
+);
+
+test("a script that came only in part does nothing", async () => {
+  await makeRelease();
+  const home = await makeHome();
+  const text = await readFile(script, "utf8");
+  const lengths = Array.from({ length: 40 }, (_, part) => Math.floor((text.length * part) / 40));
+  for (const length of [...lengths, text.length - 2 - "main".length])
+    await run(["sh", "-s", "--", "--user", "--yes"], { home, stdin: text.slice(0, length) });
+  expect(await listHome(home)).toEqual([]);
+}, 60_000);
+
+test("the script of a checkout knows no release, and says what to do", async () => {
+  const home = await makeHome();
+  const { status, stderr } = await run(["sh", join(ROOT, "install.sh"), "--user", "--yes"], { home });
+  expect(status).toBe(41);
+  expect(stderr).toContain("no release host");
+  expect(stderr).toContain("--from-source");
+  expect(await listHome(home)).toEqual([]);
+});
+
+test.each([
+  [["--unknown"], "unknown argument --unknown"],
+  [["--version"], "--version takes"],
+  [["--version", "../1.2.3"], "--version takes"],
+  [["--version", "1.2.3 4.5.6"], "--version takes"],
+  [["--from-source", "--version", "1.2.3"], "--version is for releases"],
+])("%j is wrong usage", async (args, says) => {
+  const home = await makeHome();
+  const { status, stderr } = await run(["sh", script, ...args], { home });
+  expect({ status, stderr }).toEqual({ status: 2, stderr: expect.stringContaining(says) as unknown as string });
+});
+
+test("without a terminal and without --yes nothing is installed", async () => {
+  await makeRelease();
+  const home = await makeHome();
+  // A session of its own has no controlling terminal.
+  const { status, stderr } = await run(["setsid", "--wait", "sh", script, "--user"], { home });
+  expect(status).toBe(2);
+  expect(stderr).toContain("--yes");
+  expect(await listHome(home)).toEqual([]);
+}, 60_000);
+
+test("--from-source elsewhere than in a checkout says so", async () => {
+  const home = await makeHome();
+  const { status, stderr } = await run(["sh", "-s", "--", "--from-source", "--user", "--yes"], {
+    home,
+    stdin: await readFile(join(ROOT, "install.sh"), "utf8"),
+  });
+  expect(status).toBe(2);
+  expect(stderr).toContain("checkout");
+});
+
+test("--from-source builds the checkout and installs what it built", async () => {
+  const checkout = join(dir, "checkout");
+  await mkdir(checkout);
+  const parts = ["src", "scripts", "install.sh", "package.json", "package-lock.json", "tsconfig.json", "bunfig.toml"];
+  for (const part of parts) await cp(join(ROOT, part), join(checkout, part), { recursive: true });
+  await tool("cp", "-al", join(ROOT, "node_modules"), join(checkout, "node_modules"));
+  // What `npm ci` by prepare.sh leaves, so that this test doesn't download everything again.
+  const sum = Bun.spawn(["cksum"], { stdin: Bun.file(join(ROOT, "package-lock.json")), stdout: "pipe" });
+  await rm(join(checkout, "node_modules/.package-lock.sum"), { force: true });
+  await writeFile(join(checkout, "node_modules/.package-lock.sum"), await new Response(sum.stdout).text());
+
+  const home = await makeHome();
+  const { status, stderr } = await run(["sh", join(checkout, "install.sh"), "--from-source", "--user", "--yes"], {
+    home,
+  });
+  expect({ status, stderr: status === 0 ? "" : stderr }).toEqual({ status: 0, stderr: "" });
+  // Bun keeps what it has translated.
+  expect((await listHome(home)).filter((path) => !path.startsWith(".bun/"))).toEqual([".local/bin/banger"]);
+  const installed = await run([join(home, ".local/bin/banger"), "version"], { home });
+  expect(installed.stdout).toContain(VERSION);
+}, 240_000);
