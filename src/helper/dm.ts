@@ -11,7 +11,7 @@ import type { HelperContext } from "./context.ts";
 import { openCowFiles } from "./directories.ts";
 import { DM_PREFIX, enforce, rootsFile } from "./gates.ts";
 import { openOwnersFile, reopen } from "./owner-files.ts";
-import { runTool, tryTool } from "./run-tool.ts";
+import { runTool } from "./run-tool.ts";
 import type { Descriptor } from "./sys/descriptors.ts";
 import { attachLoop, detachLoop, listLoops, openLoop, readLoop } from "./sys/loops.ts";
 
@@ -23,12 +23,17 @@ const MIB = 1024 * 1024;
 /** Header, and room for the last metadata area. */
 const COW_SLACK_BYTES = 16 * MIB;
 
+/** Marks of loop devices. */
+export const BASE_MARK = "banger-base";
+export const cowMark = (vm: string): string => `banger-cow-${vm}`;
+export const isOurMark = (mark: string): boolean => /^banger-(?:base|cow-[0-9a-f]{12})$/.test(mark);
+
 export const dmName = (vm: string): string => `${DM_PREFIX}${vm}`;
 /** The image's loop, lengthened by zeros to what the guest is to see. */
 const baseName = (vm: string): string => `${DM_PREFIX}${vm}-base`;
 export const dmDevice = (vm: string): string => `/dev/mapper/${dmName(vm)}`;
 const cowName = (vm: string): string => `${vm}.cow`;
-export const cowPath = ({ paths }: HelperContext, vm: string): string => `${paths.cowDir}/${cowName(vm)}`;
+const cowPath = ({ paths }: HelperContext, vm: string): string => `${paths.cowDir}/${cowName(vm)}`;
 
 /** Size of a COW file that holds every chunk of the disk changed: the data, 16 bytes of metadata per chunk, the header. */
 export function cowBytesFor(rootBytes: number): number {
@@ -51,33 +56,29 @@ export interface DmFacts {
 /** False where the kernel has no device mapper loaded, and so no device of it. */
 const isLoaded = (): boolean => readFileSync("/proc/devices", "utf8").includes(" device-mapper\n");
 
+/** Every dm device of this product, by name. */
+async function readAll(): Promise<ReadonlyMap<string, DmFacts>> {
+  if (!isLoaded()) return new Map();
+  const words = ["info", "-c", "--noheadings", "--separator", ":", "-o", "name,major,minor,open"];
+  const text = await runTool("dmsetup", words, { timeoutMs: TIMEOUT_MS });
+  return new Map(
+    [...text.matchAll(/^\s*([^:\s]+):(\d+):(\d+):(\d+)$/gm)]
+      .map(
+        ([, name = "", major, minor, users]) =>
+          [name, { major: Number(major), minor: Number(minor), users: Number(users) }] as const,
+      )
+      .filter(([name]) => name.startsWith(DM_PREFIX)),
+  );
+}
+
 /** Null when there is no such device. */
 export async function readDm(name: string): Promise<DmFacts | null> {
-  if (!isLoaded()) return null;
-  const result = await tryTool(
-    "dmsetup",
-    ["info", "-c", "--noheadings", "--separator", ":", "-o", "major,minor,open", name],
-    {
-      timeoutMs: TIMEOUT_MS,
-    },
-  );
-  const text = new TextDecoder().decode(result.stdout).trim();
-  const match = /^(\d+):(\d+):(\d+)$/.exec(text);
-  if (result.exitCode === 0 && match !== null) {
-    return { major: Number(match[1]), minor: Number(match[2]), users: Number(match[3]) };
-  }
-  if (/does not exist/i.test(result.stderr + text)) return null;
-  throw new BangerError("FAILED", `dmsetup info ${name}: ${result.stderr.trim() || text}`);
+  return (await readAll()).get(name) ?? null;
 }
 
 /** Names of this product's dm devices. */
 export async function listDm(): Promise<readonly string[]> {
-  if (!isLoaded()) return [];
-  const text = await runTool("dmsetup", ["info", "-c", "--noheadings", "-o", "name"], { timeoutMs: TIMEOUT_MS });
-  return text
-    .split("\n")
-    .map((name) => name.trim())
-    .filter((name) => name.startsWith(DM_PREFIX));
+  return [...(await readAll()).keys()];
 }
 
 export interface Snapshot {
@@ -106,7 +107,7 @@ export async function createSnapshot(
   if (cowBytesFor(bytes) > before) ftruncateSync(cow.fd, cowBytesFor(bytes));
 
   using base = shareLoop(imageFile);
-  using cowLoop = attachLoop(cow, false);
+  using cowLoop = attachLoop(cow, false, cowMark(vm));
   const sectors = bytes / SECTOR_BYTES;
   const imageSectors = imageBytes / SECTOR_BYTES;
   let origin = base.label;
@@ -117,9 +118,7 @@ export async function createSnapshot(
         timeoutMs: TIMEOUT_MS,
         stdin: `${table.join("\n")}\n`,
       });
-      const facts = await readDm(baseName(vm));
-      if (facts === null) throw new BangerError("FAILED", `${baseName(vm)} vanished`);
-      origin = `${facts.major}:${facts.minor}`;
+      origin = `/dev/mapper/${baseName(vm)}`;
     }
     const options = `P ${CHUNK_BYTES / SECTOR_BYTES} 1 discard_zeroes_cow`;
     const table = `0 ${sectors} snapshot ${origin} ${cowLoop.label} ${options}`;
@@ -133,13 +132,13 @@ export async function createSnapshot(
 
 /** Removes the VM's devices; their loops end with them. @throws BangerError IN_USE while one is open. */
 export async function removeDevices(vm: string): Promise<void> {
-  for (const name of [dmName(vm), baseName(vm)]) {
-    const facts = await readDm(name);
-    if (facts === null) continue;
-    if (facts.users > 0) throw new BangerError("IN_USE", `${name} is open`);
-    // udev may look at a device for an instant; that is what --retry is for.
-    await runTool("dmsetup", ["remove", "--retry", name], { timeoutMs: TIMEOUT_MS });
-  }
+  const devices = await readAll();
+  const names = [dmName(vm), baseName(vm)].filter((name) => devices.has(name));
+  // The base is open for as long as the snapshot is there.
+  const users = devices.get(dmName(vm))?.users ?? 0;
+  if (users > 0) throw new BangerError("IN_USE", `${dmName(vm)} is open`);
+  // udev may look at a device for an instant; that is what --retry is for.
+  for (const name of names) await runTool("dmsetup", ["remove", "--retry", name], { timeoutMs: TIMEOUT_MS });
 }
 
 /** Removes the COW file: what the guest wrote to its root disk is gone. "Not there" is fine. */
@@ -152,11 +151,10 @@ export function discardCow(context: HelperContext, vm: string): void {
   }
 }
 
-/** Detaches loops that still hold the VM's COW file without a dm device: kernels without autoclear, or a tool's doing. */
-export function detachStrayLoops(context: HelperContext, vm: string): void {
-  const path = cowPath(context, vm);
-  for (const { device, backingFile } of listLoops()) {
-    if (backingFile !== path && backingFile !== `${path} (deleted)`) continue;
+/** Detaches loops of the VM's COW file that no dm device holds any more: a tool's doing, autoclear leaves none. */
+export function detachStrayLoops(vm: string): void {
+  for (const { device, facts } of listLoops()) {
+    if (facts.mark !== cowMark(vm)) continue;
     using loop = openLoop(device, false);
     detachLoop(loop);
   }
@@ -204,9 +202,9 @@ function shareLoop(image: Descriptor): Descriptor {
     const loop = openLoop(device, true);
     // Open from here on, so it can't be cleared and taken for another file between the look and the use.
     const facts = readLoop(loop);
-    if (facts !== null && facts.readOnly && facts.identity === identity) return loop;
+    if (facts?.mark === BASE_MARK && facts.readOnly && facts.identity === identity) return loop;
     loop[Symbol.dispose]();
   }
   using readable = reopen(image, constants.O_RDONLY);
-  return attachLoop(readable, true);
+  return attachLoop(readable, true, BASE_MARK);
 }

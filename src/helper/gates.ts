@@ -286,13 +286,13 @@ export const vmHandles: Gate<{
 
 export const loopIsOurs: Gate<{
   readonly loop: string;
-  readonly backingFile: string | null;
+  /** The mark root gave it when it was attached; null when nothing is. */
+  readonly mark: string | null;
   readonly expected: string;
 }> = {
-  rule: "a recorded loop device really holds that VM's file, or nothing",
+  rule: "a recorded loop device carries the mark root gave it for that VM, or holds nothing",
   stops: "detaching a loop device of the host's",
-  check: ({ loop, backingFile, expected }) =>
-    backingFile === null || backingFile === expected ? null : `${loop} holds ${backingFile}`,
+  check: ({ loop, mark, expected }) => (mark === null || mark === expected ? null : `${loop} is not ${expected}`),
 };
 
 const GUEST_PATH = /^(?:\/[A-Za-z0-9_.@+:-]+)+$/;

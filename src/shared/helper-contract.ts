@@ -280,7 +280,8 @@ export const HELPER_VERBS = {
       bridges: v.array(v.string()),
       taps: v.array(v.strictObject({ tap: v.string(), uid: v.nullable(Whole) })),
       dm: v.array(v.string()),
-      loops: v.array(v.strictObject({ device: v.string(), backing_file: v.string() })),
+      /** `mark` says whose: `banger-base`, or `banger-cow-<vm>`. */
+      loops: v.array(v.strictObject({ device: v.string(), mark: v.string() })),
       mounts: v.array(v.string()),
       jails: v.array(v.string()),
       /** COW files by VM id, with the bytes really allocated. */

@@ -3,7 +3,7 @@
  * in between an owner could put another file there. Source: loop(4), linux/loop.h.
  */
 
-import { constants, openSync, readFileSync, readdirSync } from "node:fs";
+import { constants, existsSync, openSync, readdirSync } from "node:fs";
 import { addressOf, check, errno, libc, SystemCallError } from "./libc.ts";
 import { Descriptor } from "./descriptors.ts";
 
@@ -11,7 +11,6 @@ const LOOP_CTL_GET_FREE = 0x4c82;
 const LOOP_CONFIGURE = 0x4c0a;
 const LOOP_CLR_FD = 0x4c01;
 const LOOP_GET_STATUS64 = 0x4c05;
-const LOOP_SET_CAPACITY = 0x4c07;
 const LO_FLAGS_READ_ONLY = 1;
 /** The kernel detaches the file when the last user of the device is gone: no crash of ours can leave it behind. */
 const LO_FLAGS_AUTOCLEAR = 4;
@@ -20,16 +19,22 @@ const LO_FLAGS_AUTOCLEAR = 4;
 // encrypt_key_size, flags (u32 each), file_name[64], crypt_name[64], encrypt_key[32], init[2].
 const INFO_BYTES = 232;
 const INFO_FLAGS_AT = 52;
+const INFO_NAME_AT = 56;
+const NAME_BYTES = 64;
 // struct loop_config: u32 fd, u32 block_size, loop_info64 info, u64 reserved[8].
 const CONFIG_BYTES = 8 + INFO_BYTES + 64;
 /** Losing a race for a free device is normal when others attach loops as well. */
 const ATTEMPTS = 50;
 
 export interface LoopFacts {
-  /** `/dev/loopN`. */
-  readonly device: string;
-  /** Path of the backing file as the kernel sees it; `(deleted)` follows when it has no name any more. */
-  readonly backingFile: string;
+  /** `device:inode` of the backing file. */
+  readonly identity: string;
+  readonly readOnly: boolean;
+  /**
+   * The words given when it was attached. Its file's path is no use: the kernel prints it as seen from where the file was
+   * opened, a mount namespace that ended with an earlier helper. Only root attaches loops, so only root marks them.
+   */
+  readonly mark: string;
 }
 
 function openDevice(device: string, readOnly: boolean): Descriptor {
@@ -38,7 +43,7 @@ function openDevice(device: string, readOnly: boolean): Descriptor {
 }
 
 /** Attaches an open file. The device stays for as long as the result, or another user of it, is open. */
-export function attachLoop(file: Descriptor, readOnly: boolean): Descriptor {
+export function attachLoop(file: Descriptor, readOnly: boolean, mark: string): Descriptor {
   using control = openDevice("/dev/loop-control", false);
   for (let attempt = 1; ; attempt++) {
     const number = check("ioctl", "LOOP_CTL_GET_FREE", libc.ioctl(control.fd, BigInt(LOOP_CTL_GET_FREE), 0), errno());
@@ -46,6 +51,7 @@ export function attachLoop(file: Descriptor, readOnly: boolean): Descriptor {
     const config = new Uint8Array(CONFIG_BYTES);
     const view = new DataView(config.buffer);
     view.setUint32(0, file.fd, true);
+    config.set(new TextEncoder().encode(mark).subarray(0, NAME_BYTES - 1), 8 + INFO_NAME_AT);
     view.setUint32(8 + INFO_FLAGS_AT, LO_FLAGS_AUTOCLEAR | (readOnly ? LO_FLAGS_READ_ONLY : 0), true);
     try {
       check(
@@ -62,8 +68,8 @@ export function attachLoop(file: Descriptor, readOnly: boolean): Descriptor {
   }
 }
 
-/** `device:inode` of an open loop device's backing file, and whether it is read-only; null when nothing is attached. */
-export function readLoop(loop: Descriptor): { readonly identity: string; readonly readOnly: boolean } | null {
+/** Null when nothing is attached. */
+export function readLoop(loop: Descriptor): LoopFacts | null {
   const info = new Uint8Array(INFO_BYTES);
   try {
     check(
@@ -80,17 +86,13 @@ export function readLoop(loop: Descriptor): { readonly identity: string; readonl
   return {
     identity: `${view.getBigUint64(0, true)}:${view.getBigUint64(8, true)}`,
     readOnly: (view.getUint32(INFO_FLAGS_AT, true) & LO_FLAGS_READ_ONLY) !== 0,
+    mark: new TextDecoder().decode(info.subarray(INFO_NAME_AT, INFO_NAME_AT + NAME_BYTES)).replace(/\0.*$/s, ""),
   };
 }
 
 /** Opens a loop device that is there. */
 export function openLoop(device: string, readOnly: boolean): Descriptor {
   return openDevice(device, readOnly);
-}
-
-/** Tells the device that its backing file grew. */
-export function refreshCapacity(loop: Descriptor): void {
-  check("ioctl", `LOOP_SET_CAPACITY, ${loop.label}`, libc.ioctl(loop.fd, BigInt(LOOP_SET_CAPACITY), 0), errno());
 }
 
 /** Detaches the backing file, at once or when the last user is gone. "Not attached" is fine. */
@@ -102,18 +104,14 @@ export function detachLoop(loop: Descriptor): void {
   }
 }
 
-/** Every loop device with a file attached. */
-export function listLoops(): readonly LoopFacts[] {
+/** Every loop device with a file attached: `/dev/loopN` and the kernel's words for it. */
+export function listLoops(): readonly { readonly device: string; readonly facts: LoopFacts }[] {
   return readdirSync("/sys/block")
-    .filter((name) => /^loop\d+$/.test(name))
+    .filter((name) => /^loop\d+$/.test(name) && existsSync(`/sys/block/${name}/loop/backing_file`))
     .flatMap((name) => {
-      try {
-        const backingFile = readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8").replace(/\n$/, "");
-        return [{ device: `/dev/${name}`, backingFile }];
-      } catch (thrown) {
-        // Only attached ones have the file, and one may be detached while we look.
-        if (["ENOENT", "ENODEV", "ENXIO"].includes((thrown as NodeJS.ErrnoException).code ?? "")) return [];
-        throw thrown;
-      }
+      const device = `/dev/${name}`;
+      using loop = openDevice(device, true);
+      const facts = readLoop(loop);
+      return facts === null ? [] : [{ device, facts }];
     });
 }

@@ -1,4 +1,4 @@
-import { cowPath, detachStrayLoops, removeDevices } from "../dm.ts";
+import { BASE_MARK, cowMark, detachStrayLoops, removeDevices } from "../dm.ts";
 import { enforce, loopIsOurs, vmHandles } from "../gates.ts";
 import { listLoops } from "../sys/loops.ts";
 import { type Verb, vmLock } from "../verb.ts";
@@ -7,21 +7,19 @@ export const cleanupDmSnapshot: Verb<"priv.cleanup_dm_snapshot"> = {
   gates: [vmHandles],
   facts: [loopIsOurs],
   lock: vmLock,
-  run: async ({ vm, handles }, context) => {
+  run: async ({ vm, handles }) => {
     const loops = listLoops();
-    const backingOf = (loop: string): string | null => loops.find(({ device }) => device === loop)?.backingFile ?? null;
-    if (handles.cow_loop !== null) {
-      const expected = cowPath(context, vm);
-      enforce(loopIsOurs, { loop: handles.cow_loop, backingFile: backingOf(handles.cow_loop), expected });
-    }
-    if (handles.base_loop !== null) {
-      // An image's loop ends with its last user; it is looked at, never detached.
-      const backingFile = backingOf(handles.base_loop);
-      const expected = backingFile?.startsWith(`${context.paths.imagesDir}/`) === true ? backingFile : "an image";
-      enforce(loopIsOurs, { loop: handles.base_loop, backingFile, expected });
+    // An image's loop ends with its last user; it is looked at, never detached.
+    for (const [loop, expected] of [
+      [handles.cow_loop, cowMark(vm)],
+      [handles.base_loop, BASE_MARK],
+    ] as const) {
+      if (loop === null) continue;
+      const mark = loops.find(({ device }) => device === loop)?.facts.mark ?? null;
+      enforce(loopIsOurs, { loop, mark, expected });
     }
     await removeDevices(vm);
-    detachStrayLoops(context, vm);
+    detachStrayLoops(vm);
     return {};
   },
 };

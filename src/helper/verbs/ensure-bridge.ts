@@ -25,8 +25,7 @@ export const ensureBridge: Verb<"priv.ensure_bridge"> = {
       await ip("address", "add", wanted, "dev", bridge);
     }
     // Guests speak IPv4 only; without a link-local address the host can't be reached past its IPv4 rules.
-    await ip("link", "set", "dev", bridge, "addrgenmode", "none");
-    await ip("link", "set", "dev", bridge, "up");
+    await ip("link", "set", "dev", bridge, "addrgenmode", "none", "up");
     await ensureBridgeRules(bridge);
     return {};
   },

@@ -1,4 +1,4 @@
-import { listCowFiles, listDm } from "../dm.ts";
+import { isOurMark, listCowFiles, listDm } from "../dm.ts";
 import { listNatRules } from "../firewall.ts";
 import { isBridgeName, isTapName } from "../gates.ts";
 import { listJailMounts, listJails } from "../jail.ts";
@@ -11,7 +11,7 @@ import type { Verb } from "../verb.ts";
 export const inventory: Verb<"priv.inventory"> = {
   gates: [],
   facts: [],
-  byDesign: { rule: "reads only; names of ours by prefix, loops by their file", stops: "hidden leaks" },
+  byDesign: { rule: "reads only; names of ours by prefix, loops by the mark root gave them", stops: "hidden leaks" },
   lock: () => null,
   run: async (_, context) => {
     const [interfaces, dm, natRules] = await Promise.all([listInterfaces(), listDm(), listNatRules()]);
@@ -22,8 +22,8 @@ export const inventory: Verb<"priv.inventory"> = {
         .map(({ name, user }) => ({ tap: name, uid: user !== null && /^\d+$/.test(user) ? Number(user) : null })),
       dm: [...dm],
       loops: listLoops()
-        .filter(({ backingFile }) => backingFile.startsWith(`${context.paths.baseDir}/`))
-        .map(({ device, backingFile }) => ({ device, backing_file: backingFile })),
+        .filter(({ facts }) => isOurMark(facts.mark))
+        .map(({ device, facts }) => ({ device, mark: facts.mark })),
       mounts: [...listJailMounts(context)],
       jails: [...listJails(context)],
       cow_files: listCowFiles(context).map(({ vm, allocatedBytes }) => ({ vm, allocated_bytes: allocatedBytes })),

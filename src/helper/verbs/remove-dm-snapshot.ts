@@ -11,7 +11,7 @@ export const removeDmSnapshot: Verb<"priv.remove_dm_snapshot"> = {
   lock: vmLock,
   run: async ({ vm, discard }, context) => {
     await removeDevices(vm);
-    detachStrayLoops(context, vm);
+    detachStrayLoops(vm);
     if (discard) discardCow(context, vm);
     return {};
   },

@@ -323,10 +323,14 @@ table("vmHandles", gates.vmHandles, {
 
 table("loopIsOurs", gates.loopIsOurs, {
   accepted: [
-    { loop: "/dev/loop0", backingFile: null, expected: "/a" },
-    { loop: "/dev/loop0", backingFile: "/a", expected: "/a" },
+    { loop: "/dev/loop0", mark: null, expected: "banger-base" },
+    { loop: "/dev/loop0", mark: "banger-base", expected: "banger-base" },
   ],
-  refused: [[{ loop: "/dev/loop0", backingFile: "/var/lib/snapd/x.snap", expected: "/a" }, "holds /var/lib/snapd"]],
+  refused: [
+    [{ loop: "/dev/loop0", mark: "", expected: "banger-base" }, "is not banger-base"],
+    [{ loop: "/dev/loop0", mark: "/snapd/x.snap", expected: "banger-base" }, "is not banger-base"],
+    [{ loop: "/dev/loop0", mark: `banger-cow-${vm}`, expected: "banger-cow-ffffffffffff" }, "is not banger-cow"],
+  ],
 });
 
 table("guestPath", gates.guestPath, {
