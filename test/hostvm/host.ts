@@ -51,6 +51,8 @@ export interface Host {
   /** Everything the machine wrote on its serial console. */
   console(): Promise<string>;
   note(message: string): void;
+  /** What a person types to get a shell in it. */
+  readonly sshCommand: string;
 }
 
 export interface BootOptions {
@@ -341,6 +343,10 @@ class QemuHost implements Host, AsyncDisposable {
 
   note(message: string): void {
     this.#options.note(message);
+  }
+
+  get sshCommand(): string {
+    return `ssh -F none -S ${join(this.#dir, `c-root-${this.#boots}-*`)} hostvm`;
   }
 
   async #forgetConnections(): Promise<void> {

@@ -2,6 +2,7 @@
  * Runs the scenarios of the installed system in test hosts.
  *
  *   bun test/hostvm/main.ts [--list] [--scenario NAME[,NAME…]] [--jobs N]
+ *   bun test/hostvm/main.ts --shell     boots a host and says how to log in, until ctrl-c
  *
  * One boot serves many scenarios. The last line counts: `N passed, N failed, N skipped`.
  */
@@ -15,7 +16,7 @@ import { CACHE_DIR, ensureHostImage, type HostImage } from "./image.ts";
 import type { Scenario } from "./scenario.ts";
 import { makePayload } from "./support/payload.ts";
 
-const SCENARIO_TIMEOUT_MS = 5 * 60_000;
+const SCENARIO_TIMEOUT_MS = 10 * 60_000;
 const HOST_TOOLS = ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "ssh", "ssh-keygen", "lz4"];
 const FAILURES_DIR = join(CACHE_DIR, "hostvm-failures");
 
@@ -127,7 +128,12 @@ const messageOf = (thrown: unknown): string => (thrown instanceof Error ? thrown
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
-    options: { list: { type: "boolean" }, scenario: { type: "string" }, jobs: { type: "string", default: "1" } },
+    options: {
+      list: { type: "boolean" },
+      scenario: { type: "string" },
+      jobs: { type: "string", default: "1" },
+      shell: { type: "boolean" },
+    },
   });
   const scenarios = choose(await loadScenarios(), values.scenario);
   if (values.list === true) {
@@ -163,6 +169,17 @@ async function main(): Promise<number> {
         directory,
         scenarios.some(({ needs }) => needs?.includes("image") === true),
       );
+      if (values.shell === true) {
+        await using host = await bootHost({
+          image,
+          payloadPath: payload.imagePath,
+          signal: abort.signal,
+          note: (message) => console.log(`     ${message}`),
+        });
+        console.log(host.sshCommand);
+        await new Promise<void>((resolve) => abort.signal.addEventListener("abort", () => resolve(), { once: true }));
+        return 0;
+      }
       const runnable: Scenario[] = [];
       for (const scenario of scenarios) {
         const why = (scenario.needs ?? []).map((need) => payload.missing[need]).find((reason) => reason !== null);

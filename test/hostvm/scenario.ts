@@ -12,7 +12,7 @@ export interface Scenario {
   readonly needs?: readonly Need[];
   /** Gets a freshly booted host of its own. */
   readonly isolated?: true;
-  /** Default five minutes. */
+  /** Default ten minutes. */
   readonly timeoutMs?: number;
   run(host: Host): Promise<void>;
 }

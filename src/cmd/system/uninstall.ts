@@ -1,10 +1,10 @@
 /** `banger system uninstall`: takes away everything that install put there, and what VMs left on the host. */
 
 import { existsSync } from "node:fs";
-import { lstat, readlink, rename, rm } from "node:fs/promises";
+import { lstat, readlink, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import * as v from "valibot";
-import { BangerError, toBangerError } from "../../shared/errors.ts";
+import { BangerError, isErrno, toBangerError } from "../../shared/errors.ts";
 import type { HelperOutputOf } from "../../shared/helper-contract.ts";
 import { type SystemPaths, systemPaths } from "../../shared/paths.ts";
 import { VmId } from "../../shared/schemas.ts";
@@ -107,6 +107,8 @@ export async function uninstallSystem(options: UninstallOptions): Promise<Uninst
   say(`keeping ${paths.baseDir}`);
   await attempt(paths.installFile, async () => await rename(paths.installFile, keptInstallFile(paths)));
   await attempt(paths.cacheDir, async () => await removeTree(paths.cacheDir));
+  // The owner's settings stay, and with them their directory.
+  await attempt(dirname(paths.installFile), async () => await removeIfEmpty(dirname(paths.installFile)));
   return { left, stateDir: paths.baseDir };
 }
 
@@ -148,6 +150,12 @@ async function removeLink(path: string): Promise<void> {
   if (!info.isSymbolicLink() || (await readlink(path)) !== basename(EXECUTABLE))
     throw new BangerError("ALREADY_EXISTS", `${path} is not banger's`);
   await rm(path);
+}
+
+async function removeIfEmpty(path: string): Promise<void> {
+  await rmdir(path).catch((thrown: unknown) => {
+    if (!isErrno(thrown, "ENOTEMPTY")) throw thrown;
+  });
 }
 
 /** By the host's own rm, which follows no links and can be told to stay on one file system. */

@@ -54,7 +54,6 @@ ProtectKernelLogs=yes
 ProtectHostname=yes
 LockPersonality=yes
 RestrictRealtime=yes
-RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
 DevicePolicy=closed
@@ -71,6 +70,7 @@ const HELPER_DEVICES = [
   ...["/dev/net/tun rwm", "/dev/kvm rwm"],
 ];
 
+/** Not `RestrictSUIDSGID`: its filter can't look into openat2's arguments and takes that call away, on which all paths rest. */
 function helperService(paths: SystemPaths): string {
   return `[Unit]
 Description=banger: root helper
@@ -87,8 +87,14 @@ ${COMMON}
 CapabilityBoundingSet=${HELPER_CAPABILITIES.join(" ")}
 ReadWritePaths=${paths.baseDir} /run/banger-root
 ReadWritePaths=-/run/xtables.lock
+ProtectKernelModules=yes
+# What the jailer gives a VM.
+RestrictNamespaces=mnt pid
+# Its sockets are for iptables and routes; it talks to nobody.
+IPAddressDeny=any
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_VSOCK
-SystemCallFilter=@system-service @mount
+# seccomp: Firecracker limits itself with it.
+SystemCallFilter=@system-service @mount seccomp
 ${HELPER_DEVICES.map((device) => `DeviceAllow=${device}`).join("\n")}
 
 [Install]
@@ -111,8 +117,11 @@ Group=${owner.gid}
 ${COMMON}
 CapabilityBoundingSet=
 AmbientCapabilities=
+RestrictSUIDSGID=yes
 ReadWritePaths=${paths.stateDir} ${paths.cacheDir} ${paths.runtimeDir}
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+SystemCallFilter=@system-service
 DeviceAllow=/dev/kvm rw
 ProtectKernelTunables=yes
 ProtectKernelModules=yes

@@ -7,7 +7,6 @@ export const scenario: Scenario = {
   name: "system-uninstall",
   summary: "uninstall refuses while VMs run, leaves the state alone, and with --purge the host as it was before",
   needs: ["banger"],
-  timeoutMs: 600_000,
   async run(host) {
     await purge(host);
     const before = await takeSnapshot(host);

@@ -17,7 +17,7 @@ const LOOK = `
   ip -o link | awk '{ print "link", $2, $9 }'
   ip -o address | awk '{ print "address", $2, $4 }'
   ip route | sed 's/^/route /'
-  iptables-save | grep -v '^#' | sed 's/\\[[0-9:]*\\]//; s/^/rule /'
+  iptables-save | grep -E '^(-A|:[^ ]+ -|:[^ ]+ DROP)' | sed 's/\\[[0-9:]*\\]//; s/^/rule /'
   dmsetup ls | sed 's/^/dm /'
   losetup -a | sed 's/^/loop /'
   awk '{ print "mount", $2, $3 }' /proc/1/mounts | grep -v '/run/user\\|/run/credentials'
