@@ -30,7 +30,7 @@ const SSH_PORT = 22;
 
 export interface Guest {
   /** True when sshd's banner comes within `timeoutMs`. */
-  answers(address: GuestAddress, timeoutMs: number): Promise<boolean>;
+  answers(address: GuestAddress, timeoutMs: number, signal?: AbortSignal): Promise<boolean>;
   /** Opens the control connection if it isn't open. @throws BangerError GUEST_NOT_READY */
   open(address: GuestAddress, timeoutMs: number, signal?: AbortSignal): Promise<void>;
   /** ssh, every option, the destination; a remote command may be appended. */
@@ -55,14 +55,17 @@ const controlLogPath = (runtimeDir: string): string => join(runtimeDir, "ssh.log
 const sshPath = (path: string): string => `"${path.replaceAll("%", "%%")}"`;
 
 /** Whether sshd speaks first. QEMU's forward accepts before the guest listens, so a connection alone proves nothing. */
-async function readBanner(socket: Socket, timeoutMs: number): Promise<boolean> {
+async function readBanner(socket: Socket, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
   return await new Promise((resolve) => {
     const finish = (answer: boolean): void => {
       clearTimeout(timer);
+      signal?.removeEventListener("abort", giveUp);
       socket.destroy();
       resolve(answer);
     };
-    const timer = setTimeout(() => finish(false), timeoutMs);
+    const giveUp = (): void => finish(false);
+    const timer = setTimeout(giveUp, timeoutMs);
+    signal?.addEventListener("abort", giveUp);
     socket.once("data", (chunk) => finish(chunk.toString("latin1").startsWith("SSH-2.0")));
     socket.once("error", () => finish(false));
     socket.once("close", () => finish(false));
@@ -70,9 +73,9 @@ async function readBanner(socket: Socket, timeoutMs: number): Promise<boolean> {
   });
 }
 
-async function answersOnVsock(jailRoot: string, timeoutMs: number): Promise<boolean> {
+async function answersOnVsock(jailRoot: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
   try {
-    return await readBanner(await connectVsock(jailRoot, SSH_PORT, timeoutMs), timeoutMs);
+    return await readBanner(await connectVsock(jailRoot, SSH_PORT, timeoutMs), timeoutMs, signal);
   } catch (thrown) {
     if (thrown instanceof BangerError && thrown.code === "GUEST_NOT_READY") return false;
     throw thrown;
@@ -237,10 +240,10 @@ export function createGuest(paths: Paths): Guest {
   }
 
   return {
-    answers: async ({ sshHost, sshPort, jailRoot }, timeoutMs) =>
+    answers: async ({ sshHost, sshPort, jailRoot }, timeoutMs, signal) =>
       await any([
-        ...(jailRoot === undefined ? [] : [answersOnVsock(jailRoot, timeoutMs)]),
-        readBanner(connect({ host: sshHost, port: sshPort }), timeoutMs),
+        ...(jailRoot === undefined ? [] : [answersOnVsock(jailRoot, timeoutMs, signal)]),
+        readBanner(connect({ host: sshHost, port: sshPort }), timeoutMs, signal),
       ]),
     open,
     sshArgv,

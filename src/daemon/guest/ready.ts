@@ -9,7 +9,12 @@ import type { Guest, GuestAddress } from "./guest.ts";
 const FIRST_PROBE_MS = 20;
 const SLOWEST_PROBE_MS = 100;
 /** A forward may swallow a probe sent before the guest's network is up; a new one answers sooner than its retry. */
-const BANNER_TIMEOUT_MS = 1000;
+const SHORTEST_PROBE_MS = 1000;
+/**
+ * A probe's patience grows with the time the guest has taken: each costs it a process, and one that is merely slow (many
+ * on a busy host) would otherwise be asked anew for ever, and never come to answer.
+ */
+const PATIENCE_SHARE = 1 / 6;
 const BOOT_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** How long a guest may take: emulated ones need much longer, the more so several at once. */
@@ -48,9 +53,10 @@ export async function waitUntilReady(
       hint: `banger vm logs ${vm.name}`,
     });
   };
+  const began = Date.now();
   for (let waitMs = FIRST_PROBE_MS; ; waitMs = Math.min(waitMs * 1.5, SLOWEST_PROBE_MS)) {
     signal.throwIfAborted();
-    if (await guest.answers(address, BANNER_TIMEOUT_MS)) break;
+    if (await guest.answers(address, probePatience(Date.now() - began), signal)) break;
     const alive = await isAlive(vm.process);
     // The console first: a panic ends the VMM too, and is the better answer.
     if ((await readTail(vm.serialLogPath, 8192)).includes("Kernel panic"))
@@ -76,4 +82,9 @@ export async function waitUntilReady(
     );
   }
   return { bootId };
+}
+
+/** How long a probe waits for an answer, by how long the guest has been starting. */
+export function probePatience(elapsedMs: number): number {
+  return Math.max(SHORTEST_PROBE_MS, Math.round(elapsedMs * PATIENCE_SHARE));
 }

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import type { Guest } from "../../../../src/daemon/guest/guest.ts";
-import { readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
+import { probePatience, readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
 import { identifyProcess } from "../../../../src/daemon/vmm/processes.ts";
 import type { ProcessIdentity } from "../../../../src/daemon/vmm/vmm.ts";
 import { VmId } from "../../../../src/shared/schemas.ts";
@@ -91,6 +91,10 @@ describe("waitUntilReady", () => {
       { code: "GUEST_NOT_READY" },
     );
   });
+});
+
+test("a probe waits a second at first, and longer the longer the guest has taken", () => {
+  expect([0, 5000, 12_000, 60_000, 240_000].map(probePatience)).toEqual([1000, 1000, 2000, 10_000, 40_000]);
 });
 
 test("readTail reads no more than it was asked, and nothing of a file that isn't there", async () => {
