@@ -207,10 +207,15 @@ async function sizeRootfs(path: string, signal: AbortSignal): Promise<void> {
   }
 }
 
+/** Lines of a build that say why it failed: apt's, dpkg's, and those of the programs that the last step runs. */
+const TELLING =
+  /^(?:E:|Err:|W: .*(?:GPG|sign)|dpkg: error|.*No space left|(?:mount|umount|mkfs\.ext4|mke2fs|tune2fs|chroot|modprobe|find|xargs|cp|du|xz|zstd|rm|sh|dpkg-query|apt-mark): )/;
+
 /** The error of a failed mmdebstrap, from what it said. Pure. */
 export function buildFailure(stderr: string): BangerError {
-  const lines = stderr.trim().split("\n");
-  const telling = lines.filter((line) => /^(E:|Err:|W: .*(GPG|sign)|dpkg: error|.*No space left)/.test(line)).slice(-6);
+  // mmdebstrap quotes a failed hook in full; what it said of the failure stands before.
+  const lines = stderr.replaceAll(finishRoot.trim(), "the last step").trim().split("\n");
+  const telling = lines.filter((line) => TELLING.test(line)).slice(-6);
   const message = (telling.length > 0 ? telling : lines.slice(-6)).join("\n");
   const details = { output: lines.slice(-40) };
   if (/No space left on device|not enough free space|don't have enough free space/.test(stderr)) {

@@ -4,6 +4,8 @@
 set -eu
 umask 077
 root="$1"
+# Without root this begins in a directory that the namespace's root can't enter again, and find ends where it began.
+cd "$root"
 out="$root/media/out"
 mkdir -p "$out/modules"
 

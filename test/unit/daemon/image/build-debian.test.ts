@@ -26,6 +26,15 @@ test("failures get the code that says what to do", () => {
   expect(buildFailure(["chatter", "E: the reason", "I: removing tempdir"].join("\n")).message).toContain("the reason");
 });
 
+test("when the last step fails, its program's words are told and its text is not", async () => {
+  const step = await Bun.file(new URL("../../../../src/daemon/image/guest/finish-root.sh", import.meta.url)).text();
+  const { message } = buildFailure(
+    `chatter\nmount: /mnt: permission denied.\nE: setup failed: E: command failed: ${step}\nE: mmdebstrap failed to run\n`,
+  );
+  expect(message).toContain("mount: /mnt: permission denied.");
+  expect(message).not.toContain("umask 077");
+});
+
 test("a range of subordinate ids must be the user's and large enough", () => {
   expect(hasSubordinateIds("ann:100000:65536\n", "ann", 1000)).toBe(true);
   expect(hasSubordinateIds("1000:100000:65536\n", "ann", 1000)).toBe(true);
