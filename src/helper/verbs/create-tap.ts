@@ -27,7 +27,8 @@ export const createTap: Verb<"priv.create_tap"> = {
       throw thrown;
     }
     try {
-      await ip("link", "set", "dev", tap, "addrgenmode", "none", "master", bridge, "up");
+      await ip("link", "set", "dev", tap, "addrgenmode", "none");
+      await ip("link", "set", "dev", tap, "master", bridge, "up");
     } catch (thrown) {
       if (before === null) dropTap(tap);
       throw thrown;

@@ -24,8 +24,10 @@ export const ensureBridge: Verb<"priv.ensure_bridge"> = {
       await ip("address", "flush", "dev", bridge);
       await ip("address", "add", wanted, "dev", bridge);
     }
-    // Guests speak IPv4 only; without a link-local address the host can't be reached past its IPv4 rules.
-    await ip("link", "set", "dev", bridge, "addrgenmode", "none", "up");
+    // Guests speak IPv4 only; without a link-local address the host can't be reached past its IPv4 rules. Before it
+    // is up, and so in a call of its own: in one, the kernel brings it up first.
+    await ip("link", "set", "dev", bridge, "addrgenmode", "none");
+    await ip("link", "set", "dev", bridge, "up");
     await ensureBridgeRules(bridge);
     return {};
   },
