@@ -5,7 +5,7 @@
 
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { encodeFrame, FrameDecoder } from "../../../src/shared/frames.ts";
+import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../../src/shared/frames.ts";
 import { HELPER_VERBS, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
 import { systemPaths } from "../../../src/shared/paths.ts";
 import { GOOD_INPUTS } from "../../support/helper-inputs.ts";
@@ -36,7 +36,7 @@ async function exchange(bytes: Uint8Array, timeoutMs = 150_000): Promise<Uint8Ar
 async function ask(request: unknown): Promise<Reply> {
   const bytes = await exchange(encodeFrame(request));
   if (bytes.length === 0) return { code: "CLOSED", message: "" };
-  const answer = new FrameDecoder().push(bytes)?.value as
+  const answer = new FrameDecoder(ANSWER_LIMIT_BYTES).push(bytes)?.value as
     { readonly result: unknown } | { readonly error: { readonly code: string; readonly message: string } };
   return "result" in answer ? { result: answer.result } : answer.error;
 }
@@ -198,7 +198,7 @@ async function fuzz(options: {
           bytes = encodeFrame({ v: 1, method: name, params, op: null });
         }
         const answer = await exchange(bytes);
-        const value = answer.length === 0 ? null : new FrameDecoder().push(answer)?.value;
+        const value = answer.length === 0 ? null : new FrameDecoder(ANSWER_LIMIT_BYTES).push(answer)?.value;
         const error = (value as { readonly error?: { readonly code: string } } | null)?.error;
         const key = value === null ? "CLOSED" : (error?.code ?? "ok");
         counts[key] = (counts[key] ?? 0) + 1;
