@@ -4,7 +4,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { connect } from "node:net";
 import * as v from "valibot";
 import { BangerError, type ErrorCode, ERROR_TABLE } from "../shared/errors.ts";
-import { encodeFrame, FrameDecoder } from "../shared/frames.ts";
+import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../shared/frames.ts";
 import {
   HELPER_ANSWER_TIMEOUT_MS,
   HELPER_VERBS,
@@ -96,7 +96,7 @@ function readAnswer<V extends HelperVerbName>(verb: V, answer: unknown): HelperO
 async function exchange(socketPath: string, frame: Uint8Array, timeoutMs: number): Promise<unknown> {
   return await new Promise((resolve, reject) => {
     const socket = connect({ path: socketPath });
-    const decoder = new FrameDecoder();
+    const decoder = new FrameDecoder(ANSWER_LIMIT_BYTES);
     let wasSent = false;
     const end = (act: () => void): void => {
       clearTimeout(timer);

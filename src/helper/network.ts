@@ -1,7 +1,8 @@
 /** Interfaces and addresses, by `ip -json`. Source: ip(8). */
 
+import { writeFileSync } from "node:fs";
 import * as v from "valibot";
-import { BangerError } from "../shared/errors.ts";
+import { BangerError, isErrno } from "../shared/errors.ts";
 import type { HostRoute, InterfaceFacts } from "./gates.ts";
 import { runTool, tryTool } from "./run-tool.ts";
 
@@ -89,6 +90,19 @@ export async function listRoutes(): Promise<readonly HostRoute[]> {
   return routes.flatMap(({ dst, dev }) =>
     dst === undefined || dst === "default" ? [] : [{ destination: dst, device: dev ?? "no device" }],
   );
+}
+
+/**
+ * Has the kernel ignore IPv6 on a device: guests speak IPv4 only, and a host that forwards IPv6 would otherwise pass on
+ * what a guest sends, past every IPv4 rule.
+ */
+export function disableIpv6(device: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/ipv6/conf/${device}/disable_ipv6`, "1");
+  } catch (thrown) {
+    // A kernel without IPv6 has nothing to ignore.
+    if (!isErrno(thrown, "ENOENT")) throw thrown;
+  }
 }
 
 /** The device that packets to the world leave by. @throws BangerError NETWORK without a default route. */

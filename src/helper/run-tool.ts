@@ -6,7 +6,9 @@ import { BangerError } from "../shared/errors.ts";
 /** First that exists is used. Directories that only root writes. */
 const TOOLS = {
   ip: ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"],
-  iptables: ["/usr/sbin/iptables", "/sbin/iptables"],
+  "iptables-save": ["/usr/sbin/iptables-save", "/sbin/iptables-save"],
+  "iptables-restore": ["/usr/sbin/iptables-restore", "/sbin/iptables-restore"],
+  ebtables: ["/usr/sbin/ebtables", "/sbin/ebtables"],
   dmsetup: ["/usr/sbin/dmsetup", "/sbin/dmsetup"],
   resolvectl: ["/usr/bin/resolvectl"],
   debugfs: ["/usr/sbin/debugfs", "/sbin/debugfs"],

@@ -5,7 +5,7 @@
 
 import { createServer, type Server, type Socket } from "node:net";
 import { toBangerError } from "../shared/errors.ts";
-import { encodeFrame, FrameDecoder } from "../shared/frames.ts";
+import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../shared/frames.ts";
 import { HELPER_REQUEST_TIMEOUT_MS, type HelperAnswer } from "../shared/helper-contract.ts";
 import type { Dispatch } from "./dispatch.ts";
 import { type Peer, readPeer } from "./sys/sockets.ts";
@@ -140,7 +140,7 @@ async function answer(socket: Socket, value: HelperAnswer): Promise<void> {
   if (socket.destroyed) return;
   let frame: Uint8Array;
   try {
-    frame = encodeFrame(value);
+    frame = encodeFrame(value, ANSWER_LIMIT_BYTES);
   } catch (thrown) {
     frame = encodeFrame({ error: { code: "FAILED", message: `the answer: ${toBangerError(thrown).message}` } });
   }

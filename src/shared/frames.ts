@@ -1,22 +1,21 @@
 /**
- * The helper's wire form: a 4-byte big-endian length, then that many bytes of UTF-8 JSON, at most 64 KiB.
- * One frame each way per connection.
+ * The helper's wire form: a 4-byte big-endian length, then that many bytes of UTF-8 JSON. One frame each way per
+ * connection; a request holds at most 64 KiB, an answer (an inventory of many VMs) at most 4 MiB.
  */
 
 import { BangerError } from "./errors.ts";
 
-/** Longest body of a frame, in bytes. */
+/** Longest body of a request, in bytes. */
 export const FRAME_LIMIT_BYTES = 64 * 1024;
+/** Longest body of an answer, in bytes. */
+export const ANSWER_LIMIT_BYTES = 4 * 1024 * 1024;
 const HEADER_BYTES = 4;
 
-/** The frame of a JSON value. @throws BangerError INVALID_REQUEST when it is longer than {@link FRAME_LIMIT_BYTES}. */
-export function encodeFrame(value: unknown): Uint8Array {
+/** The frame of a JSON value. @throws BangerError INVALID_REQUEST when its body is longer than the limit. */
+export function encodeFrame(value: unknown, limitBytes = FRAME_LIMIT_BYTES): Uint8Array {
   const body = new TextEncoder().encode(JSON.stringify(value));
-  if (body.length > FRAME_LIMIT_BYTES) {
-    throw new BangerError(
-      "INVALID_REQUEST",
-      `a message of ${body.length} bytes is over the ${FRAME_LIMIT_BYTES} limit`,
-    );
+  if (body.length > limitBytes) {
+    throw new BangerError("INVALID_REQUEST", `a message of ${body.length} bytes is over the limit of ${limitBytes}`);
   }
   const frame = new Uint8Array(HEADER_BYTES + body.length);
   new DataView(frame.buffer).setUint32(0, body.length);
@@ -31,6 +30,11 @@ export function encodeFrame(value: unknown): Uint8Array {
 export class FrameDecoder {
   #buffer = new Uint8Array(0);
   #done = false;
+  readonly #limitBytes: number;
+
+  constructor(limitBytes = FRAME_LIMIT_BYTES) {
+    this.#limitBytes = limitBytes;
+  }
 
   /**
    * The value once the frame is whole, else `undefined`.
@@ -46,8 +50,8 @@ export class FrameDecoder {
       return undefined;
     }
     const length = new DataView(joined.buffer).getUint32(0);
-    if (length === 0 || length > FRAME_LIMIT_BYTES) {
-      throw new BangerError("INVALID_REQUEST", `a message of ${length} bytes; it must have 1 to ${FRAME_LIMIT_BYTES}`);
+    if (length === 0 || length > this.#limitBytes) {
+      throw new BangerError("INVALID_REQUEST", `a message of ${length} bytes; it must have 1 to ${this.#limitBytes}`);
     }
     if (joined.length > HEADER_BYTES + length) {
       throw new BangerError("INVALID_REQUEST", "bytes after the end of the message");

@@ -2,6 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
+import { natRules, parseRuleset, planBridge, planNat } from "../../src/helper/firewall.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import { listInterfaces, readInterface } from "../../src/helper/network.ts";
 import { giveTap } from "../../src/helper/sys/taps.ts";
@@ -20,6 +21,7 @@ function addInterface(name: string): void {
   ip("link", "add", name, "type", "veth", "peer", "name", peer);
   ip("link", "set", peer, "up");
 }
+const ebtables = (...args: readonly string[]): string => run("/usr/sbin/ebtables", ...args);
 const iptables = (...args: readonly string[]): string => run("/usr/sbin/iptables", "-w", ...args);
 
 let host: TestHost;
@@ -47,6 +49,7 @@ function snapshot(): string {
     ip("-4", "route", "show", "table", "all").replaceAll(" linkdown", ""),
     iptables("-S"),
     iptables("-t", "nat", "-S"),
+    ebtables("-L"),
   ].join("\n");
 }
 
@@ -69,6 +72,7 @@ afterEach(async () => {
     iptables("-t", table, "-F");
     iptables("-t", table, "-X");
   }
+  ebtables("-F");
   host[Symbol.dispose]();
 });
 
@@ -146,6 +150,7 @@ describe("taps", () => {
     await call("priv.ensure_bridge", lab);
     expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toEqual({});
     expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toEqual({});
+    expect(ip("-6", "address", "show", "dev", "tap-pool-1")).toBe("");
     expect(await readInterface("tap-pool-1")).toMatchObject({ kind: "tun", tunType: "tap", master: "br-fc" });
     for (const who of [OWNER, uid]) expect(await openTapAs(who, "tap-pool-1")).toBe("EPERM");
     giveTap("tap-pool-1", uid);
@@ -221,6 +226,12 @@ describe("NAT", () => {
     const once = snapshot();
     await call("priv.ensure_nat", { ...guest, enable: true });
     expect(snapshot()).toBe(once);
+    // Nothing was even rewritten: what is planned is what the tool prints.
+    const rules = parseRuleset(run("/usr/sbin/iptables-save"));
+    const guestRules = { guestIp: guest.guest_ip, tap: guest.tap };
+    expect(planBridge(rules, "br-fc")).toEqual({ filter: [], nat: [] });
+    expect(planNat(rules, guestRules, natRules(guestRules, "br-fc", "uplink0"))).toEqual({ filter: [], nat: [] });
+    expect(ebtables("-L", "INPUT").match(/-i ! tap-pool-1 --ip-src 172\.16\.0\.2 -j DROP/g)).toHaveLength(1);
     expect(iptables("-t", "nat", "-S").match(/MASQUERADE/g)).toHaveLength(1);
     const chain = iptables("-S", "BANGER-FORWARD").trim().split("\n").slice(1);
     expect(chain.map((rule) => rule.split(" ").at(-1))).toEqual(["ACCEPT", "ACCEPT", "DROP", "DROP"]);

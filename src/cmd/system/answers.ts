@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { METHODS, type OutputOf } from "../../shared/contract.ts";
 import { BangerError } from "../../shared/errors.ts";
-import { encodeFrame, FrameDecoder } from "../../shared/frames.ts";
+import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../shared/frames.ts";
 import {
   HELPER_ANSWER_TIMEOUT_MS,
   HELPER_VERBS,
@@ -68,7 +68,7 @@ async function exchange(path: string, request: unknown, timeoutMs: number): Prom
       }),
     );
   const timer = setTimeout(() => fail(`nothing within ${timeoutMs / 1000} s`), timeoutMs);
-  const decoder = new FrameDecoder();
+  const decoder = new FrameDecoder(ANSWER_LIMIT_BYTES);
   const socket = await Bun.connect({
     unix: path,
     socket: {

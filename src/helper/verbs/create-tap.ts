@@ -1,6 +1,6 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { bridgeName, enforce, realBridge, realTap, tapName } from "../gates.ts";
-import { ip, listPorts, readInterface } from "../network.ts";
+import { disableIpv6, ip, listPorts, readInterface } from "../network.ts";
 import { dropTap, giveTap } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
@@ -27,7 +27,8 @@ export const createTap: Verb<"priv.create_tap"> = {
       throw thrown;
     }
     try {
-      await ip("link", "set", "dev", tap, "addrgenmode", "none", "master", bridge, "up");
+      disableIpv6(tap);
+      await ip("link", "set", "dev", tap, "master", bridge, "up");
     } catch (thrown) {
       if (before === null) dropTap(tap);
       throw thrown;

@@ -1,7 +1,7 @@
 import { BangerError } from "../../shared/errors.ts";
 import { ensureBridgeRules } from "../firewall.ts";
 import { bridgeAddress, bridgeName, enforce, realBridge, subnetFree } from "../gates.ts";
-import { ip, listAddresses, listPorts, listRoutes, readInterface } from "../network.ts";
+import { disableIpv6, ip, listAddresses, listPorts, listRoutes, readInterface } from "../network.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 export const ensureBridge: Verb<"priv.ensure_bridge"> = {
@@ -24,8 +24,8 @@ export const ensureBridge: Verb<"priv.ensure_bridge"> = {
       await ip("address", "flush", "dev", bridge);
       await ip("address", "add", wanted, "dev", bridge);
     }
-    // Guests speak IPv4 only; without a link-local address the host can't be reached past its IPv4 rules.
-    await ip("link", "set", "dev", bridge, "addrgenmode", "none", "up");
+    disableIpv6(bridge);
+    await ip("link", "set", "dev", bridge, "up");
     await ensureBridgeRules(bridge);
     return {};
   },

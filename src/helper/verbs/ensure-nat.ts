@@ -7,6 +7,10 @@ import { networkLock, type Verb } from "../verb.ts";
 export const ensureNat: Verb<"priv.ensure_nat"> = {
   gates: [guestAddress, tapName],
   facts: [realTap, realBridge, guestInSubnet],
+  byDesign: {
+    rule: "what claims the guest's address and comes from another tap is dropped on the bridge",
+    stops: "a guest without NAT that borrows the address of one that has it",
+  },
   lock: networkLock,
   run: async ({ guest_ip, tap, enable }) => {
     const guest = { guestIp: guest_ip, tap };

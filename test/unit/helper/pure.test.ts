@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { encodeAcl } from "../../../src/helper/acl.ts";
 import { cowBytesFor, rootBytesFor } from "../../../src/helper/dm.ts";
 import { findInterpreter, parseLoaderList } from "../../../src/helper/firecracker.ts";
-import { natRules, parseRule } from "../../../src/helper/firewall.ts";
+import { natRules, parseRuleset, planBridge, planNat } from "../../../src/helper/firewall.ts";
 import { contains, overlaps, parseIpv4, parseSubnet, subnetOf } from "../../../src/helper/ipv4.ts";
 import { parseMounts } from "../../../src/helper/jail.ts";
 import { jailerCommand } from "../../../src/helper/launch.ts";
@@ -187,23 +187,60 @@ test("the jailer's command takes its uid, program and base from root's side", ()
   );
 });
 
-describe("NAT rules", () => {
-  test("name one address, the bridge and the uplink, each with the guest's own comment", () => {
-    const rules = natRules({ guestIp: "172.16.0.2", tap: "tap-pool-1" }, "br-fc", "eth0");
-    expect(rules.map(({ table, chain }) => `${table} ${chain}`)).toEqual([
-      "nat POSTROUTING",
-      "filter BANGER-FORWARD",
-      "filter BANGER-FORWARD",
-    ]);
-    for (const { words } of rules) {
-      expect(words).toContain("172.16.0.2/32");
-      expect(words).toContain("banger-nat-tap-pool-1-172.16.0.2");
-    }
+describe("firewall rules", () => {
+  const guest = { guestIp: "172.16.0.2", tap: "tap-pool-1" };
+  const wanted = natRules(guest, "br-fc", "eth0");
+  /** What `iptables-save` prints when lines were applied, for the few forms of line that are used here. */
+  const save = (filter: readonly string[], nat: readonly string[] = [], chain = true): string =>
+    ["# a comment", "*nat", ":POSTROUTING ACCEPT [0:0]", ...nat, "COMMIT", "*filter", ":FORWARD DROP [7:9]"].join(
+      "\n",
+    ) + `\n${chain ? ":BANGER-FORWARD - [0:0]\n" : ""}${[...filter, "COMMIT", ""].join("\n")}`;
+  const drops = ["-i", "-o"].map((way) => `-A BANGER-FORWARD ${way} br-fc -m comment --comment br-fc -j DROP`);
+
+  test("a clean host gets the chain, asked first, with its drops", () => {
+    expect(planBridge(parseRuleset(save(["-A FORWARD -j DOCKER-USER"], [], false)), "br-fc")).toEqual({
+      filter: [":BANGER-FORWARD - [0:0]", "-I FORWARD 1 -j BANGER-FORWARD", ...drops],
+      nat: [],
+    });
   });
-  test("a printed rule is an argument vector again", () => {
-    expect(parseRule('-A BANGER-FORWARD -s 1.2.3.4/32 -m comment --comment "a-b" -j ACCEPT')).toEqual(
-      "-s 1.2.3.4/32 -m comment --comment a-b -j ACCEPT".split(" "),
+
+  test("a chain that is no longer first is asked first again, once", () => {
+    const there = ["-A FORWARD -j DOCKER-USER", "-A FORWARD -j BANGER-FORWARD", ...drops];
+    expect(planBridge(parseRuleset(save(there)), "br-fc").filter).toEqual([
+      "-D FORWARD -j BANGER-FORWARD",
+      "-I FORWARD 1 -j BANGER-FORWARD",
+    ]);
+  });
+
+  test("what is as it should be is left alone", () => {
+    // With the quotes that the tool puts around some comments.
+    const printed = save(["-A FORWARD -j BANGER-FORWARD", ...wanted.filter, ...drops], wanted.nat);
+    const rules = parseRuleset(printed.replaceAll(/--comment (banger-\S+)/g, '--comment "$1"'));
+    expect(planBridge(rules, "br-fc")).toEqual({ filter: [], nat: [] });
+    expect(planNat(rules, guest, wanted)).toEqual({ filter: [], nat: [] });
+  });
+
+  test("rules of an older uplink, and doubled ones, go; another guest's and the host's own stay", () => {
+    const old = natRules(guest, "br-fc", "wlan0");
+    const other = natRules({ guestIp: "172.16.0.22", tap: "tap-pool-1" }, "br-fc", "eth0");
+    const hosts = "-A POSTROUTING -s 172.16.0.2/32 -o eth0 -j MASQUERADE";
+    const rules = parseRuleset(
+      save([...old.filter, ...other.filter], [hosts, ...old.nat, ...wanted.nat, ...other.nat]),
     );
+    expect(planNat(rules, guest, wanted)).toEqual({
+      filter: [
+        ...old.filter.map((rule) => rule.replace("-A", "-D")),
+        ...wanted.filter.map((rule) => rule.replace(/^-A (\S+)/, "-I $1 1")),
+      ],
+      nat: [
+        ...[...old.nat, ...wanted.nat].map((rule) => rule.replace("-A", "-D")),
+        ...wanted.nat.map((rule) => rule.replace(/^-A (\S+)/, "-I $1 1")),
+      ],
+    });
+    const gone = planNat(rules, guest, { filter: [], nat: [] });
+    expect(
+      [...gone.filter, ...gone.nat].every((rule) => rule.startsWith("-D ") && rule.includes("tap-pool-1-172.16.0.2 ")),
+    ).toBe(true);
   });
 });
 

@@ -1,0 +1,76 @@
+import { deepEqual } from "node:assert/strict";
+import type { Scenario } from "../scenario.ts";
+import { closeLab, drive, LAB, openLab } from "../support/helper-lab.ts";
+
+const { vm, bridge, tap } = LAB;
+const write = ["write_ext4_files", { vm, files: [{ path: "/name", mode: 0o600, contents: "bGFi" }] }] as const;
+const snapshot = ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }] as const;
+const launch = [
+  "launch_firecracker",
+  { vm, kernel: "lab", initrd: false, root: "snapshot", tap: null, vcpu: 1, memory_mib: 128 },
+] as const;
+
+/** A verb that must fail without the capability. One that isn't here would be a capability nothing is known to need. */
+const NEEDED_BY: Readonly<Record<string, readonly [string, unknown]>> = {
+  cap_chown: write,
+  cap_dac_override: snapshot,
+  cap_fowner: launch,
+  cap_kill: ["signal_process", { vm, signal: "USR1" }],
+  cap_mknod: write,
+  cap_net_admin: ["ensure_bridge", { bridge, ip: "172.29.7.1", prefix: 24 }],
+  cap_net_raw: ["ensure_nat", { tap, guest_ip: "172.29.7.2", enable: true }],
+  cap_setgid: write,
+  cap_setuid: write,
+  cap_sys_admin: snapshot,
+  cap_sys_chroot: launch,
+};
+const DROP_IN = "/etc/systemd/system/bangerd-root.service.d/capabilities.conf";
+
+export const scenario: Scenario = {
+  name: "helper-capabilities",
+  summary: "the helper's capabilities are as few as they can be: without any one of them some verb fails",
+  needs: ["banger", "firecracker"],
+  timeoutMs: 15 * 60_000,
+  async run(host) {
+    await openLab(host);
+    try {
+      const granted = (
+        await host.ok(["systemctl", "show", "--value", "-p", "CapabilityBoundingSet", "bangerd-root.service"])
+      )
+        .trim()
+        .split(" ");
+      deepEqual(granted.toSorted(), Object.keys(NEEDED_BY).toSorted());
+      const limit = async (capabilities: readonly string[]): Promise<void> => {
+        await host.sh("mkdir -p ${1%/*}; systemctl stop bangerd-root.service", [DROP_IN]);
+        await host.writeFile(
+          DROP_IN,
+          `[Service]\nCapabilityBoundingSet=\nCapabilityBoundingSet=${capabilities.join(" ")}\n`,
+          0o644,
+        );
+        await host.sh("systemctl daemon-reload; systemctl start bangerd-root.service");
+      };
+      await drive(host, "askAll", [
+        ["ensure_bridge", { bridge, ip: "172.29.7.1", prefix: 24 }],
+        ["create_tap", { tap, bridge }],
+        snapshot,
+      ]);
+
+      const unneeded: string[] = [];
+      for (const capability of granted) {
+        const needed = NEEDED_BY[capability] ?? ["ping", {}];
+        // A signal needs somebody to get it, whom the full set starts.
+        if (needed[0] === "signal_process") deepEqual(await drive(host, "askAll", [launch]), ["ok"]);
+        await limit(granted.filter((other) => other !== capability));
+        const [outcome = ""] = (await drive(host, "askAll", [needed])) as readonly string[];
+        host.note(`without ${capability}: ${needed[0]}: ${outcome}`);
+        if (outcome === "ok") unneeded.push(capability);
+        await limit(granted);
+        await drive(host, "askAll", [["kill_process", { vm }], ["cleanup_jailer_chroot", { vm }], snapshot]);
+      }
+      deepEqual(unneeded, []);
+    } finally {
+      await host.sh("rm -rf ${1%/*}; systemctl daemon-reload; systemctl restart bangerd-root.service", [DROP_IN]);
+      await closeLab(host);
+    }
+  },
+};

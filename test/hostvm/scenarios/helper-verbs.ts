@@ -1,0 +1,85 @@
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import type { Scenario } from "../scenario.ts";
+import { closeLab, drive, LAB, openLab } from "../support/helper-lab.ts";
+import { GUEST_MARKER } from "../support/payload.ts";
+import { differences, takeSnapshot } from "../support/snapshot.ts";
+
+const JAIL = `/var/lib/banger/jail/firecracker/${LAB.vm}/root`;
+
+export const scenario: Scenario = {
+  name: "helper-verbs",
+  summary: "every verb of the root helper, from bridge to a booted guest in its jail and back to nothing",
+  needs: ["banger", "firecracker"],
+  timeoutMs: 15 * 60_000,
+  async run(host) {
+    await openLab(host);
+    try {
+      const before = await takeSnapshot(host);
+      const started = (await drive(host, "live", LAB, "start")) as readonly (readonly [string, string])[];
+      deepEqual(
+        started.filter(([, outcome]) => outcome !== "ok"),
+        [],
+      );
+
+      // The guest runs: with a uid of its own, no capability, its own limits, in its own scope.
+      for (const line of (await drive(host, "boot", LAB)) as readonly string[]) match(line, / 204 $/);
+      await host.until("the guest's marker", `grep -q ${GUEST_MARKER} ${JAIL}/io/serial.log`, 120_000);
+      const pid = (await host.ok(["pgrep", "-x", "firecracker"])).trim();
+      const status = await host.readFile(`/proc/${pid}/status`);
+      match(status, /^Uid:\t(19\d{8})\t\1\t\1\t\1$/m);
+      match(status, /^Gid:\t(19\d{8})\t\1\t\1\t\1$/m);
+      match(status, /^Groups:\s*$/m);
+      match(status, /^CapEff:\t0{16}$/m);
+      match(status, /^NoNewPrivs:\t1$/m);
+      match(
+        await host.readFile(`/proc/${pid}/cgroup`),
+        new RegExp(`^0::/banger.slice/banger-vms.slice/banger-vm-${LAB.vm}.scope$`, "m"),
+      );
+      const limits = await host.ok([
+        "systemctl",
+        "show",
+        `banger-vm-${LAB.vm}.scope`,
+        "-p",
+        "MemoryMax",
+        "-p",
+        "TasksMax",
+      ]);
+      match(limits, /MemoryMax=536870912/);
+      match(limits, /TasksMax=36/);
+
+      // Neither a restart nor a kill of the helper is noticed by it, and the next helper knows it.
+      await host.sh("systemctl restart bangerd-root.service; systemctl kill --signal KILL bangerd-root.service");
+      deepEqual(await drive(host, "askAll", [["find_firecracker_pid", { vm: LAB.vm }]]), ["ok"]);
+      equal((await host.ok(["pgrep", "-x", "firecracker"])).trim(), pid);
+      const inUse = (await drive(host, "askAll", [
+        ["delete_tap", { tap: LAB.tap }],
+        ["remove_dm_snapshot", { vm: LAB.vm, discard: true }],
+        ["cleanup_jailer_chroot", { vm: LAB.vm }],
+        ["fsck_snapshot", { vm: LAB.vm }],
+        ["release_vm", { vm: LAB.vm }],
+      ])) as readonly string[];
+      deepEqual(
+        inUse.map((outcome) => outcome.split(":")[0]),
+        inUse.map(() => "IN_USE"),
+      );
+
+      const ended = (await drive(host, "live", LAB, "end")) as readonly (readonly [string, string])[];
+      deepEqual(
+        ended.filter(([, outcome]) => outcome !== "ok"),
+        [],
+      );
+      await host.sh(
+        "rm -r /var/lib/banger/owner/vms/$1; ip link delete $2; iptables -D FORWARD -j BANGER-FORWARD; iptables -F BANGER-FORWARD; iptables -X BANGER-FORWARD",
+        [LAB.vm, LAB.bridge],
+      );
+      deepEqual(await drive(host, "askAll", [["release_vm", { vm: LAB.vm }]]), ["ok"]);
+      const left = differences(before, await takeSnapshot(host)).filter(
+        (line) => !/owner\/vms|jail\/(?:firecracker|tools) d|banger(?:-vms)?\.slice/.test(line),
+      );
+      deepEqual(left, []);
+      ok(started.length > 10);
+    } finally {
+      await closeLab(host);
+    }
+  },
+};

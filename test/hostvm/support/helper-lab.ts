@@ -1,0 +1,67 @@
+/** A lab for the root helper in a test host: the installed system without its daemon, and files of the owner's to work with. */
+
+import { join } from "node:path";
+import type { CommandOptions, Host } from "../host.ts";
+import { BANGER, install } from "./installed.ts";
+
+export const LAB = { vm: "1ab01ab01ab0", bridge: "br-fc-lab", tap: "tap-fc-lab" } as const;
+const DRIVER = "/srv/lab/driver.js";
+/** Root's directory, which no attack may change. */
+export const TREASURE = "/srv/lab/treasure";
+
+/** Puts the driver and the lab's files in place. The owner daemon is stopped: it would tidy up what it doesn't know. */
+export async function openLab(host: Host): Promise<void> {
+  await install(host);
+  await host.sh("systemctl stop bangerd.service bangerd.socket");
+  const built = await Bun.build({ entrypoints: [join(import.meta.dir, "helper-driver.ts")], target: "bun" });
+  const [bundle] = built.outputs;
+  if (!built.success || bundle === undefined) throw new Error(`the driver can't be bundled: ${built.logs.join("\n")}`);
+  await host.ok(["mkdir", "-p", TREASURE]);
+  await host.writeFile(DRIVER, await bundle.text(), 0o644);
+  await host.sh(
+    `
+    for name in rootfs.ext4 vmlinux work.ext4 api.sock initrd.img; do echo "root's own" > ${TREASURE}/$name; chmod 600 ${TREASURE}/$name; done
+    cp -a ${TREASURE} /srv/lab/copy
+    state=/var/lib/banger/owner
+    install -d -o dev -g dev -m 700 $state/images $state/images/lab $state/kernels $state/kernels/lab $state/vms $state/vms/$1
+    for file in $state/images/lab/rootfs.ext4 $state/vms/$1/work.ext4; do
+      truncate -s 64M $file; mkfs.ext4 -q -F $file; chmod 600 $file; chown dev:dev $file
+    done
+    install -o dev -g dev -m 600 /payload/guest/vmlinux $state/kernels/lab/vmlinux
+    install -o dev -g dev -m 600 /payload/guest/initrd $state/kernels/lab/initrd.img
+    `,
+    [LAB.vm],
+  );
+}
+
+/** Ends the lab's VM and removes everything of the lab; the daemon comes back. */
+export async function closeLab(host: Host): Promise<void> {
+  await drive(host, "live", LAB, "end");
+  await host.sh(
+    `
+    state=/var/lib/banger/owner
+    rm -rf $state/images/lab $state/kernels/lab $state/vms/$1 /srv/lab
+    ip link delete $2 2> /dev/null || true
+    systemctl start bangerd.socket
+    `,
+    [LAB.vm, LAB.bridge],
+  );
+}
+
+/** The environment and words with which the installed executable runs a script, as the attacker would have it. */
+export function driverArgv(command: string, ...options: readonly unknown[]): readonly string[] {
+  return ["env", "BUN_BE_BUN=1", BANGER, "run", DRIVER, command, ...options.map((option) => JSON.stringify(option))];
+}
+
+/** Runs the driver as the owner; what it printed. */
+export async function drive(host: Host, command: string, ...options: readonly unknown[]): Promise<unknown> {
+  return JSON.parse(await host.ok(driverArgv(command, ...options), DRIVE));
+}
+const DRIVE: CommandOptions = { user: "dev", timeoutMs: 280_000 };
+
+/** What of the treasure an attack would have to alter: contents, mode, owner, names, lists, times. */
+export async function lookAtTreasure(host: Host): Promise<string> {
+  return await host.sh(
+    `cd ${TREASURE}; find . -printf '%p %y %m %U:%G %n %s %C@\\n' | sort; ls -lR | grep + || true; sha256sum * | sort`,
+  );
+}
