@@ -164,7 +164,7 @@ export async function startService(parts: {
 export const FACTS: HostFacts = {
   kvm: () => ({ device: "usable", modules: ["kvm", "kvm_amd"] }),
   routes: () => "",
-  isNested: () => false,
+  cpus: () => "model name\t: Some CPU\nflags\t\t: fpu vme svm\n",
 };
 
 function guarded(verbs: FakeVerbs, broken: ReadonlySet<string>): FakeVerbs {

@@ -1,37 +1,61 @@
 /**
- * `banger internal guest-connect JAIL-ROOT IP PORT`: ssh's way to a guest of system mode. Connects over vsock, or to the
- * address where vsock doesn't answer, passes the connection to ssh (ProxyUseFdpass) and ends: no process stays in
- * between. Source: ssh_config(5), Firecracker docs/vsock.md.
+ * `banger internal guest-connect JAIL-ROOT IP PORT WAIT-MS`: ssh's way to a guest of system mode. Connects over vsock, or to
+ * the address of a guest that doesn't listen on vsock, passes the connection to ssh (ProxyUseFdpass) and ends: no process
+ * stays in between. It waits for a guest that still boots, so that the first connection that is taken is the one that is
+ * used: each costs the guest a process. Source: ssh_config(5), Firecracker docs/vsock.md.
  */
 
-import { BangerError, exitStatusOf } from "../../shared/errors.ts";
+import { exitStatusOf } from "../../shared/errors.ts";
 import { JAIL } from "../../shared/helper-contract.ts";
 import { openJailSocket } from "../../shared/jail.ts";
 import { parseIpv4 } from "../net/addresses.ts";
 import { BlockingSocket, passDescriptor } from "../system-calls.ts";
 
-/** A guest that listens on vsock answers at once; one that doesn't may never. */
-const VSOCK_TIMEOUT_MS = 1500;
-const TCP_TIMEOUT_MS = 10_000;
+/** Firecracker gives up on a silent guest after 2 s. */
+const VSOCK_TIMEOUT_MS = 2500;
+/** An address without a guest swallows what is sent to it. */
+const TCP_TIMEOUT_MS = 400;
+/** Nothing is lost by asking Firecracker often; the address is for guests without vsock. */
+const TCP_EVERY_MS = 1000;
+const POLL_MS = 30;
 const ANSWER_LIMIT_BYTES = 32;
 const STDOUT = 1;
 
 /** Returns the process's exit status. */
 export function connectGuest(argv: readonly string[]): number {
-  const [jailRoot, ip, port] = [argv[0], argv[1] ?? "", Number(argv[2])];
-  if (jailRoot === undefined || parseIpv4(ip) === null || !Number.isInteger(port) || port < 1 || port > 65535) {
-    process.stderr.write("usage: banger internal guest-connect JAIL-ROOT IP PORT\n");
+  const [jailRoot = "", ip = "", ...numbers] = argv;
+  const [port = 0, waitMs = -1] = numbers.map(Number);
+  if (parseIpv4(ip) === null || !Number.isInteger(port) || port < 1 || port > 65535 || !(waitMs >= 0)) {
+    process.stderr.write("usage: banger internal guest-connect JAIL-ROOT IP PORT WAIT-MS\n");
     return exitStatusOf("USAGE");
   }
-  try {
-    using socket = overVsock(jailRoot, port) ?? BlockingSocket.toTcp(ip, port, TCP_TIMEOUT_MS);
-    socket.clearTimeouts();
-    passDescriptor(STDOUT, socket.fd);
-    return 0;
-  } catch (thrown) {
-    process.stderr.write(`banger: ${ip}:${port}: ${(thrown as Error).message}\n`);
-    return exitStatusOf("GUEST_NOT_READY");
+  const deadline = Date.now() + waitMs;
+  let nextTcp = 0;
+  let failure = "";
+  for (;;) {
+    using vsock = overVsock(jailRoot, port);
+    if (vsock !== null) return handOver(vsock);
+    if (Date.now() >= nextTcp) {
+      try {
+        using tcp = BlockingSocket.toTcp(ip, port, TCP_TIMEOUT_MS);
+        return handOver(tcp);
+      } catch (thrown) {
+        failure = (thrown as Error).message;
+        nextTcp = Date.now() + TCP_EVERY_MS;
+      }
+    }
+    if (Date.now() >= deadline) {
+      process.stderr.write(`banger: ${ip}:${port}: ${failure}\n`);
+      return exitStatusOf("GUEST_NOT_READY");
+    }
+    Bun.sleepSync(POLL_MS);
   }
+}
+
+function handOver(socket: BlockingSocket): number {
+  socket.clearTimeouts();
+  passDescriptor(STDOUT, socket.fd);
+  return 0;
 }
 
 /** A connection to the guest's vsock port, not a byte of which was read; null when there is none to be had. */
@@ -42,11 +66,10 @@ function overVsock(jailRoot: string, port: number): BlockingSocket | null {
     socket = BlockingSocket.toUnix(target.path, VSOCK_TIMEOUT_MS);
     socket.write(`CONNECT ${port}\n`);
     const answer = socket.readLine(ANSWER_LIMIT_BYTES);
-    if (answer === null || !/^OK \d{1,10}$/.test(answer)) throw new BangerError("GUEST_NOT_READY", "no answer");
-    return socket;
+    if (answer !== null && /^OK \d{1,10}$/.test(answer)) return socket;
   } catch {
     // Whatever it was, the guest's address is the other way, and says why when it fails too.
-    socket?.[Symbol.dispose]();
-    return null;
   }
+  socket?.[Symbol.dispose]();
+  return null;
 }

@@ -4,7 +4,7 @@ import { closeSync, constants, existsSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { BangerError } from "../../shared/errors.ts";
+import { BangerError, isErrno } from "../../shared/errors.ts";
 import { connectVsock } from "../../shared/jail.ts";
 import type { Paths } from "../../shared/paths.ts";
 import { quote } from "../../shared/remote-command.ts";
@@ -24,6 +24,9 @@ export interface GuestAddress {
   /** The VM's jail, where the guest may be reached over vsock: tried first, since it works with a broken network. */
   readonly jailRoot?: string;
 }
+
+/** How long a connection of its own waits for a guest that should be there. */
+const PROXY_WAIT_MS = 5000;
 
 /** The guest's port for ssh, on TCP by convention and on vsock by banger's unit. */
 const SSH_PORT = 22;
@@ -73,24 +76,15 @@ async function readBanner(socket: Socket, timeoutMs: number, signal?: AbortSigna
   });
 }
 
-async function answersOnVsock(jailRoot: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+/** Whether the guest takes a connection. That is proof enough, and a banner would cost it a process more. */
+async function answersOnVsock(jailRoot: string, timeoutMs: number): Promise<boolean> {
   try {
-    return await readBanner(await connectVsock(jailRoot, SSH_PORT, timeoutMs), timeoutMs, signal);
+    (await connectVsock(jailRoot, SSH_PORT, timeoutMs)).destroy();
+    return true;
   } catch (thrown) {
     if (thrown instanceof BangerError && thrown.code === "GUEST_NOT_READY") return false;
     throw thrown;
   }
-}
-
-/** True as soon as one is, false when none is. */
-async function any(tries: readonly Promise<boolean>[]): Promise<boolean> {
-  const refused = tries.map(async (each) => {
-    if (!(await each)) throw new Error("no");
-  });
-  return await Promise.any(refused).then(
-    () => true,
-    () => false,
-  );
 }
 
 async function socketAnswers(path: string): Promise<boolean> {
@@ -106,8 +100,11 @@ async function socketAnswers(path: string): Promise<boolean> {
 }
 
 /** banger itself as ssh's way to the guest: vsock where that answers, else the address. `%` is ssh's token character. */
-function proxyCommand(jailRoot: string, { sshHost, sshPort }: GuestAddress): string {
-  const words = [...selfArgv(), "internal", "guest-connect", jailRoot, sshHost, String(sshPort)];
+function proxyCommand(jailRoot: string, { sshHost, sshPort }: GuestAddress, waitMs: number): string {
+  const words = [
+    ...[...selfArgv(), "internal", "guest-connect"],
+    ...[jailRoot, sshHost, String(sshPort), String(Math.max(0, Math.round(waitMs)))],
+  ];
   return words.map((word) => quote(word).replaceAll("%", "%%")).join(" ");
 }
 
@@ -143,10 +140,10 @@ export function createGuest(paths: Paths): Guest {
     // Real CPUs have instructions for AES; emulated ones are no slower with it (measured: within a fifth of each other).
     ...["-o", "Ciphers=aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"],
   ];
-  const destination = (address: GuestAddress): readonly string[] => [
+  const destination = (address: GuestAddress, waitMs = PROXY_WAIT_MS): readonly string[] => [
     ...(address.jailRoot === undefined
       ? []
-      : ["-o", `ProxyCommand=${proxyCommand(address.jailRoot, address)}`, "-o", "ProxyUseFdpass=yes"]),
+      : ["-o", `ProxyCommand=${proxyCommand(address.jailRoot, address, waitMs)}`, "-o", "ProxyUseFdpass=yes"]),
     "-p",
     String(address.sshPort),
     `root@${address.sshHost}`,
@@ -202,15 +199,23 @@ export function createGuest(paths: Paths): Guest {
           `ConnectTimeout=${Math.max(1, Math.ceil(timeoutMs / 1000))}`,
         ],
         ...["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8"],
-        ...destination(address),
+        ...destination(address, timeoutMs),
       ],
       { stdin: "ignore", stdout: "ignore", stderr: log, env: toolEnvironment(), detached: true },
     );
     closeSync(log);
     master.unref();
     const deadline = Date.now() + timeoutMs;
+    // Its whole session: what it started to reach the guest must not go on waiting.
+    const end = (): void => {
+      try {
+        process.kill(-master.pid, "SIGKILL");
+      } catch (thrown) {
+        if (!isErrno(thrown, "ESRCH")) throw thrown;
+      }
+    };
     const abandon = async (why: string): Promise<never> => {
-      master.kill("SIGKILL");
+      end();
       await rm(path, { force: true });
       throw new BangerError("GUEST_NOT_READY", `the guest's sshd did not let banger in: ${why}`, {
         hint: `banger vm logs ${address.id}`,
@@ -221,7 +226,7 @@ export function createGuest(paths: Paths): Guest {
         await abandon((await Bun.file(logPath).text()).trim() || `ssh ended with ${master.exitCode}`);
       if (await socketAnswers(path)) return;
       if (signal?.aborted === true) {
-        master.kill("SIGKILL");
+        end();
         await rm(path, { force: true });
         signal.throwIfAborted();
       }
@@ -241,10 +246,8 @@ export function createGuest(paths: Paths): Guest {
 
   return {
     answers: async ({ sshHost, sshPort, jailRoot }, timeoutMs, signal) =>
-      await any([
-        ...(jailRoot === undefined ? [] : [answersOnVsock(jailRoot, timeoutMs, signal)]),
-        readBanner(connect({ host: sshHost, port: sshPort }), timeoutMs, signal),
-      ]),
+      (jailRoot !== undefined && (await answersOnVsock(jailRoot, timeoutMs))) ||
+      (await readBanner(connect({ host: sshHost, port: sshPort }), timeoutMs, signal)),
     open,
     sshArgv,
     run: async (address, argv, timeoutMs, signal) =>

@@ -15,6 +15,8 @@ const SHORTEST_PROBE_MS = 1000;
  * on a busy host) would otherwise be asked anew for ever, and never come to answer.
  */
 const PATIENCE_SHARE = 1 / 6;
+/** How often a booting guest is looked at for a panic or its VMM's end. */
+const HEALTH_CHECK_MS = 200;
 const BOOT_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** How long a guest may take: emulated ones need much longer, the more so several at once. */
@@ -54,9 +56,7 @@ export async function waitUntilReady(
     });
   };
   const began = Date.now();
-  for (let waitMs = FIRST_PROBE_MS; ; waitMs = Math.min(waitMs * 1.5, SLOWEST_PROBE_MS)) {
-    signal.throwIfAborted();
-    if (await guest.answers(address, probePatience(Date.now() - began), signal)) break;
+  const check = async (): Promise<void> => {
     const alive = await isAlive(vm.process);
     // The console first: a panic ends the VMM too, and is the better answer.
     if ((await readTail(vm.serialLogPath, 8192)).includes("Kernel panic"))
@@ -64,10 +64,20 @@ export async function waitUntilReady(
     if (!alive) await fail("VMM_FAILED", "the VMM ended while the guest was booting");
     if (Date.now() > deadline)
       await fail("GUEST_NOT_READY", `the guest did not answer within ${Math.round(deadlineMs / 1000)} s`);
-    await Bun.sleep(waitMs);
-  }
+  };
   const remaining = (): number => Math.max(1000, deadline - Date.now());
-  await guest.open(address, Math.min(remaining(), 60_000), signal);
+  if (address.jailRoot === undefined) {
+    for (let waitMs = FIRST_PROBE_MS; ; waitMs = Math.min(waitMs * 1.5, SLOWEST_PROBE_MS)) {
+      signal.throwIfAborted();
+      if (await guest.answers(address, probePatience(Date.now() - began), signal)) break;
+      await check();
+      await Bun.sleep(waitMs);
+    }
+    await guest.open(address, Math.min(remaining(), 60_000), signal);
+  } else {
+    // ssh's own way in waits for the guest: a probe would cost it a process each.
+    await openWhile(check, guest, address, remaining, signal);
+  }
   const result = await guest.run(
     address,
     ["cat", "/proc/sys/kernel/random/boot_id"],
@@ -87,4 +97,37 @@ export async function waitUntilReady(
 /** How long a probe waits for an answer, by how long the guest has been starting. */
 export function probePatience(elapsedMs: number): number {
   return Math.max(SHORTEST_PROBE_MS, Math.round(elapsedMs * PATIENCE_SHARE));
+}
+
+/** Opens the control connection, again when a guest that is half up hangs up, for as long as `check` doesn't throw. */
+async function openWhile(
+  check: () => Promise<void>,
+  guest: Guest,
+  address: GuestAddress,
+  remaining: () => number,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    const stop = new AbortController();
+    const opening = guest.open(address, remaining(), AbortSignal.any([signal, stop.signal])).then(
+      () => null,
+      (thrown: unknown) => ({ thrown }),
+    );
+    try {
+      for (;;) {
+        const ended = await Promise.race([opening, Bun.sleep(HEALTH_CHECK_MS)]);
+        if (ended === null) return;
+        signal.throwIfAborted();
+        await check();
+        if (ended === undefined) continue;
+        if (!(ended.thrown instanceof BangerError) || ended.thrown.code !== "GUEST_NOT_READY") throw ended.thrown;
+        await Bun.sleep(SLOWEST_PROBE_MS);
+        break;
+      }
+    } catch (thrown) {
+      stop.abort();
+      await opening;
+      throw thrown;
+    }
+  }
 }

@@ -26,7 +26,7 @@ import type { Privileged } from "../privileged.ts";
 import type { VmTable } from "../store/vms.ts";
 import { decideJailedAcceleration, type KvmFacts, readKvmFacts } from "../vmm/acceleration.ts";
 import { createFirecrackerVmm } from "../vmm/firecracker.ts";
-import type { Engine, LogFile } from "./engine.ts";
+import type { Deadlines, Engine, LogFile } from "./engine.ts";
 import { readHandles } from "./handles.ts";
 import type { VmDirs } from "./step.ts";
 import { identity } from "./steps/identity.ts";
@@ -41,11 +41,21 @@ import { findSystemLeftovers } from "./system-leftovers.ts";
 import { vmDirectory } from "./steps/vm-directory.ts";
 import { workDisk } from "./steps/work-disk.ts";
 
-/** A host that is a virtual machine itself runs its guests much slower, the more so when it is emulated. */
-const DEADLINES = {
+type HostKind = "hardware" | "nested" | "emulated";
+
+/** A host that is a virtual machine itself runs its guests slower, and an emulated one many times slower. */
+const DEADLINES: Readonly<Record<HostKind, Deadlines>> = {
   hardware: { readyMs: 60_000, powerOffMs: 20_000 },
-  nested: { readyMs: 300_000, powerOffMs: 90_000 },
-} as const;
+  nested: { readyMs: 180_000, powerOffMs: 60_000 },
+  emulated: { readyMs: 900_000, powerOffMs: 180_000 },
+};
+
+/** What /proc/cpuinfo says of the machine. The flag `hypervisor` is CPUID's; the model's name is QEMU's own for TCG. */
+export function hostKindOf(cpuinfo: string): HostKind {
+  if (/^model name\s*:.*\bQEMU TCG\b/m.test(cpuinfo)) return "emulated";
+  return /^flags\s*:.*\bhypervisor\b/m.test(cpuinfo) ? "nested" : "hardware";
+}
+
 /** How often the rules of a guest with NAT are made sure of: a firewall's reload wipes them without a word. */
 const NAT_CHECK_MS = 30_000;
 const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
@@ -57,14 +67,14 @@ export interface HostFacts {
   kvm(): KvmFacts;
   /** The text of /proc/net/route. */
   routes(): string;
-  /** Whether this host is a virtual machine itself. */
-  isNested(): boolean;
+  /** The text of /proc/cpuinfo. */
+  cpus(): string;
 }
 
 const thisHost: HostFacts = {
   kvm: readKvmFacts,
   routes: () => readFileSync("/proc/net/route", "utf8"),
-  isNested: () => /^flags\s*:.*\bhypervisor\b/m.test(readFileSync("/proc/cpuinfo", "utf8")),
+  cpus: () => readFileSync("/proc/cpuinfo", "utf8"),
 };
 
 export interface SystemEngineParts {
@@ -114,7 +124,14 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
 
   const addressOf: AddressOf = async ({ id, dirs }) =>
     vms.get(id)?.guestIp ?? (await readHandles(dirs.state))?.guestIp ?? null;
-  const launchParts: LaunchParts = { privileged, network, vmm, jailRootOf, nameServer: readNameServer };
+  const launchParts: LaunchParts = {
+    privileged,
+    network,
+    vmm,
+    jailRootOf,
+    nameServer: readNameServer,
+    isEmulated: () => hostKind() === "emulated",
+  };
   const addresses = (): ReadonlySet<string> => new Set(vms.list().flatMap(({ guestIp }) => guestIp ?? []));
 
   /** The address that guests have theirs by: of the first VM that has one, else of the bridge as it is. */
@@ -126,6 +143,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     return base === undefined ? null : formatIpv4(base + 1);
   };
 
+  const hostKind = (): HostKind => hostKindOf(host.cpus());
   const acceleration = (): ReturnType<typeof decideJailedAcceleration> => decideJailedAcceleration(host.kvm());
 
   const openLog = (id: VmId, { state }: VmDirs, source: "serial" | "vmm"): LogFile | null => {
@@ -189,7 +207,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
       if (kind === "kvm") return kind;
       throw new BangerError("NO_KVM", reason, fix === null ? {} : { hint: fix });
     },
-    deadlines: () => DEADLINES[host.isNested() ? "nested" : "hardware"],
+    deadlines: () => DEADLINES[hostKind()],
     reserve: (others, own) => {
       const range = network.network(bridgeIpInUse());
       const taken = new Set(others.flatMap(({ guestIp }) => guestIp ?? []));
@@ -260,8 +278,8 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     const { kind, reason, fix } = acceleration();
     add(
       "kvm",
-      kind === "kvm" ? (host.isNested() ? "WARN" : "PASS") : "FAIL",
-      host.isNested() && kind === "kvm"
+      kind === "kvm" ? (hostKind() !== "hardware" ? "WARN" : "PASS") : "FAIL",
+      hostKind() !== "hardware" && kind === "kvm"
         ? `${reason}; this host is a virtual machine itself, so guests are slower`
         : reason,
       fix,

@@ -44,6 +44,14 @@ function commonArgs({ id, name }: GuestIdentity): readonly BootArg[] {
   ];
 }
 
+/** What a guest is told whose processor is emulated, at whatever level. */
+const emulationArgs: readonly BootArg[] = [
+  { word: "mitigations=off", why: "under emulation nothing is speculated, and the workarounds cost a third" },
+  { word: "tsc=reliable", why: "no watchdog that finds emulated time unsteady" },
+  { word: "lsm=lockdown,yama", why: "loading systemd's BPF programs takes over a second of emulation" },
+  { word: "no_timer_check", why: "the timer check fails at random when the host is busy" },
+];
+
 /** Arguments under QEMU's microvm machine. */
 export function bootArgs(
   vm: GuestIdentity & {
@@ -63,9 +71,7 @@ export function bootArgs(
     },
     ...(vm.acceleration === "tcg"
       ? [
-          { word: "mitigations=off", why: "under emulation nothing is speculated, and the workarounds cost a third" },
-          { word: "tsc=reliable", why: "no watchdog that finds emulated time unsteady" },
-          { word: "lsm=lockdown,yama", why: "loading systemd's BPF programs takes over a second of emulation" },
+          ...emulationArgs,
           ...(vm.tscKhz === null
             ? []
             : [
@@ -74,7 +80,6 @@ export function bootArgs(
                   why: "on a busy host the guest can't measure it, and then waits forever for a timer that microvm doesn't wire",
                 },
               ]),
-          { word: "no_timer_check", why: "the timer check fails at random when the host is busy" },
         ]
       : []),
   ];
@@ -92,7 +97,13 @@ export interface BridgeAddress {
  * Arguments under Firecracker. Passing any drops its own defaults (docs/getting-started.md, boot_source.rs), so those worth
  * having are here again; `nomodule` isn't: a distribution's kernel is made of modules.
  */
-export function firecrackerBootArgs(vm: GuestIdentity & { readonly network: BridgeAddress }): readonly BootArg[] {
+export function firecrackerBootArgs(
+  vm: GuestIdentity & {
+    readonly network: BridgeAddress;
+    /** Whether the host's own processor is emulated. */
+    readonly isEmulated: boolean;
+  },
+): readonly BootArg[] {
   const { guest, gateway, netmask, nameServer } = vm.network;
   return [
     ...commonArgs(vm),
@@ -109,5 +120,6 @@ export function firecrackerBootArgs(vm: GuestIdentity & { readonly network: Brid
       why: "address without a DHCP round trip, read by banger-network.service",
     },
     { word: "banger.vsock=1", why: "sshd on vsock too, which works when the guest's network doesn't" },
+    ...(vm.isEmulated ? emulationArgs : []),
   ];
 }

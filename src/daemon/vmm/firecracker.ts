@@ -25,6 +25,8 @@ export interface FirecrackerPlan {
   readonly tap: string;
   readonly mac: string;
   readonly network: BridgeAddress;
+  /** Whether the host's own processor is emulated. */
+  readonly isEmulated: boolean;
 }
 
 export interface FirecrackerRequest {

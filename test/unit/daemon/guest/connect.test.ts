@@ -33,8 +33,8 @@ async function listen(at: string | number, onConnection: (socket: Socket) => voi
 }
 
 /** What a real ssh client sends first over the way under test. */
-async function sshThrough(port: number, received: Promise<string>): Promise<string> {
-  const proxy = [process.execPath, MAIN, "internal", "guest-connect", root, "127.0.0.1", String(port)];
+async function sshThrough(port: number, received: Promise<string>, waitMs = 0): Promise<string> {
+  const proxy = [process.execPath, MAIN, "internal", "guest-connect", root, "127.0.0.1", String(port), String(waitMs)];
   const child = Bun.spawn(
     [
       ...["ssh", "-F", "/dev/null", "-o", `ProxyCommand=${proxy.join(" ")}`, "-o", "ProxyUseFdpass=yes"],
@@ -81,6 +81,25 @@ test("nobody on vsock: the address", async () => {
   const guest = greet("SSH-2.0-guest\r\n");
   const port = await listen(0, guest.onData);
   expect(await sshThrough(port, guest.received)).toMatch(/^SSH-2\.0-OpenSSH/);
+}, 20_000);
+
+test("a guest that isn't there yet is waited for, over vsock, without a process of the guest's for each try", async () => {
+  const guest = greet("OK 1\nSSH-2.0-guest\r\n");
+  const port = await listen(0, () => undefined);
+  servers.splice(0).forEach((server) => server.close());
+  let tries = 0;
+  const received = sshThrough(port, guest.received, 10_000);
+  await Bun.sleep(100);
+  await listen(join(base, "io/vsock.sock"), (socket) => {
+    socket.on("error", () => undefined);
+    tries++;
+    socket.once("data", () => {
+      if (tries < 4) socket.end();
+      else guest.onData(socket);
+    });
+  });
+  expect(await received).toMatch(/^SSH-2\.0-OpenSSH/);
+  expect(tries).toBe(4);
 }, 20_000);
 
 test("no jail and nobody at the address: ssh ends, and the reason is said", async () => {

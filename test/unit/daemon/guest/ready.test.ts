@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
+import { BangerError } from "../../../../src/shared/errors.ts";
 import type { Guest } from "../../../../src/daemon/guest/guest.ts";
 import { probePatience, readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
 import { identifyProcess } from "../../../../src/daemon/vmm/processes.ts";
@@ -38,6 +39,47 @@ function fakeGuest(answersFrom: number, stdout = `${BOOT_ID}\n`): Guest & { prob
 }
 
 const vm = (identity: ProcessIdentity) => ({ name: "box", process: identity, serialLogPath });
+
+describe("waitUntilReady for a guest in a jail", () => {
+  const jailed = { ...address, jailRoot: "/nowhere" };
+  const refusing = (times: number): Guest & { opens: number; probes: number } => {
+    const guest = {
+      ...fakeGuest(Infinity),
+      opens: 0,
+      open: async () => {
+        if (++guest.opens <= times) throw new BangerError("GUEST_NOT_READY", "hung up");
+      },
+    };
+    return guest as unknown as Guest & { opens: number; probes: number };
+  };
+  test("asks with the connection it keeps, never with one for nothing", async () => {
+    const guest = refusing(0);
+    expect(await waitUntilReady(guest, jailed, vm(me), 5000, signal)).toEqual({ bootId: BOOT_ID });
+    expect([guest.opens, guest.probes]).toEqual([1, 0]);
+  });
+  test("a guest that hangs up is asked again", async () => {
+    const guest = refusing(2);
+    expect(await waitUntilReady(guest, jailed, vm(me), 5000, signal)).toEqual({ bootId: BOOT_ID });
+    expect(guest.opens).toBe(3);
+  });
+  test("a panic ends the wait, and the connection that waits", async () => {
+    await Bun.write(serialLogPath, "[    1.0] Kernel panic - not syncing: VFS\n");
+    let aborted = false;
+    const guest = {
+      ...fakeGuest(0),
+      open: async (_address: unknown, _ms: number, stop: AbortSignal) => {
+        await new Promise<void>((_resolve, reject) => {
+          stop.addEventListener("abort", () => {
+            aborted = true;
+            reject(new Error("aborted"));
+          });
+        });
+      },
+    } as unknown as Guest;
+    await expect(waitUntilReady(guest, jailed, vm(me), 5000, signal)).rejects.toThrow("panicked");
+    expect(aborted).toBe(true);
+  });
+});
 
 describe("waitUntilReady", () => {
   test("probes until sshd answers, then tells the boot id", async () => {

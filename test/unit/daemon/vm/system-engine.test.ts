@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { appendFile, readdir, readFile, symlink } from "node:fs/promises";
 import { join } from "node:path";
+import { hostKindOf } from "../../../../src/daemon/vm/system-engine.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import { JAIL } from "../../../../src/shared/helper-contract.ts";
 import { jailRootOf } from "../../../../src/shared/jail.ts";
@@ -199,6 +200,12 @@ describe("a daemon that was started anew", () => {
     expect(world.host.list()).toEqual([`cow ${vm.id}`, `slot ${vm.id}`]);
   });
 });
+
+test.each([
+  ["model name\t: AMD EPYC 7763\nflags\t\t: fpu svm", "hardware"],
+  ["model name\t: AMD EPYC 7763\nflags\t\t: fpu hypervisor svm", "nested"],
+  ["model name\t: QEMU TCG CPU version 2.5+\nflags\t\t: fpu hypervisor svm", "emulated"],
+] as const)("%j is %s", (cpuinfo, kind) => expect(hostKindOf(cpuinfo)).toBe(kind));
 
 test("gc: what a lost world left on the host is listed and removed, in an order that works", async () => {
   const vm = await create("box", { nat: true });

@@ -5,7 +5,16 @@ import { makeVm } from "../../../support/vm-record.ts";
 
 const { id, name, spec } = makeVm();
 const network = { guest: "172.16.0.2", gateway: "172.16.0.1", netmask: "255.255.255.0", nameServer: "10.0.2.3" };
-const plan = { id, name, spec, hasInitrd: true, tap: "tap-pool-2", mac: "06:00:ac:10:00:02", network };
+const plan = {
+  id,
+  name,
+  spec,
+  hasInitrd: true,
+  tap: "tap-pool-2",
+  mac: "06:00:ac:10:00:02",
+  network,
+  isEmulated: true,
+};
 const bodyOf = (path: string, version: readonly [number, number, number] = [1, 16, 1]): Record<string, unknown> =>
   (firecrackerRequests(plan, version).find((request) => request.path === path)?.body ?? {}) as Record<string, unknown>;
 

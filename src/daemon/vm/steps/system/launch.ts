@@ -25,6 +25,8 @@ export interface LaunchParts {
   readonly jailRootOf: (id: VmId) => string;
   /** A name server that guests reach; null when this host has none. */
   readonly nameServer: () => string | null;
+  /** Whether this host's own processor is emulated. */
+  readonly isEmulated: () => boolean;
 }
 
 /** Firecracker in its jail. Its undo ends everything in the VM's scope, keeps the logs and removes the jail. */
@@ -57,7 +59,7 @@ export function launch({ privileged, network, vmm, jailRootOf }: LaunchParts): S
 }
 
 /** Configures the VMM and starts the guest. Nothing of it outlives the VMM. */
-export function boot({ network, jailRootOf, nameServer }: LaunchParts): Step {
+export function boot({ network, jailRootOf, nameServer, isEmulated }: LaunchParts): Step {
   return {
     name: "boot",
     do: async ({ id, vm, dirs, image, signal }) => {
@@ -75,6 +77,7 @@ export function boot({ network, jailRootOf, nameServer }: LaunchParts): Step {
           tap: tapOf(network.network(), guestIp),
           mac: macOf(guestIp),
           network: { guest: guestIp, gateway: ip, netmask: netmaskOf(prefix), nameServer: nameServer() },
+          isEmulated: isEmulated(),
         },
         signal,
       );
