@@ -57,6 +57,8 @@ export function mmdebstrapArgv(recipe: DebianRecipe, mode: BuildMode): readonly 
     '--aptopt=APT::Install-Recommends "false"',
     ...excluded.map((path) => `--dpkgopt=path-exclude=${path}`),
     ...included.map((path) => `--dpkgopt=path-include=${path}`),
+    // The package's own file goes on under another name, upgrades of it included.
+    '--customize-hook=chroot "$1" dpkg-divert --quiet --local --rename --divert /etc/profile.debian --add /etc/profile',
     // Paths of these are relative to the staging directory: a home may have any name.
     "--customize-hook=tar-in guest.tar /",
     `--customize-hook=${finishRoot}`,

@@ -10,6 +10,7 @@ import debianSources from "./guest/debian.sources" with { type: "text" };
 import journald from "./guest/journald.conf" with { type: "text" };
 import modulesLoad from "./guest/modules-load.conf" with { type: "text" };
 import network from "./guest/network.sh" with { type: "text" };
+import profile from "./guest/profile.sh" with { type: "text" };
 import ssh from "./guest/ssh.service" with { type: "text" };
 import sshd from "./guest/sshd-banger.conf" with { type: "text" };
 import udevTrigger from "./guest/udev-trigger.conf" with { type: "text" };
@@ -107,6 +108,7 @@ export function guestFiles(): readonly TarEntry[] {
     file("etc/modules-load.d/banger.conf", modulesLoad),
     file("etc/ssh/sshd_config.d/banger.conf", sshd),
     file("etc/apt/sources.list.d/debian.sources", debianSources),
+    file("etc/profile", profile),
     file("etc/default/locale", "LANG=C.UTF-8\n"),
     file("etc/fstab", "# The root disk is mounted by the kernel's initrd, the work disk by banger-work.service.\n"),
     file("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
