@@ -71,6 +71,22 @@ export function ownPaths(env: Env): Paths {
   return owner !== null && (uid === owner || uid === 0) ? system : rootlessPaths(env, homedir(), uid);
 }
 
+/**
+ * Like {@link ownPaths}, for commands that read this machine's files.
+ * @throws BangerError USAGE when BANGER_HOST points to another machine
+ */
+export function localPaths(env: Env): Paths {
+  if (hostOf(env) === null) return ownPaths(env);
+  throw new BangerError("USAGE", "this command is about this machine, and BANGER_HOST names another one", {
+    hint: "unset BANGER_HOST",
+  });
+}
+
+function hostOf(env: Env): string | null {
+  const host = env["BANGER_HOST"] ?? "";
+  return host === "" ? null : host;
+}
+
 /** Only root writes the file; the daemons check all of it, and its schema would cost every command. */
 function readOwner(installFile: string): number | null {
   let text: string;
@@ -108,20 +124,14 @@ export async function connectClient(
 ): Promise<Client> {
   const interrupts = ignoreInterrupts ? new Interrupts() : ownInterrupts;
   const paths = ownPaths(env);
+  const context: CallContext = { out, interrupts, timeoutMs, warnOfVersion: versionWarner(out) };
+  const host = hostOf(env);
+  if (host !== null) return await connectHost(host, paths, start, context);
   // Below /run, where only root could put something else.
   if (paths.mode === "rootless") await checkPrivateDirectory(paths.runtimeDir);
-  let hasWarned = false;
-  const warnOfVersion = (version: string): void => {
-    if (hasWarned) return;
-    hasWarned = true;
-    out.warn(
-      `the daemon is banger ${version}, this is ${VERSION}; "banger daemon stop" lets the next command start this one`,
-    );
-  };
   return {
     call: async (method, input, watch = {}) => {
-      const request = async () =>
-        await callOnce(paths.apiSocket, method, input, watch, { out, interrupts, timeoutMs, warnOfVersion });
+      const request = async () => await callOnce(paths.apiSocket, method, input, watch, context);
       const requestAgain = async (thrown: unknown) => {
         if (isGoneDaemon(thrown) && READS.has(method)) return await request();
         throw thrown;
@@ -143,6 +153,37 @@ export async function connectClient(
         throw thrown instanceof NobodyListens ? unreachable("the daemon ended right after its start") : thrown;
       }
     },
+  };
+}
+
+/** A client of another machine's daemon. Commands in its guests go through that machine as well. */
+async function connectHost(host: string, paths: Paths, start: boolean, context: CallContext): Promise<Client> {
+  const { connectRemote, parseHost } = await import("./remote-host.ts");
+  const { socket, via } = await connectRemote(parseHost(host), paths, start);
+  return {
+    call: async (method, input, watch = {}) => {
+      if (method === "vm.forward")
+        throw new BangerError("NOT_YET", "a forward would listen on the other machine, not on this one", {
+          hint: `ssh -L PORT:127.0.0.1:PORT ${via.at(-1)}`,
+        });
+      try {
+        const result = await callOnce(socket, method, input, watch, context);
+        return method === "vm.connect" ? { ...(result as object), via } : result;
+      } catch (thrown) {
+        throw thrown instanceof NobodyListens ? unreachable(`the connection to ${via.at(-1)} was lost`) : thrown;
+      }
+    },
+  } as Client;
+}
+
+function versionWarner(out: Output): (version: string) => void {
+  let hasWarned = false;
+  return (version) => {
+    if (hasWarned) return;
+    hasWarned = true;
+    out.warn(
+      `the daemon is banger ${version}, this is ${VERSION}; "banger daemon stop" lets the next command start this one`,
+    );
   };
 }
 

@@ -4,7 +4,7 @@ import { lstat, mkdtemp, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, posix, resolve } from "node:path";
 import { BangerError, isErrno } from "../shared/errors.ts";
 import { quote } from "../shared/remote-command.ts";
-import type { Connection } from "./guest-exec.ts";
+import { type Connection, sshLine } from "./guest-exec.ts";
 import type { Interrupts } from "./interrupts.ts";
 
 export type Endpoint =
@@ -144,9 +144,8 @@ function notThere(path: string, thrown: unknown): unknown {
   return thrown;
 }
 
-function sshTo({ sshArgv }: Connection, line: string): string[] {
-  const [ssh = "ssh", ...options] = sshArgv;
-  return [ssh, "-T", ...options, line];
+function sshTo(connection: Connection, line: string): string[] {
+  return sshLine(connection, "-T", line);
 }
 
 interface Stage {

@@ -3,10 +3,13 @@
 import { constants } from "node:os";
 import type { OutputOf } from "../shared/contract.ts";
 import { BangerError } from "../shared/errors.ts";
-import { remoteExecCommand, remoteSignalCommand, remoteStatusCommand } from "../shared/remote-command.ts";
+import { quote, remoteExecCommand, remoteSignalCommand, remoteStatusCommand } from "../shared/remote-command.ts";
 import type { Interrupts } from "./interrupts.ts";
 
-export type Connection = OutputOf<"vm.connect">;
+export type Connection = OutputOf<"vm.connect"> & {
+  /** With BANGER_HOST: ssh to the machine that the guest's own ssh line is for. */
+  readonly via?: readonly string[];
+};
 
 export interface GuestCommand {
   readonly argv: readonly string[];
@@ -32,9 +35,13 @@ function statusOfSignal(signal: Bun.Subprocess["signalCode"]): number {
   return 128 + (typeof signal === "string" ? constants.signals[signal] : (signal ?? 0));
 }
 
-function sshLine({ sshArgv }: Connection, option: "-T" | "-tt", ...words: readonly string[]): string[] {
+/** The argv that runs a line in the guest, or without one opens a shell there. */
+export function sshLine({ sshArgv, via }: Connection, option: "-T" | "-tt", ...line: readonly string[]): string[] {
   const [ssh = "ssh", ...options] = sshArgv;
-  return [ssh, option, ...options, ...words];
+  const argv = [ssh, option, ...options, ...line];
+  if (via === undefined) return argv;
+  const [outer = "ssh", ...outerOptions] = via;
+  return [outer, option, ...outerOptions, argv.map(quote).join(" ")];
 }
 
 /** A command of banger's own beside the user's; its status, or null when it did not end in time. */

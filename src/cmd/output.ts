@@ -85,7 +85,7 @@ export class Output {
   readonly stderr: Sink;
   readonly #isDumb: boolean;
   #hasColor: boolean;
-  #live: { readonly stage: string; readonly since: number } | null = null;
+  #isLive = false;
 
   constructor({ stdout, stderr, env }: OutputOptions) {
     this.stdout = stdout;
@@ -170,28 +170,28 @@ export class Output {
   }
 
   #endLive(): void {
-    if (this.#live === null) return;
-    this.#live = null;
+    if (!this.#isLive) return;
+    this.#isLive = false;
     this.#writeError("\n");
   }
 
   stages(): Stages {
     const isLive = this.stderr.isTerminal && !this.#isDumb;
-    let stage: string | null = null;
+    // Stages may take turns; one that comes back gets no line of its own again.
+    const begun = new Map<string, number>();
     return {
       show: (progress) => {
+        const stage = `${progress.stage} ${progress.message}`;
+        const isNew = !begun.has(stage);
+        if (isNew) begun.set(stage, performance.now());
         if (!isLive) {
-          if (progress.stage !== stage) this.note(formatProgress(progress, null));
-          stage = progress.stage;
+          if (isNew) this.note(formatProgress(progress, null));
           return;
         }
-        if (this.#live?.stage !== progress.stage) {
-          this.#endLive();
-          this.#live = { stage: progress.stage, since: performance.now() };
-        }
-        const elapsedMs = performance.now() - (this.#live?.since ?? 0);
-        const text = formatProgress(progress, elapsedMs).slice(0, Math.max(20, (process.stderr.columns || 80) - 1));
-        this.#writeError(`\r\u001b[2K${text}`);
+        if (isNew) this.#endLive();
+        this.#isLive = true;
+        const text = formatProgress(progress, performance.now() - (begun.get(stage) ?? 0));
+        this.#writeError(`\r\u001b[2K${text.slice(0, Math.max(20, (process.stderr.columns || 80) - 1))}`);
       },
       end: () => this.#endLive(),
     };

@@ -15,7 +15,8 @@ const ATTEMPTS = 5;
 const LATE_EXIT_MS = 10_000;
 const STDERR_LIMIT_BYTES = 1024 * 1024;
 
-async function isListening(path: string): Promise<boolean> {
+/** True when something accepts connections at the path. */
+export async function isListening(path: string): Promise<boolean> {
   return await new Promise((resolve) => {
     const socket = connect(path);
     socket.once("connect", () => {

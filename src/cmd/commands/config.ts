@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { ownPaths } from "../client.ts";
+import { localPaths } from "../client.ts";
 import { defineCommand } from "../command.ts";
 import { CONFIG_KEYS, type ConfigKey, loadConfig } from "../../shared/config.ts";
 import { isErrno } from "../../shared/errors.ts";
@@ -10,7 +10,7 @@ export const command = defineCommand({
   examples: [["banger config", "every setting, its value and the file it comes from"]],
   next: "edit the file named on standard error, then banger daemon stop",
   run: async ({ env, json, out }) => {
-    const { configFiles } = ownPaths(env);
+    const { configFiles } = localPaths(env);
     const { values, sources } = loadConfig(configFiles, (path) => {
       try {
         return readFileSync(path, "utf8");

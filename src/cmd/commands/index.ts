@@ -336,6 +336,10 @@ export const ROOT: Group = {
           summary: "Candidates for a shell's completion.",
           load: async () => (await import("./internal/complete.ts")).command,
         },
+        socket: {
+          summary: "Where the daemon's API is, for a banger on another machine.",
+          load: async () => (await import("./internal/socket.ts")).command,
+        },
         "ssh-proxy": {
           summary: "Connects ssh to a VM.",
           load: async () => (await import("./internal/ssh-proxy.ts")).command,

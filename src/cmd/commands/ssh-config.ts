@@ -1,4 +1,4 @@
-import { ownPaths } from "../client.ts";
+import { localPaths } from "../client.ts";
 import { usageError } from "../cli.ts";
 import { defineCommand } from "../command.ts";
 import { bangerSshConfig, installInclude, removeInclude, userConfigPath, writeBangerSshConfig } from "../ssh-config.ts";
@@ -16,7 +16,7 @@ export const command = defineCommand({
   run: async ({ args, env, out }) => {
     if (args.install === true && args.uninstall === true)
       throw usageError("--install and --uninstall are opposites: give one", ["ssh-config"]);
-    const paths = ownPaths(env);
+    const paths = localPaths(env);
     if (args.install === true) {
       const included = await writeBangerSshConfig(paths);
       const changed = await installInclude(userConfigPath(), included);

@@ -135,6 +135,25 @@ describe("a streamed method", () => {
   });
 });
 
+test("a followed log whose reader leaves ends the command, and its operation", async () => {
+  const hungUp = Promise.withResolvers<void>();
+  daemon.answers.set("vm.logs", ({ response }) => {
+    const send = beginStream(response);
+    const timer = setInterval(() => send({ event: "data", data: "line\n".repeat(1000) }), 10);
+    response.on("close", () => {
+      clearInterval(timer);
+      hungUp.resolve();
+    });
+  });
+  const child = daemon.spawn(["logs", "-f", "box"]);
+  const reader = child.stdout.getReader();
+  await reader.read();
+  await reader.cancel();
+  expect(await child.exited).toBe(0);
+  expect(await new Response(child.stderr).text()).toBe("");
+  await hungUp.promise;
+});
+
 describe("versions", () => {
   test("another one is mentioned once and works", async () => {
     daemon.headers["banger-version"] = "9.9.9";

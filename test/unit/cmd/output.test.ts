@@ -113,6 +113,7 @@ describe("stages", () => {
     { stage: "image", message: "downloading", done: 1, total: 3 },
     { stage: "image", message: "downloading", done: 2, total: 3 },
     { stage: "boot", message: "booting" },
+    { stage: "image", message: "downloading", done: 3, total: 3 },
   ];
 
   test("elsewhere than on a terminal: one plain line each", () => {
@@ -129,7 +130,9 @@ describe("stages", () => {
     for (const one of progress) stages.show(one);
     out.note("ready");
     stages.end();
-    expect(stderr.text).toBe("\r\u001b[2Kdownloading 1 of 3\r\u001b[2Kdownloading 2 of 3\n\r\u001b[2Kbooting\nready\n");
+    expect(stderr.text).toBe(
+      "\r\u001b[2Kdownloading 1 of 3\r\u001b[2Kdownloading 2 of 3\n\r\u001b[2Kbooting\r\u001b[2Kdownloading 3 of 3\nready\n",
+    );
   });
 
   test("bytes show rate and time left", () => {

@@ -1,6 +1,6 @@
 import { open, stat } from "node:fs/promises";
 import { readWhole } from "../../args.ts";
-import { ownPaths } from "../../client.ts";
+import { localPaths } from "../../client.ts";
 import { defineCommand } from "../../command.ts";
 import { BangerError } from "../../../shared/errors.ts";
 
@@ -19,7 +19,7 @@ export const command = defineCommand({
   next: "banger daemon status",
   run: async ({ args, env, out, interrupts }) => {
     const tail = args.tail === undefined ? null : readWhole("--tail", args.tail, 0, 1_000_000);
-    const path = ownPaths(env).daemonLog;
+    const path = localPaths(env).daemonLog;
     const text = await Bun.file(path)
       .text()
       .catch(() => null);

@@ -11,7 +11,7 @@ export const command = defineCommand({
   json: true,
   examples: [["banger daemon stop", "ends it; VMs keep running, and the next command starts it again"]],
   next: "banger ps",
-  run: async ({ client, json, out, interrupts }) => {
+  run: async ({ client, json, out, interrupts, env }) => {
     const daemon = await client({ start: false });
     let pid: number;
     let runningVms: number;
@@ -22,6 +22,11 @@ export const command = defineCommand({
       if (!(thrown instanceof BangerError) || thrown.details?.["listens"] !== false) throw thrown;
       if (json) out.json({ pid: null, runningVms: null });
       else out.note("no daemon runs");
+      return;
+    }
+    if ((env["BANGER_HOST"] ?? "") !== "") {
+      // Its process is not of this machine, so its end is not waited for.
+      if (json) out.json({ pid, runningVms });
       return;
     }
     const deadline = Date.now() + STOP_TIMEOUT_MS;

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ownPaths } from "../../client.ts";
+import { localPaths } from "../../client.ts";
 import { defineCommand } from "../../command.ts";
 import { vmOfHost } from "../../vm-host.ts";
 
@@ -10,7 +10,7 @@ export const command = defineCommand({
   run: async ({ args, client, env, out }) => {
     const { id } = await (await client()).call("vm.show", { vm: vmOfHost(args.host) });
     // The daemon keeps each VM's key under a name made of its id; ssh asks for the name it was given.
-    const known = await readFile(join(ownPaths(env).sshDir, "known_hosts"), "utf8");
+    const known = await readFile(join(localPaths(env).sshDir, "known_hosts"), "utf8");
     for (const line of known.split("\n")) {
       const [alias, ...key] = line.split(" ");
       if (alias === `banger-${id}`) out.line([args.host, ...key].join(" "));

@@ -1,0 +1,13 @@
+import { localPaths } from "../../client.ts";
+import { defineCommand } from "../../command.ts";
+
+export const command = defineCommand({
+  args: {
+    start: { type: "boolean", default: true, description: "Starts the daemon.", negativeDescription: "Starts none." },
+  },
+  examples: [],
+  run: async ({ args, client, env, out }) => {
+    if (args.start) await (await client()).call("system.ping", {});
+    out.line(localPaths(env).apiSocket);
+  },
+});
