@@ -89,7 +89,8 @@ test("a build leaves the host's own apt lists alone", async () => {
 test("files belong to root and have their modes", async () => {
   expect(await debugfs("stat /etc/shadow")).toMatch(/Mode:\s+0640.*\n?[\s\S]*User:\s+0\s+Group:\s+42/);
   expect(await debugfs("stat /usr/bin/su")).toMatch(/Mode:\s+04755/);
-  for (const unit of image.units) expect(await debugfs(`cat /etc/systemd/system/${unit}`)).toMatch(/^\[(?:Service|Socket)\]$/m);
+  for (const unit of image.units)
+    expect(await debugfs(`cat /etc/systemd/system/${unit}`)).toMatch(/^\[(?:Service|Socket)\]$/m);
 });
 
 test("the kernel is an ELF that QEMU can enter, with an initrd", async () => {
