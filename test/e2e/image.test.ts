@@ -1,7 +1,7 @@
 /** A real build of the default image through the stores. Needs the Debian archive and the tools of a build. */
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Progress } from "../../src/shared/contract.ts";
 import { BangerError } from "../../src/shared/errors.ts";
@@ -16,6 +16,11 @@ import { runTool } from "../../src/daemon/run-tool.ts";
 const IMAGE = "debian-trixie";
 const BUILD_TIMEOUT_MS = 600_000;
 
+const HOST_LISTS = "/var/lib/apt/lists";
+const readHostLists = async (): Promise<readonly string[]> => (await readdir(HOST_LISTS).catch(() => [])).sort();
+/** In the host's own apt lists, where a build has nothing to change. Root only: nobody else could. */
+const witness = join(HOST_LISTS, "banger-test-witness_InRelease");
+
 const umask = process.umask(0o077);
 // A quote and a space: a home may be named so, and no shell may ever see it.
 const home = await mkdtemp("/var/tmp/banger it's a test-");
@@ -25,7 +30,11 @@ const images = createImageStore(paths, kernels);
 const seen: Progress[] = [];
 let image: ImageRecord;
 
+let listsBefore: readonly string[];
+
 beforeAll(async () => {
+  if (process.getuid?.() === 0) await writeFile(witness, "").catch(() => undefined);
+  listsBefore = await readHostLists();
   // Two askers at once, one build.
   const silent = { signal: new AbortController().signal, progress: () => undefined };
   const [first, second] = await Promise.all([
@@ -37,6 +46,7 @@ beforeAll(async () => {
 }, BUILD_TIMEOUT_MS);
 
 afterAll(async () => {
+  await rm(witness, { force: true }).catch(() => undefined);
   process.umask(umask);
   await rm(home, { recursive: true, force: true });
 });
@@ -72,10 +82,15 @@ test("nothing in it is the same in every VM or of this host", async () => {
   ).toEqual([]);
 });
 
+test("a build leaves the host's own apt lists alone", async () => {
+  expect(await readHostLists()).toEqual(listsBefore);
+});
+
 test("files belong to root and have their modes", async () => {
   expect(await debugfs("stat /etc/shadow")).toMatch(/Mode:\s+0640.*\n?[\s\S]*User:\s+0\s+Group:\s+42/);
   expect(await debugfs("stat /usr/bin/su")).toMatch(/Mode:\s+04755/);
-  for (const unit of image.units) expect(await debugfs(`cat /etc/systemd/system/${unit}`)).toContain("[Service]");
+  for (const unit of image.units)
+    expect(await debugfs(`cat /etc/systemd/system/${unit}`)).toMatch(/^\[(?:Service|Socket)\]$/m);
 });
 
 test("the kernel is an ELF that QEMU can enter, with an initrd", async () => {

@@ -53,6 +53,8 @@ export function mmdebstrapArgv(recipe: DebianRecipe, mode: BuildMode): readonly 
     `--mode=${mode}`,
     "--variant=minbase",
     "--format=null",
+    // The tree is thrown away, and what is kept of it has been taken already. (Its apt would want lists that are gone.)
+    "--skip=cleanup",
     `--include=${recipe.packages.join(",")}`,
     '--aptopt=APT::Install-Recommends "false"',
     ...excluded.map((path) => `--dpkgopt=path-exclude=${path}`),

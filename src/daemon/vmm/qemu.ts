@@ -152,7 +152,16 @@ async function launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVm
   try {
     const process = await identifyProcess(child.pid);
     if (process === null) return await refuseEnded();
-    return { process, ...(await endpoint(plan.id, plan.runtimeDir)) };
+    for (;;) {
+      try {
+        return { process, ...(await endpoint(plan.id, plan.runtimeDir)) };
+      } catch (thrown) {
+        // The socket has its name before it listens.
+        const isEarly = thrown instanceof BangerError && thrown.details?.["errno"] === "ECONNREFUSED";
+        if (!isEarly || hasEnded() || signal.aborted || Date.now() > deadline) throw thrown;
+        await Bun.sleep(LAUNCH_POLL_MS);
+      }
+    }
   } catch (thrown) {
     // A kernel it can't load ends QEMU after the pid file: its own words say more than a broken monitor.
     await Promise.race([child.exited, Bun.sleep(LAST_WORDS_MS)]);

@@ -10,7 +10,8 @@ const ANSWER_LIMIT = 1024 * 1024;
 
 /**
  * Sends one command and returns its `return` value.
- * @throws BangerError VMM_FAILED when the monitor doesn't answer within `timeoutMs` or answers with an error.
+ * @throws BangerError VMM_FAILED when the monitor doesn't answer within `timeoutMs` or answers with an error;
+ * `details.errno` when the connection itself failed.
  */
 export async function askMonitor(
   socketPath: string,
@@ -21,12 +22,16 @@ export async function askMonitor(
     const socket = connect(socketPath);
     let buffer = "";
     let answered = false;
-    const fail = (why: string): void => {
+    const fail = (why: string, errno?: string): void => {
       if (answered) return;
       answered = true;
       clearTimeout(timer);
       socket.destroy();
-      reject(new BangerError("VMM_FAILED", `QEMU's monitor (${command.execute}): ${why}`));
+      reject(
+        new BangerError("VMM_FAILED", `QEMU's monitor (${command.execute}): ${why}`, {
+          ...(errno === undefined ? {} : { details: { errno } }),
+        }),
+      );
     };
     const timer = setTimeout(() => fail(`no answer within ${timeoutMs} ms`), timeoutMs);
     let sent = false;
@@ -66,7 +71,7 @@ export async function askMonitor(
         fail(`not JSON: ${String(thrown)}`);
       }
     });
-    socket.on("error", (error) => fail(error.message));
+    socket.on("error", (error: NodeJS.ErrnoException) => fail(error.message, error.code));
     socket.on("close", () => fail("the connection was closed"));
   });
 }

@@ -43,7 +43,8 @@ rm -f "$root"/etc/ssh/ssh_host_*_key "$root"/etc/ssh/ssh_host_*_key.pub "$root"/
   "$root/var/lib/systemd/random-seed" "$root/var/lib/dbus/machine-id" "$root/etc/apt/apt.conf.d/99mmdebstrap"
 find "$root/var/lib/apt/lists" -mindepth 1 -delete
 find "$root/var/log" -type f -delete
-find "$root/tmp" "$root/run" -mindepth 1 -xdev -delete
+# Not mmdebstrap's own settings for apt: without them the next apt would work on the lists of the host.
+find "$root/tmp" "$root/run" -mindepth 1 -xdev ! -name 'mmdebstrap.apt.conf.*' -delete
 : > "$root/etc/machine-id"
 # Documented in hwdb(7): without the binary database udev looks nothing up, and a virtual machine has nothing to look up.
 rm -f "$root/usr/lib/udev/hwdb.bin" "$root/etc/udev/hwdb.bin"
@@ -52,10 +53,12 @@ rm -f "$root/usr/lib/udev/hwdb.bin" "$root/etc/udev/hwdb.bin"
 view="$root/mnt"
 mount --bind "$root" "$view"
 mount -t tmpfs -o mode=755 none "$view/media"
+mount -t tmpfs -o mode=1777 none "$view/tmp"
 used_kib=$(du -skx "$view" | cut -f1)
 # Sizes of a large file system: by itself mkfs would choose those of a small one, and this one grows.
 mkfs.ext4 -q -F -L banger-root -b 4096 -i 16384 -I 256 -m 1 -E lazy_itable_init=1,lazy_journal_init=1,root_owner=0:0 \
   -d "$view" "$out/rootfs.ext4" "$((used_kib + used_kib / 6 + 65536))k"
+umount "$view/tmp"
 umount "$view/media"
 umount "$view"
 # Zeroing inode tables in the background would fill every VM's overlay with zeros that are there already.

@@ -14,6 +14,12 @@ test("every source is verified against Debian's keyring, and nothing weakens tha
   expect(argv).toContain("--mode=unshare");
 });
 
+test("nothing runs apt after the last step has removed its settings", async () => {
+  expect(mmdebstrapArgv(recipe, "root")).toContain("--skip=cleanup");
+  const step = await Bun.file(new URL("../../../../src/daemon/image/guest/finish-root.sh", import.meta.url)).text();
+  expect(step).toContain("! -name 'mmdebstrap.apt.conf.*'");
+});
+
 test("failures get the code that says what to do", () => {
   const code = (stderr: string): string => buildFailure(stderr).code;
   expect(code("Err:1 http://deb.debian.org trixie InRelease\n  Temporary failure resolving 'deb.debian.org'")).toBe(

@@ -84,7 +84,10 @@ describe("askMonitor", () => {
   });
 
   test("no monitor, and one that hangs up", async () => {
-    await expect(askMonitor(path, { execute: "x" }, 500)).rejects.toMatchObject({ code: "VMM_FAILED" });
+    await expect(askMonitor(path, { execute: "x" }, 500)).rejects.toMatchObject({
+      code: "VMM_FAILED",
+      details: { errno: "ENOENT" },
+    });
     server = createServer((socket) => socket.destroy());
     await new Promise<void>((resolve) => server?.listen(path, resolve));
     await expect(askMonitor(path, { execute: "x" }, 500)).rejects.toMatchObject({ code: "VMM_FAILED" });
