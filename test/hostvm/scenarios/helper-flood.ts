@@ -11,7 +11,7 @@ const SEED = Number(process.env["BANGER_FUZZ_SEED"] ?? Math.floor(Math.random() 
 
 /** What mutated requests may leave: things under banger's own names, which the lab's end removes. */
 const OURS =
-  /br-fc|tap-(?:fc|pool)|fc-rootfs-|BANGER-FORWARD|\/var\/lib\/banger\/(?:cow|slots|jail)|banger(?:-vms)?\.slice|172\.16\.0\.|route /;
+  /br-fc|tap-(?:fc|pool)|fc-rootfs-|BANGER-FORWARD|\/var\/lib\/banger\/(?:cow|slots|jail)|banger(?:-vms)?\.slice|172\.16\.0\.|route |^[+-] unit-file/;
 
 export const scenario: Scenario = {
   name: "helper-flood",

@@ -174,7 +174,8 @@ async function fuzz(options: {
   const mutate = (value: Record<string, unknown>): void => {
     const keys = Object.keys(value);
     const key = random() < 0.15 || keys.length === 0 ? pick(["uid", "env", "__proto__", "argv"]) : pick(keys);
-    const old = value[key];
+    // A key named __proto__ must become a key, not this program's own prototypes.
+    const old = Object.hasOwn(value, key) ? value[key] : undefined;
     if (typeof old === "string" && random() < 0.4) {
       const at = Math.floor(random() * (old.length + 1));
       value[key] =
@@ -182,7 +183,13 @@ async function fuzz(options: {
     } else if (typeof old === "object" && old !== null && !Array.isArray(old) && random() < 0.7)
       mutate(old as Record<string, unknown>);
     else if (random() < 0.2) delete value[key];
-    else value[key] = pick(ODD);
+    else
+      Object.defineProperty(value, key, {
+        value: structuredClone(pick(ODD)),
+        enumerable: true,
+        configurable: true,
+        writable: true,
+      });
   };
   for (const end = Date.now() + options.durationMs; Date.now() < end;) {
     await Promise.all(

@@ -1,0 +1,139 @@
+/** NAT with real packets: two guests on the bridge and a world behind the uplink, each a network namespace. */
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { ensureBridgeRules, ensureNat, removeNat } from "../../src/helper/firewall.ts";
+
+const WORLD = "192.0.2.1";
+const PORT = 7777;
+const NAT = { guestIp: "172.16.0.2", tap: "tap-pool-1" };
+
+function run(...argv: readonly string[]): string {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
+  if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
+  return stdout.toString();
+}
+const ip = (...args: readonly string[]): string => run("/usr/sbin/ip", ...args);
+const iptables = (...args: readonly string[]): string => run("/usr/sbin/iptables", "-w", ...args);
+const inside = (namespace: string, ...argv: readonly string[]): readonly string[] => [
+  "/usr/sbin/ip",
+  "netns",
+  "exec",
+  namespace,
+  ...argv,
+];
+
+/** A namespace at the end of a pair whose host end has that name. */
+function join(namespace: string, hostEnd: string, address: string, gateway: string | null): void {
+  ip("netns", "add", namespace);
+  ip("link", "add", hostEnd, "type", "veth", "peer", "name", "eth0", "netns", namespace);
+  ip("link", "set", hostEnd, "up");
+  ip("-n", namespace, "link", "set", "lo", "up");
+  ip("-n", namespace, "address", "add", address, "dev", "eth0");
+  ip("-n", namespace, "link", "set", "eth0", "up");
+  if (gateway !== null) ip("-n", namespace, "route", "add", "default", "via", gateway);
+}
+
+let server: Bun.Subprocess;
+beforeAll(async () => {
+  ip("link", "set", "lo", "up");
+  ip("link", "add", "br-fc", "type", "bridge");
+  ip("address", "add", "172.16.0.1/24", "dev", "br-fc");
+  ip("link", "set", "br-fc", "up");
+  // Pairs in place of taps: to the bridge and the rules a port is a port.
+  join("guest1", "tap-pool-1", "172.16.0.2/24", "172.16.0.1");
+  join("guest2", "tap-pool-2", "172.16.0.3/24", "172.16.0.1");
+  for (const tap of ["tap-pool-1", "tap-pool-2"]) ip("link", "set", tap, "master", "br-fc");
+  join("world", "uplink0", `${WORLD}/24`, null);
+  ip("address", "add", "192.0.2.2/24", "dev", "uplink0");
+  ip("route", "add", "default", "via", WORLD);
+  // The world has a way to the guests' addresses: only the rules may keep an unmasked packet from getting an answer.
+  ip("-n", "world", "route", "add", "172.16.0.0/24", "via", "192.0.2.2");
+  const serve = `Bun.listen({ hostname: "0.0.0.0", port: ${PORT}, socket: { open: (s) => { s.end(s.remoteAddress); }, data() {} } }); console.log("up");`;
+  const child = Bun.spawn([...inside("world", process.execPath, "-e", serve)], { stdout: "pipe" });
+  await child.stdout.getReader().read();
+  server = child;
+});
+afterAll(async () => {
+  server.kill("SIGKILL");
+  await server.exited;
+  for (const name of ["guest1", "guest2", "world"]) ip("netns", "delete", name);
+  ip("link", "delete", "br-fc");
+  iptables("-P", "FORWARD", "ACCEPT");
+  for (const table of ["filter", "nat"]) {
+    iptables("-t", table, "-F");
+    iptables("-t", table, "-X");
+  }
+  run("/usr/sbin/ebtables", "-F");
+});
+
+/** What the world sees a connection of that guest come from; `none` when nothing gets through. */
+function reach(namespace: string, target = WORLD, source?: string): string {
+  const bind = source === undefined ? "" : `localAddress: "${source}",`;
+  const script = `const s = require("node:net").connect({ host: "${target}", port: ${PORT}, ${bind} });
+    s.on("data", (d) => { console.log(d.toString().replace("::ffff:", "")); process.exit(); });
+    s.on("error", (e) => { console.log("none"); process.exit(); });
+    setTimeout(() => { console.log("none"); process.exit(); }, 1500);`;
+  return run(...inside(namespace, process.execPath, "-e", script)).trim();
+}
+
+/** As Docker leaves it, as a router leaves it. */
+const HOSTS: readonly (readonly [string, () => void])[] = [
+  ["whose FORWARD accepts", () => iptables("-P", "FORWARD", "ACCEPT")],
+  [
+    "whose FORWARD drops, with rules of others first",
+    () => {
+      iptables("-P", "FORWARD", "DROP");
+      iptables("-I", "FORWARD", "1", "-j", "DROP");
+    },
+  ],
+];
+
+describe.each(HOSTS)("on a host %s", (_, prepare) => {
+  beforeAll(async () => {
+    await Bun.write("/proc/sys/net/ipv4/ip_forward", "1");
+    prepare();
+    await ensureBridgeRules("br-fc");
+  });
+
+  test("a guest without NAT never gets out, and the world never in", () => {
+    expect(reach("guest1")).toBe("none");
+    expect(reach("guest2")).toBe("none");
+    const serve = `Bun.listen({ hostname: "0.0.0.0", port: ${PORT}, socket: { open: (s) => { s.end("in"); }, data() {} } }); setTimeout(() => process.exit(), 8000);`;
+    const listener = Bun.spawn([...inside("guest1", process.execPath, "-e", serve)]);
+    Bun.sleepSync(500);
+    expect(reach("world", "172.16.0.2")).toBe("none");
+    listener.kill("SIGKILL");
+  }, 30_000);
+
+  test("with NAT it gets out, as the host; the other still doesn't, not with its address either", async () => {
+    expect(await ensureNat(NAT, "br-fc")).toBe("uplink0");
+    expect(reach("guest1")).toBe("192.0.2.2");
+    expect(reach("guest2")).toBe("none");
+    // The other guest takes the address, and its owner is silent.
+    ip("-n", "guest1", "link", "set", "eth0", "down");
+    ip("-n", "guest2", "address", "add", "172.16.0.2/24", "dev", "eth0");
+    run(...inside("guest2", process.execPath, "-e", "0"));
+    ip("neighbor", "flush", "dev", "br-fc");
+    expect(reach("guest2", WORLD, "172.16.0.2")).toBe("none");
+    ip("-n", "guest2", "address", "delete", "172.16.0.2/24", "dev", "eth0");
+    ip("-n", "guest1", "link", "set", "eth0", "up");
+    ip("-n", "guest1", "route", "replace", "default", "via", "172.16.0.1");
+    ip("neighbor", "flush", "dev", "br-fc");
+    expect(reach("guest1")).toBe("192.0.2.2");
+  }, 60_000);
+
+  test("a firewall's reload cuts it off at most until the next call", async () => {
+    iptables("-F");
+    iptables("-t", "nat", "-F");
+    iptables("-X");
+    prepare();
+    expect(await ensureNat(NAT, "br-fc")).toBe("uplink0");
+    expect(reach("guest1")).toBe("192.0.2.2");
+    expect(reach("guest2")).toBe("none");
+  }, 30_000);
+
+  test("and none of it is left when it is taken away", async () => {
+    await removeNat(NAT);
+    expect(reach("guest1")).toBe("none");
+  }, 30_000);
+});
