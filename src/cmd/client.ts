@@ -109,6 +109,13 @@ function readOwner(installFile: string): number | null {
 /** Nobody listened, so nothing was asked: the request may be sent again. */
 class NobodyListens extends Error {}
 
+/** The image that the daemon of an installed system wants built by its owner's own process; null for any other failure. */
+function imageToBuild(thrown: unknown): string | null {
+  if (!(thrown instanceof BangerError) || thrown.code !== "IMAGE_NOT_BUILT") return null;
+  const image = thrown.details?.["image"];
+  return typeof image === "string" ? image : null;
+}
+
 /** The daemon took the request and was gone before it answered. */
 const isGoneDaemon = (thrown: unknown): boolean => thrown instanceof BangerError && thrown.details?.["gone"] === true;
 
@@ -139,6 +146,16 @@ export async function connectClient(
       try {
         return await request().catch(requestAgain);
       } catch (thrown) {
+        const image = imageToBuild(thrown);
+        if (image !== null) {
+          const { buildImageHere } = await import("./build-image.ts");
+          const again = method === "image.build" && (input as { force?: boolean }).force === true;
+          const stages = out.stages();
+          const show = watch.progress ?? ((progress: Progress) => stages.show(progress));
+          await buildImageHere(image, again, show, interrupts.signal).finally(() => stages.end());
+          const settled = (again ? { ...input, force: false } : input) as typeof input;
+          return await callOnce(paths.apiSocket, method, settled, watch, { out, interrupts, timeoutMs, warnOfVersion });
+        }
         if (!(thrown instanceof NobodyListens)) throw thrown;
       }
       if (!start || paths.mode === "system")

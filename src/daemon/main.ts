@@ -136,7 +136,7 @@ async function startLocked(
   const [vms, journal, forwards] = [new VmTable(db), new JournalTable(db), new ForwardTable(db)];
   const operations = new Operations(log);
   const kernels = createKernelStore(paths);
-  const images = createImageStore(paths, kernels);
+  const images = createImageStore(paths, kernels, { canBuild: paths.mode === "rootless" });
   const engine =
     "helperSocket" in paths
       ? createSystemEngine({ paths, config, log, vms, privileged: createPrivileged(paths.helperSocket) })

@@ -148,6 +148,7 @@ export const METHODS = {
     errors: [
       "INVALID_NAME",
       "ALREADY_EXISTS",
+      "IMAGE_NOT_BUILT",
       "IMAGE_NOT_FOUND",
       "KERNEL_NOT_FOUND",
       "IMAGE_BUILD_FAILED",
@@ -278,6 +279,7 @@ export const METHODS = {
     output: ImageRecord,
     stream: true,
     errors: [
+      "IMAGE_NOT_BUILT",
       "IMAGE_NOT_FOUND",
       "IMAGE_BUILD_FAILED",
       "TOOL_MISSING",

@@ -51,6 +51,11 @@ export const ERROR_TABLE = {
 
   VM_NOT_FOUND: { exit: 20, summary: "No VM has that name or id.", hint: "banger vm list -a" },
   IMAGE_NOT_FOUND: { exit: 20, summary: "No image has that name.", hint: "banger image list" },
+  IMAGE_NOT_BUILT: {
+    exit: 20,
+    summary: "The image is known and not built yet; on an installed system its owner's own command builds it.",
+    hint: "banger image build NAME",
+  },
   KERNEL_NOT_FOUND: { exit: 20, summary: "No kernel has that name.", hint: "banger kernel list" },
   OPERATION_NOT_FOUND: { exit: 20, summary: "No operation has that id; ended ones are forgotten after a while." },
   ALREADY_EXISTS: { exit: 21, summary: "The name is taken." },

@@ -43,7 +43,8 @@ const RESERVED: readonly Reserved[] = [
     what: "writes to stderr",
     pattern: /\bprocess\.stderr\b|\bBun\.stderr\b|\bconsole\.error\b|\bwriteSync\(\s*2\b/,
     // A role that does not come up has nobody else to tell; the helper logs to its journal, and ssh shows what its proxy says.
-    allowed: /^src\/(?:main|cmd\/output|daemon\/main|daemon\/guest\/connect|helper\/(?:main|service))\.ts$/,
+    allowed:
+      /^src\/(?:main|cmd\/output|daemon\/main|daemon\/guest\/connect|daemon\/image\/build-role|helper\/(?:main|service))\.ts$/,
   },
   {
     what: "sets the exit status",

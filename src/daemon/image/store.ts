@@ -1,7 +1,7 @@
 /** Images on disk: `<imagesDir>/<name>/{rootfs.ext4, manifest.json}`, staged under a temporary name and renamed when whole. */
 
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import type { Progress } from "../../shared/contract.ts";
@@ -9,7 +9,7 @@ import { BangerError } from "../../shared/errors.ts";
 import type { Paths } from "../../shared/paths.ts";
 import { ImageRecord, type Leftover } from "../../shared/schemas.ts";
 import { makeInitrd } from "../kernel/make-initrd.ts";
-import { type KernelStore, listNames, STAGING_PREFIX } from "../kernel/store.ts";
+import { type KernelStore, listDeadStaging, listNames, makeStaging } from "../kernel/store.ts";
 import { runTool } from "../run-tool.ts";
 import { buildDebian, listBuildDirs, removeBuildDir } from "./build-debian.ts";
 import { CATALOG } from "./catalog.ts";
@@ -58,7 +58,15 @@ export interface ImageStore {
   removeLeftovers(): Promise<readonly Leftover[]>;
 }
 
-export function createImageStore(paths: Paths, kernels: KernelStore): ImageStore {
+/**
+ * `canBuild` false: what isn't there is for somebody else to build, said with IMAGE_NOT_BUILT. The daemon of an installed
+ * system has no privilege left to make the namespaces that a build needs; its owner's own commands do.
+ */
+export function createImageStore(
+  paths: Paths,
+  kernels: KernelStore,
+  { canBuild }: { readonly canBuild: boolean } = { canBuild: true },
+): ImageStore {
   const builds = new Map<string, Build>();
   const staged = new Set<string>();
   const dir = (name: string): string => join(paths.imagesDir, name);
@@ -78,7 +86,7 @@ export function createImageStore(paths: Paths, kernels: KernelStore): ImageStore
 
   async function withStaging(work: (staging: string) => Promise<Image>): Promise<Image> {
     await mkdir(paths.imagesDir, { recursive: true, mode: 0o700 });
-    const staging = await mkdtemp(join(paths.imagesDir, STAGING_PREFIX));
+    const staging = await makeStaging(paths.imagesDir);
     staged.add(staging);
     try {
       return await work(staging);
@@ -120,6 +128,7 @@ export function createImageStore(paths: Paths, kernels: KernelStore): ImageStore
         details: { catalog: Object.keys(CATALOG) },
       });
     }
+    if (!canBuild) throw new BangerError("IMAGE_NOT_BUILT", `${name} is not built yet`, { details: { image: name } });
     return await withStaging(async (staging) => {
       const built = await buildDebian(recipe, staging, { signal, progress });
       progress({ stage: "image", message: "taking the digest" });
@@ -174,7 +183,7 @@ export function createImageStore(paths: Paths, kernels: KernelStore): ImageStore
   }
 
   async function findLeftovers(): Promise<readonly Leftover[]> {
-    const staging = (await listNames(paths.imagesDir, true)).filter((name) => name.startsWith(STAGING_PREFIX)).map(dir);
+    const staging = listDeadStaging(await listNames(paths.imagesDir, true)).map(dir);
     const left = [
       ...staging.filter((path) => !staged.has(path)),
       ...(await kernels.findLeftovers()),

@@ -13,7 +13,21 @@ import { decompressByTool } from "./decompress.ts";
 import { extractKernel, findKernelRelease } from "./extract.ts";
 import { readKernelSource } from "./read-source.ts";
 
-export const STAGING_PREFIX = ".staging-";
+const STAGING_PREFIX = ".staging-";
+
+/** Makes a directory for something unfinished; its name says which process works in it. */
+export async function makeStaging(parent: string): Promise<string> {
+  return await mkdtemp(join(parent, `${STAGING_PREFIX}${process.pid}-`));
+}
+
+/** Names of staging directories in which no other live process works. */
+export function listDeadStaging(names: readonly string[]): readonly string[] {
+  return names.filter((name) => {
+    if (!name.startsWith(STAGING_PREFIX)) return false;
+    const pid = Number(/^(\d+)-/.exec(name.slice(STAGING_PREFIX.length))?.[1] ?? 0);
+    return pid === process.pid || pid === 0 || !existsSync(`/proc/${pid}`);
+  });
+}
 
 export interface KernelRun {
   readonly signal: AbortSignal;
@@ -63,7 +77,7 @@ export function createKernelStore(paths: Paths): KernelStore {
 
   async function withStaging<T>(work: (staging: string) => Promise<T>): Promise<T> {
     await mkdir(paths.kernelsDir, { recursive: true, mode: 0o700 });
-    const staging = await mkdtemp(join(paths.kernelsDir, STAGING_PREFIX));
+    const staging = await makeStaging(paths.kernelsDir);
     staged.add(staging);
     try {
       return await work(staging);
@@ -152,8 +166,7 @@ export function createKernelStore(paths: Paths): KernelStore {
     },
     findLeftovers: async () => {
       const names = await listNames(paths.kernelsDir, true);
-      return names
-        .filter((name) => name.startsWith(STAGING_PREFIX))
+      return listDeadStaging(names)
         .map(dir)
         .filter((path) => !staged.has(path));
     },

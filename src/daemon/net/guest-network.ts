@@ -22,7 +22,7 @@ export class GuestNetwork {
   readonly #log: Log;
   readonly #settings: NetworkSettings;
   readonly #readRoutes: () => readonly Route[];
-  /** Called when the bridge was made or found: what hangs on it can be told. */
+  /** Called when the bridge was made or found, for what no guest waits for; it never rejects. */
   readonly #onBridge: (network: Network) => Promise<void>;
   #network: Network | null = null;
   #collision: Route | null = null;
@@ -81,7 +81,8 @@ export class GuestNetwork {
   async #makeBridge(): Promise<void> {
     const network = this.network();
     await this.#privileged.call("priv.ensure_bridge", network);
-    await this.#onBridge(network);
+    const telling = this.#onBridge(network);
+    this.#filling = this.#filling.then(() => telling);
   }
 
   /** The tap of a guest's address, made if it isn't there. */
@@ -146,7 +147,7 @@ export class GuestNetwork {
       );
   }
 
-  /** Resolves when nothing is being made ahead. */
+  /** Resolves when nothing is under way in the background. */
   async settled(): Promise<void> {
     await this.#filling;
   }

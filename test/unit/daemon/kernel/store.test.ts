@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
-import { createKernelStore, type KernelStore } from "../../../../src/daemon/kernel/store.ts";
+import { createKernelStore, type KernelStore, listDeadStaging } from "../../../../src/daemon/kernel/store.ts";
 import { runTool, toolPath } from "../../../../src/daemon/run-tool.ts";
 import { rootlessPaths } from "../../../../src/shared/paths.ts";
 import { makeBzImage, makeElf } from "../../../support/kernels.ts";
@@ -106,4 +106,15 @@ test("staging directories of a dead process are leftovers", async () => {
   await mkdir(join(kernelsDir(), ".staging-dead"), { recursive: true });
   expect(await store.findLeftovers()).toEqual([join(kernelsDir(), ".staging-dead")]);
   expect(await store.list()).toEqual([]);
+});
+
+test("a staging directory is dead when the process that its name tells of is", async () => {
+  const ended = Bun.spawn(["true"]);
+  await ended.exited;
+  const [mine, dead, other] = [process.pid, ended.pid, process.ppid].map((pid) => `.staging-${pid}-abc`);
+  expect(listDeadStaging([mine ?? "", dead ?? "", other ?? "", ".staging-xyz", "debian"])).toEqual([
+    mine ?? "",
+    dead ?? "",
+    ".staging-xyz",
+  ]);
 });

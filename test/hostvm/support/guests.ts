@@ -1,0 +1,98 @@
+/** VMs of the installed system, as scenarios need them: there and running. */
+
+import { BANGER, install } from "./installed.ts";
+import type { CommandResult, Host } from "../host.ts";
+
+/** Emulated two levels deep, on a busy machine, a guest takes minutes. */
+export const BOOT_TIMEOUT_MS = 20 * 60_000;
+const COMMAND_TIMEOUT_MS = 5 * 60_000;
+
+export interface GuestVm {
+  readonly id: string;
+  readonly name: string;
+  readonly state: string;
+  readonly pid: number | null;
+  readonly bootId: string | null;
+  readonly guestIp: string;
+}
+
+export interface HelperInventory {
+  readonly taps: readonly { readonly tap: string }[];
+  readonly dm: readonly string[];
+  readonly loops: readonly unknown[];
+  readonly mounts: readonly string[];
+  readonly jails: readonly string[];
+  readonly cow_files: readonly { readonly vm: string }[];
+  readonly nat_rules: readonly string[];
+  readonly scopes: readonly { readonly vm: string }[];
+  readonly slots: readonly { readonly vm: string }[];
+}
+
+/** Runs banger as its owner, whatever the status. */
+export async function banger(host: Host, ...args: readonly string[]): Promise<CommandResult> {
+  return await host.run([BANGER, ...args], { user: "dev", timeoutMs: BOOT_TIMEOUT_MS });
+}
+
+/** Runs banger as its owner; a status other than 0 fails. Returns stdout. */
+export async function bangerOk(host: Host, ...args: readonly string[]): Promise<string> {
+  return await host.ok([BANGER, ...args], { user: "dev", timeoutMs: BOOT_TIMEOUT_MS });
+}
+
+/** Runs in a guest; a status other than 0 fails. Returns stdout. */
+export async function inGuest(host: Host, vm: string, script: string): Promise<string> {
+  return await host.ok([BANGER, "vm", "exec", vm, "--", "sh", "-c", script], {
+    user: "dev",
+    timeoutMs: COMMAND_TIMEOUT_MS,
+  });
+}
+
+export async function showVm(host: Host, name: string): Promise<GuestVm> {
+  return JSON.parse(await bangerOk(host, "vm", "show", name, "--json")) as GuestVm;
+}
+
+export async function listVms(host: Host): Promise<readonly GuestVm[]> {
+  return JSON.parse(await bangerOk(host, "vm", "list", "-a", "--json")) as GuestVm[];
+}
+
+/** What the helper says the host holds, asked as the owner by the wire's own rules. */
+export async function inventory(host: Host): Promise<HelperInventory> {
+  const answer = await host.ok(["python3", "-c", ASK, "/run/banger-root/bangerd-root.sock", "priv.inventory", "{}"], {
+    user: "dev",
+  });
+  return (JSON.parse(answer) as { readonly result: HelperInventory }).result;
+}
+
+const ASK = `
+import json, socket, struct, sys
+path, method, params = sys.argv[1:]
+body = json.dumps({"v": 1, "method": method, "params": json.loads(params), "op": None}).encode()
+s = socket.socket(socket.AF_UNIX)
+s.connect(path)
+s.sendall(struct.pack(">I", len(body)) + body)
+data = b""
+while chunk := s.recv(65536):
+    data += chunk
+print(data[4:].decode())
+`;
+
+/** Banger is installed, with the default image built beforehand on this disk. */
+export async function ensureInstalled(host: Host): Promise<void> {
+  await install(host);
+  await host.sh(`
+    cd /var/lib/banger/owner
+    for part in images kernels; do
+      [ -e "$part" ] || { cp -a --sparse=always "/payload/$part" . && chown -R dev:dev "$part" && chmod -R go= "$part"; }
+    done
+  `);
+}
+
+/** A small VM of that name that runs and answers; made or started if need be. */
+export async function ensureVm(host: Host, name: string, ...flags: readonly string[]): Promise<GuestVm> {
+  await ensureInstalled(host);
+  const found = (await listVms(host)).find((vm) => vm.name === name);
+  if (found === undefined) {
+    const size = ["--memory", "320M", "--vcpu", "1", "--disk-size", "256M", "--system-overlay-size", "2G"];
+    await bangerOk(host, "vm", "create", "--name", name, ...size, ...flags);
+  } else if (found.state !== "running") await bangerOk(host, "vm", "start", name);
+  return await showVm(host, name);
+}
