@@ -154,7 +154,7 @@ export async function connectClient(
           const show = watch.progress ?? ((progress: Progress) => stages.show(progress));
           await buildImageHere(image, again, show, interrupts.signal).finally(() => stages.end());
           const settled = (again ? { ...input, force: false } : input) as typeof input;
-          return await callOnce(paths.apiSocket, method, settled, watch, { out, interrupts, timeoutMs, warnOfVersion });
+          return await callOnce(paths.apiSocket, method, settled, watch, context);
         }
         if (!(thrown instanceof NobodyListens)) throw thrown;
       }
