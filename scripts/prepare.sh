@@ -46,6 +46,7 @@ lz4 lz4
 curl curl
 openssl openssl
 script bsdutils
+pgrep procps
 '
 # What tests that only root can run drive.
 ROOT_TEST_NEEDS='
@@ -107,6 +108,10 @@ install_node_modules() {
     fail 40 "npm could not install what package-lock.json names"
   bun_works || place_bun
   bun_works || fail $STATUS_HOST_UNSUPPORTED "the Bun in node_modules does not run on this machine"
+  # For an old Node, npm leaves out the optional packages that ask for a newer one; Bun, which runs them here, adds them.
+  if ! bun --bun "$ROOT/node_modules/oxlint/bin/oxlint" --version >/dev/null 2>&1; then
+    (cd "$ROOT" && bun install --frozen-lockfile --ignore-scripts >&2) || say "oxlint could not be installed whole: lint will fail"
+  fi
   printf '%s\n' "$sum" >"$stamp"
 }
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import { findVmProcess, killScope, listScopes, scopeCgroup, scopePids } from "../../src/helper/scope.ts";
 import { hasEnded, openProcess, signalProcess } from "../../src/helper/sys/processes.ts";
-import { makeHost, OWNER, type TestHost, uidOf, VM } from "./support.ts";
+import { canMakeCgroups, makeHost, OWNER, type TestHost, uidOf, VM } from "./support.ts";
 
 let host: TestHost;
 let uid: number;
@@ -56,7 +56,7 @@ const ticksOf = (pid: number): string => {
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
 };
 
-describe("a VM's process", () => {
+describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may make)", () => {
   test("is found by scope, uid and name, and only while it runs", async () => {
     expect(await call("priv.find_firecracker_pid", { vm: VM })).toEqual({ process: null, uid });
     const child = start("firecracker");

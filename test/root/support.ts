@@ -1,7 +1,19 @@
 /** A system-mode tree of its own below /srv, an owner, VMs' uids, and processes that attack as them. */
 
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { afterAll } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
 import { systemPaths } from "../../src/shared/paths.ts";
 import type { HelperContext } from "../../src/helper/context.ts";
 import { ensureDirectories } from "../../src/helper/directories.ts";
@@ -84,9 +96,39 @@ export interface Attacker extends AsyncDisposable {
   output(): Promise<string>;
 }
 
+let programForAll: string | null = null;
+afterAll(() => {
+  if (programForAll !== null) rmSync(dirname(programForAll), { recursive: true, force: true });
+  programForAll = null;
+});
+
+/** A Bun that every user may run: a checkout is often in a home that only its owner may enter. */
+function findProgramForAll(): string {
+  if (programForAll === null) {
+    const directory = mkdtempSync("/srv/banger-root-test-bun-");
+    chmodSync(directory, 0o755);
+    programForAll = join(directory, "bun");
+    copyFileSync(process.execPath, programForAll);
+    chmodSync(programForAll, 0o755);
+  }
+  return programForAll;
+}
+
+/** Whether cgroups can be made here, which containers often forbid. */
+export function canMakeCgroups(): boolean {
+  const probe = join(findCgroupRoot(), `banger-root-test-${process.pid}`);
+  try {
+    mkdirSync(probe);
+    rmdirSync(probe);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Runs a module's text as that user, without any group of root's. Its `args` come in `process.argv` from index 1. */
 export function runAs(uid: number, body: string, args: readonly string[] = []): Attacker {
-  const child = Bun.spawn([process.execPath, "-e", body, ...args], {
+  const child = Bun.spawn([findProgramForAll(), "-e", body, ...args], {
     uid,
     gid: uid,
     cwd: "/",
