@@ -64,7 +64,7 @@ END
           "no call was ever refused",
         );
         ok(
-          Object.keys(counts).some((key) => key.endsWith(" ok")),
+          Object.keys(counts).some((key) => key.endsWith("snapshot ok")),
           "no call ever went through",
         );
         ok(!Object.keys(counts).some((key) => / (?:INTERNAL|CLOSED)$/.test(key)), JSON.stringify(counts));

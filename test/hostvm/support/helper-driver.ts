@@ -128,7 +128,10 @@ function exchangeNames({ vm, treasure }: { readonly vm: string; readonly treasur
   }
 }
 
-/** Calls a list of verbs over and over for a time; how often each came to what. */
+/**
+ * Calls a list of verbs over and over, at least for the time, and on a slow host until some call went through and some was
+ * refused (at most six times as long); how often each came to what.
+ */
 async function hammer(options: {
   readonly requests: readonly (readonly [string, Params])[];
   readonly durationMs: number;
