@@ -227,9 +227,13 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     trimLogs: async (id) => {
       for (const name of [JAIL.serialLog, JAIL.vmmLog, JAIL.metrics]) {
         try {
+          {
+            using file = openJailFile(jailRootOf(id), name);
+            // Firecracker goes on where it was, so the size stays and the beginning becomes a hole: blocks are what counts.
+            if ((await stat(file.path)).blocks * 512 <= LOG_LIMIT_BYTES) continue;
+          }
           using file = openJailFile(jailRootOf(id), name, "write");
-          // Firecracker goes on where it was, so the size stays and the beginning becomes a hole: blocks are what counts.
-          if ((await stat(file.path)).blocks * 512 > LOG_LIMIT_BYTES) ftruncateSync(file.fd, 0);
+          ftruncateSync(file.fd, 0);
         } catch (thrown) {
           if (!isErrno(thrown, "ENOENT"))
             log.warn("a log was not cut", { vm: id, name, error: (thrown as Error).message });
