@@ -64,6 +64,7 @@ export const scenario: Scenario = {
       await host.sh("iptables -F; iptables -t nat -F; iptables -P FORWARD DROP");
       await host.until("the rules are back", `iptables-save | grep -q ${beta.guestIp}`, 180_000);
       equal(await reachesOut(host, "beta"), true);
+      equal(await reachesOut(host, "alpha"), false);
 
       for (const vm of [alpha, beta]) {
         match(

@@ -102,6 +102,14 @@ describe("NAT", () => {
     await service.patrol();
     expect(world.host.rules.size).toBe(1);
   });
+  test("what keeps guests in is put back too, though no guest has NAT", async () => {
+    await create("box");
+    const before = asked().filter((verb) => verb === "ensure_bridge").length;
+    await service.patrol();
+    expect(asked().filter((verb) => verb === "ensure_bridge").length).toBe(before + 1);
+    await service.patrol();
+    expect(asked().filter((verb) => verb === "ensure_bridge").length).toBe(before + 1);
+  });
   test("anything else still needs a stopped VM", async () => {
     const vm = await create("box");
     await expect(service.set(vm.id, { nat: true, vcpu: 2 })).rejects.toMatchObject({ code: "WRONG_STATE" });
