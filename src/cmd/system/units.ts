@@ -119,6 +119,8 @@ CapabilityBoundingSet=
 AmbientCapabilities=
 RestrictSUIDSGID=yes
 ReadWritePaths=${paths.stateDir} ${paths.cacheDir} ${paths.runtimeDir}
+# The logs in the jails are cut by the daemon; modes and access lists say what else it may do there.
+ReadWritePaths=${paths.jailDir}
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 RestrictNamespaces=yes
 SystemCallFilter=@system-service

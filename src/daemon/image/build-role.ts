@@ -4,7 +4,9 @@
  * far it is, and at the end what went wrong, as JSON lines on standard error.
  */
 
+import { readFile } from "node:fs/promises";
 import { BangerError, exitStatusOf, toBangerError } from "../../shared/errors.ts";
+import { parseInstallConfig } from "../../shared/install-config.ts";
 import { systemPaths } from "../../shared/paths.ts";
 import { ensurePrivateDirectory } from "../../shared/private-directory.ts";
 import { createKernelStore } from "../kernel/store.ts";
@@ -20,7 +22,12 @@ export async function buildImage(argv: readonly string[]): Promise<number> {
   }
   try {
     const paths = systemPaths();
-    // Root's own files in the owner's store would be in the daemon's way.
+    const { owner } = parseInstallConfig(await readFile(paths.installFile, "utf8"));
+    // Somebody else's files, root's included, would be in the daemon's way.
+    if (process.getuid?.() !== owner.uid)
+      throw new BangerError("NOT_OWNER", `images of this system are built by ${owner.name}`, {
+        hint: `sudo -u ${owner.name} banger image build ${name}`,
+      });
     await ensurePrivateDirectory(paths.stateDir);
     const images = createImageStore(paths, createKernelStore(paths));
     await images.ensure(name, { signal: abort.signal, progress: (progress) => say({ progress }) }, mode === "again");

@@ -85,6 +85,11 @@ export class GuestNetwork {
     this.#filling = this.#filling.then(() => telling);
   }
 
+  /** The same again: a firewall's reload may have wiped the rules that keep guests in. */
+  async reassureBridge(): Promise<void> {
+    await this.#privileged.call("priv.ensure_bridge", this.network());
+  }
+
   /** The tap of a guest's address, made if it isn't there. */
   async attach(guestIp: string): Promise<string> {
     const tap = tapOf(this.network(), guestIp);

@@ -467,8 +467,12 @@ export class VmService {
   async patrol(): Promise<void> {
     const { vms, engine, log, config, locks } = this.parts;
     for (const [id, underway] of this.#unseen) {
-      await locks.with(id, async () => await this.#reconcileOne(id, underway));
-      this.#unseen.delete(id);
+      try {
+        await locks.with(id, async () => await this.#reconcileOne(id, underway));
+        this.#unseen.delete(id);
+      } catch (thrown) {
+        log.warn("still not reconciled", { vm: id, error: toBangerError(thrown).message });
+      }
     }
     for (const { id } of vms.list().filter(({ state }) => state === "running")) {
       await locks.with(id, async () => {

@@ -56,8 +56,8 @@ export function hostKindOf(cpuinfo: string): HostKind {
   return /^flags\s*:.*\bhypervisor\b/m.test(cpuinfo) ? "nested" : "hardware";
 }
 
-/** How often the rules of a guest with NAT are made sure of: a firewall's reload wipes them without a word. */
-const NAT_CHECK_MS = 30_000;
+/** How often rules are made sure of: a firewall's reload wipes them without a word. */
+const RULES_CHECK_MS = 30_000;
 const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
 /** What the kernel prints last when it has no way to cut the power: the guest is over, its VMM isn't. */
 const POWERED_DOWN = /reboot: (?:Power down|System halted)\s*$/;
@@ -90,7 +90,8 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
   const { paths, config, log, vms, privileged, host = thisHost } = parts;
   const jailRootOf = (id: VmId): string => jailRootBelow(paths.jailDir, id);
   const vmm = createFirecrackerVmm(privileged, jailRootOf);
-  const natChecked = new Map<VmId, number>();
+  /** When rules were last made sure of: of a VM, or of the bridge. */
+  const rulesChecked = new Map<VmId | "bridge", number>();
   let dns: DnsServer | null = null;
   /** What went wrong outside any VM's life, by what it is about; doctor's rows. */
   const troubles = new Map<"dns" | "resolver", BangerError>();
@@ -159,14 +160,20 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     return { path: source === "serial" ? serialLogPath(state) : vmmLogPath(state), [Symbol.dispose]: () => {} };
   };
 
-  const lookAfterNat = async (vm: VmRecord): Promise<void> => {
+  const isDue = (what: VmId | "bridge"): boolean => {
+    if (Date.now() - (rulesChecked.get(what) ?? 0) < RULES_CHECK_MS) return false;
+    rulesChecked.set(what, Date.now());
+    return true;
+  };
+  const lookAfterRules = async (vm: VmRecord): Promise<void> => {
     const { guestIp } = vm;
-    if (!vm.spec.nat || guestIp === undefined || guestIp === null) return;
-    if (Date.now() - (natChecked.get(vm.id) ?? 0) < NAT_CHECK_MS) return;
-    natChecked.set(vm.id, Date.now());
-    await network
-      .setNat(guestIp, true)
-      .catch((thrown: unknown) => log.warn("NAT is not in place", { vm: vm.id, error: toBangerError(thrown).message }));
+    try {
+      // What keeps guests in first: it holds for those without NAT, too.
+      if (isDue("bridge")) await network.reassureBridge();
+      if (vm.spec.nat && guestIp !== undefined && guestIp !== null && isDue(vm.id)) await network.setNat(guestIp, true);
+    } catch (thrown) {
+      log.warn("the rules of guests are not in place", { vm: vm.id, error: toBangerError(thrown).message });
+    }
   };
 
   return {
@@ -227,9 +234,13 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     trimLogs: async (id) => {
       for (const name of [JAIL.serialLog, JAIL.vmmLog, JAIL.metrics]) {
         try {
+          {
+            using file = openJailFile(jailRootOf(id), name);
+            // Firecracker goes on where it was, so the size stays and the beginning becomes a hole: blocks are what counts.
+            if ((await stat(file.path)).blocks * 512 <= LOG_LIMIT_BYTES) continue;
+          }
           using file = openJailFile(jailRootOf(id), name, "write");
-          // Firecracker goes on where it was, so the size stays and the beginning becomes a hole: blocks are what counts.
-          if ((await stat(file.path)).blocks * 512 > LOG_LIMIT_BYTES) ftruncateSync(file.fd, 0);
+          ftruncateSync(file.fd, 0);
         } catch (thrown) {
           if (!isErrno(thrown, "ENOENT"))
             log.warn("a log was not cut", { vm: id, name, error: (thrown as Error).message });
@@ -247,10 +258,10 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
       await privileged.call("priv.ensure_socket_access", { vm: vm.id });
       if (vm.guestIp !== undefined && vm.guestIp !== null) network.adopt(vm.guestIp);
       await network.ensureBridge();
-      await lookAfterNat(vm);
+      await lookAfterRules(vm);
     },
     lookAfter: async (vm, dirs) => {
-      await lookAfterNat(vm);
+      await lookAfterRules(vm);
       using serial = openLog(vm.id, dirs, "serial");
       return serial !== null && POWERED_DOWN.test(await readTail(serial.path, 256));
     },

@@ -48,6 +48,7 @@ describe("units", () => {
     expect(valuesOf("bangerd.service", "RestrictAddressFamilies")).toEqual(["AF_UNIX AF_INET AF_INET6"]);
     expect(valuesOf("bangerd.service", "ReadWritePaths")).toEqual([
       "/var/lib/banger/owner /var/cache/banger /run/banger",
+      "/var/lib/banger/jail",
     ]);
   });
 

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { appendFile, readdir, readFile, symlink } from "node:fs/promises";
+import { appendFile, open, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { readTail } from "../../../../src/daemon/guest/ready.ts";
 import { hostKindOf } from "../../../../src/daemon/vm/system-engine.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import { JAIL } from "../../../../src/shared/helper-contract.ts";
@@ -101,6 +102,14 @@ describe("NAT", () => {
     await service.patrol();
     expect(world.host.rules.size).toBe(1);
   });
+  test("what keeps guests in is put back too, though no guest has NAT", async () => {
+    await create("box");
+    const before = asked().filter((verb) => verb === "ensure_bridge").length;
+    await service.patrol();
+    expect(asked().filter((verb) => verb === "ensure_bridge").length).toBe(before + 1);
+    await service.patrol();
+    expect(asked().filter((verb) => verb === "ensure_bridge").length).toBe(before + 1);
+  });
   test("anything else still needs a stopped VM", async () => {
     const vm = await create("box");
     await expect(service.set(vm.id, { nat: true, vcpu: 2 })).rejects.toMatchObject({ code: "WRONG_STATE" });
@@ -164,6 +173,18 @@ describe("when something fails", () => {
     expect(service.parts.engine.openLog(vm.id, service.dirs(vm.id), "serial")).toBeNull();
     await service.stop(vm.id, run);
     expect(existsSync(join(service.dirs(vm.id).state, "serial.log"))).toBe(false);
+  });
+
+  test("a console that grew too long is cut, though Firecracker goes on writing where it was", async () => {
+    const vm = await create("box");
+    await writeFile(serialLog(vm), Buffer.alloc(9 * 1024 ** 2, "x"));
+    await service.patrol();
+    expect((await stat(serialLog(vm))).size).toBe(0);
+    const file = await open(serialLog(vm), "r+");
+    await file.write("after the cut\n", 9 * 1024 ** 2);
+    await file.close();
+    using log = service.parts.engine.openLog(vm.id, service.dirs(vm.id), "serial");
+    expect(await readTail(log?.path ?? "", 1024)).toBe("after the cut\n");
   });
 
   test("an unclean end is followed by a check of the root disk, a clean one isn't", async () => {
