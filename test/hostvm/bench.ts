@@ -1,0 +1,164 @@
+/**
+ * Figures of the installed system, as ratios of two things timed alternately in one test host, so that what disturbs one
+ * disturbs both: `bun run bench:host [--rounds N]`. Prints one JSON document; ends with 1 when a bar is missed.
+ */
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { bootHost, type Host } from "./host.ts";
+import { ensureHostImage } from "./image.ts";
+import { BOOT_TIMEOUT_MS, bangerOk, ensureInstalled, inGuest, showVm } from "./support/guests.ts";
+import { mainPid } from "./support/installed.ts";
+import { makePayload } from "./support/payload.ts";
+
+const START_BAR = 1.15;
+const HELPER_BAR_MIB = 50;
+const DAEMON_BAR_MIB = 70;
+const CREATES = 8;
+const SIZE = ["--memory", "320M", "--vcpu", "1", "--disk-size", "256M", "--system-overlay-size", "2G"];
+const STATE = "/var/lib/banger/owner";
+const BARE = "/srv/bare";
+
+const { values } = parseArgs({ options: { rounds: { type: "string", default: "3" } } });
+const rounds = Number(values.rounds);
+
+const median = (samples: readonly number[]): number => samples.toSorted((a, b) => a - b)[samples.length >> 1] ?? NaN;
+
+/** Milliseconds that a command took in the host, by the host's own clock. */
+async function time(host: Host, script: string, args: readonly string[] = []): Promise<number> {
+  const text = await host.sh(`began=$(date +%s%N)\n${script}\necho $(( ($(date +%s%N) - began) / 1000000 ))`, args, {
+    timeoutMs: BOOT_TIMEOUT_MS,
+  });
+  return Number(text.trim().split("\n").at(-1));
+}
+
+/** From `vm start` to the end of the guest's first command. */
+async function timeOurs(host: Host): Promise<number> {
+  const ms = await time(
+    host,
+    'runuser -u dev -- sh -c "banger vm start bench >&2 && banger vm exec bench -- true" 2> /dev/null',
+  );
+  await bangerOk(host, "vm", "stop", "bench");
+  return ms;
+}
+
+/**
+ * The same kernel, initrd, boot arguments, guest and sizes of disks, by Firecracker alone with a configuration file, and ssh in
+ * a loop. Disks, tap and file are made before the clock starts.
+ */
+async function timeBare(
+  host: Host,
+  vm: { readonly id: string; readonly guestIp: string },
+  bootArgs: string,
+): Promise<number> {
+  await host.sh(
+    `mkdir -p ${BARE}
+     cp --sparse=always ${STATE}/images/debian-trixie/rootfs.ext4 ${BARE}/root.ext4
+     cp --sparse=always ${STATE}/vms/$1/work.ext4 ${BARE}/work.ext4
+     ip tuntap add dev bare0 mode tap
+     ip link set bare0 master br-fc up`,
+    [vm.id],
+  );
+  const kernel = (await host.sh(`ls -d ${STATE}/kernels/*`)).trim();
+  const drive = (id: string, path: string, isRoot: boolean) => ({
+    drive_id: id,
+    path_on_host: path,
+    is_root_device: isRoot,
+    is_read_only: false,
+    cache_type: "Writeback",
+  });
+  const config = {
+    "boot-source": { kernel_image_path: `${kernel}/vmlinux`, initrd_path: `${kernel}/initrd.img`, boot_args: bootArgs },
+    "machine-config": { vcpu_count: 1, mem_size_mib: 320 },
+    drives: [drive("root", `${BARE}/root.ext4`, true), drive("work", `${BARE}/work.ext4`, false)],
+    "network-interfaces": [{ iface_id: "eth0", host_dev_name: "bare0" }],
+    entropy: {},
+  };
+  await host.writeFile(`${BARE}/config.json`, JSON.stringify(config), 0o600);
+  try {
+    return await time(
+      host,
+      `/payload/firecracker/firecracker --no-api --config-file ${BARE}/config.json > ${BARE}/console 2>&1 &
+       echo $! > ${BARE}/pid
+       until timeout 20 ssh -F /dev/null -i ${STATE}/ssh/id_ed25519 -o BatchMode=yes -o StrictHostKeyChecking=no \\
+         -o UserKnownHostsFile=/dev/null -o LogLevel=QUIET -o ConnectTimeout=2 "root@$1" true; do
+         kill -0 "$(cat ${BARE}/pid)" || { tail -5 ${BARE}/console >&2; exit 1; }
+         sleep 0.05
+       done`,
+      [vm.guestIp],
+    );
+  } finally {
+    await host.sh(`kill -9 "$(cat ${BARE}/pid)" || true; sleep 1; ip link del bare0; rm -r ${BARE}`);
+  }
+}
+
+async function residentMiB(host: Host, unit: string): Promise<number> {
+  const status = await host.readFile(`/proc/${await mainPid(host, unit)}/status`);
+  return Math.round((Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? NaN) / 1024) * 10) / 10;
+}
+
+async function measure(host: Host): Promise<boolean> {
+  await ensureInstalled(host);
+  await bangerOk(host, "ps");
+  await Bun.sleep(10_000);
+  const helperMiB = await residentMiB(host, "bangerd-root.service");
+  const daemonMiB = await residentMiB(host, "bangerd.service");
+  host.note(`idle: helper ${helperMiB} MiB (bar ${HELPER_BAR_MIB}), daemon ${daemonMiB} MiB (bar ${DAEMON_BAR_MIB})`);
+
+  const create = (name: string): string =>
+    `runuser -u dev -- banger vm create --no-start --name ${name} ${SIZE.join(" ")} 2> /dev/null`;
+  const one: number[] = [];
+  for (let round = 0; round < rounds; round++) one.push(await time(host, create(`one-${round}`)));
+  const names = Array.from({ length: CREATES }, (_, index) => `eight-${index}`);
+  const eight = await time(
+    host,
+    `${names.map((name) => `${create(name)} & pids="$pids $!"`).join("\n")}\nfor pid in $pids; do wait "$pid"; done`,
+  );
+  const cores = Number((await host.ok(["nproc"])).trim());
+  host.note(`${CREATES} creates at once: ${eight} ms, one: ${median(one)} ms, on ${cores} cores`);
+  await bangerOk(host, "vm", "delete", ...names, ...one.map((_, round) => `one-${round}`));
+
+  await bangerOk(host, "vm", "create", "--name", "bench", ...SIZE);
+  const vm = await showVm(host, "bench");
+  const bootArgs = (await inGuest(host, "bench", "cat /proc/cmdline")).trim();
+  await bangerOk(host, "vm", "stop", "bench");
+  const ours: number[] = [];
+  const theirs: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    ours.push(await timeOurs(host));
+    theirs.push(await timeBare(host, vm, bootArgs));
+    host.note(`round ${round + 1}: ${ours.at(-1)} ms, bare ${theirs.at(-1)} ms`);
+  }
+  await bangerOk(host, "vm", "delete", "bench");
+  const startRatio = median(ours) / median(theirs);
+  console.log(
+    JSON.stringify(
+      {
+        start: { oursMs: ours, bareMs: theirs, ratio: startRatio, bar: START_BAR },
+        idleMiB: { helper: helperMiB, helperBar: HELPER_BAR_MIB, daemon: daemonMiB, daemonBar: DAEMON_BAR_MIB },
+        creates: { eightMs: eight, oneMs: one, ratio: eight / median(one), cores },
+        date: new Date().toISOString(),
+      },
+      null,
+      2,
+    ),
+  );
+  return startRatio <= START_BAR && helperMiB <= HELPER_BAR_MIB && daemonMiB <= DAEMON_BAR_MIB;
+}
+
+const abort = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => abort.abort(new Error("interrupted")));
+const directory = await mkdtemp(join(tmpdir(), "bh-bench-"));
+try {
+  const note = (message: string): void => console.error(message);
+  const image = await ensureHostImage(note, abort.signal);
+  const payload = await makePayload(image, directory, true);
+  const missing = Object.values(payload.missing).find((why) => why !== null);
+  if (missing !== undefined && missing !== null) throw new Error(missing);
+  await using host = await bootHost({ image, payloadPath: payload.imagePath, signal: abort.signal, note });
+  process.exitCode = (await measure(host)) ? 0 : 1;
+} finally {
+  await rm(directory, { recursive: true, force: true });
+}
