@@ -60,8 +60,8 @@ DevicePolicy=closed
 `;
 
 const HELPER_CAPABILITIES = [
-  ...["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_MKNOD", "CAP_NET_ADMIN", "CAP_NET_RAW"],
-  ...["CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT"],
+  ...["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_MKNOD", "CAP_NET_ADMIN"],
+  ...["CAP_SETGID", "CAP_SETUID", "CAP_SYS_ADMIN"],
 ];
 
 /** Of the kernel's devices, what the helper's verbs use: no disk of the host is among them. */

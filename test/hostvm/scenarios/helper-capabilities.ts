@@ -18,11 +18,9 @@ const NEEDED_BY: Readonly<Record<string, readonly [string, unknown]>> = {
   cap_kill: ["signal_process", { vm, signal: "USR1" }],
   cap_mknod: write,
   cap_net_admin: ["ensure_bridge", { bridge, ip: "172.29.7.1", prefix: 24 }],
-  cap_net_raw: ["ensure_nat", { tap, guest_ip: "172.29.7.2", enable: true }],
   cap_setgid: write,
   cap_setuid: write,
   cap_sys_admin: snapshot,
-  cap_sys_chroot: launch,
 };
 const DROP_IN = "/etc/systemd/system/bangerd-root.service.d/capabilities.conf";
 

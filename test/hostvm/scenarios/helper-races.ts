@@ -42,14 +42,14 @@ export const scenario: Scenario = {
         `
         systemd-run --quiet --unit lab-attacker --uid dev -- "$@"
         cat > /srv/lab/watch.sh << 'END'
-inodes="$(stat -c %i ${TREASURE}/rootfs.ext4) $(stat -c %i /var/lib/banger/owner/copy/rootfs.ext4)"
 while :; do
-  for inode in $(losetup --list --noheadings --output BACK-INO); do
-    case " $inodes " in *" $inode "*) echo "a loop holds root's file" >> /srv/lab/caught ;; esac
+  for size in /sys/block/loop*/size; do
+    read -r sectors < $size
+    [ "$sectors" != 2048 ] || echo "a loop holds root's file" >> /srv/lab/caught
   done
 done
 END
-        systemd-run --quiet --unit lab-watcher -- bash /srv/lab/watch.sh
+        systemd-run --quiet --unit lab-watcher --nice 19 -- bash /srv/lab/watch.sh
         `,
         [...driverArgv("exchangeNames", { vm, treasure: TREASURE })],
       );
@@ -74,9 +74,9 @@ END
       equal(await host.sh("cat /srv/lab/caught 2> /dev/null || true"), "");
       equal(
         await host.sh(
-          "cd /var/lib/banger/owner/copy; stat -c '%n %U %a %s' *; cat * | sort -u; getfacl -p . 2> /dev/null | grep user:1 || true",
+          "cd /var/lib/banger/owner/copy; stat -c '%n %U %a %s' *; sha256sum *; getfacl -p . 2> /dev/null | grep user:1 || true",
         ),
-        await host.sh("cd /srv/lab/copy; stat -c '%n %U %a %s' *; cat * | sort -u"),
+        await host.sh("cd /srv/lab/copy; stat -c '%n %U %a %s' *; sha256sum *"),
       );
     } finally {
       await host.sh(

@@ -21,6 +21,8 @@ export async function openLab(host: Host): Promise<void> {
   await host.sh(
     `
     for name in rootfs.ext4 vmlinux work.ext4 api.sock initrd.img; do echo "root's own" > ${TREASURE}/$name; chmod 600 ${TREASURE}/$name; done
+    # A size no image of the lab has, by which a loop of it is told.
+    truncate -s 1M ${TREASURE}/rootfs.ext4
     cp -a ${TREASURE} /srv/lab/copy
     state=/var/lib/banger/owner
     install -d -o dev -g dev -m 700 $state/images $state/images/lab $state/kernels $state/kernels/lab $state/vms $state/vms/$1
