@@ -114,7 +114,7 @@ async function measure(host: Host): Promise<boolean> {
   const names = Array.from({ length: CREATES }, (_, index) => `eight-${index}`);
   const eight = await time(
     host,
-    `${names.map((name) => `${create(name)} & pids="$pids $!"`).join("\n")}\nfor pid in $pids; do wait "$pid"; done`,
+    `pids=""\n${names.map((name) => `${create(name)} & pids="$pids $!"`).join("\n")}\nfor pid in $pids; do wait "$pid"; done`,
   );
   const cores = Number((await host.ok(["nproc"])).trim());
   host.note(`${CREATES} creates at once: ${eight} ms, one: ${median(one)} ms, on ${cores} cores`);
