@@ -135,6 +135,12 @@ export class GuestNetwork {
     });
   }
 
+  /** Taps that an earlier daemon made ahead: those that are no guest's of `taken`. */
+  rememberPool(taps: readonly string[], taken: ReadonlySet<string>): void {
+    const owned = new Set([...taken].map((address) => tapOf(this.network(), address)));
+    for (const tap of taps) if (!owned.has(tap) && !this.#attached.has(tap)) this.#warm.add(tap);
+  }
+
   /** Taps that wait for a guest. */
   get warm(): ReadonlySet<string> {
     return this.#warm;

@@ -165,6 +165,14 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     rulesChecked.set(what, Date.now());
     return true;
   };
+  /** Taps made ahead outlive the daemon that made them. */
+  const rememberPool = async (): Promise<void> => {
+    const { taps } = await privileged.call("priv.inventory", {});
+    network.rememberPool(
+      taps.map(({ tap: name }) => name),
+      addresses(),
+    );
+  };
   const lookAfterRules = async (vm: VmRecord): Promise<void> => {
     const { guestIp } = vm;
     try {
@@ -199,6 +207,11 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     prepare: async () => {
       const { bridge, ip, prefix } = network.network(bridgeIpInUse());
       log.info("network of guests", { bridge, range: `${ip}/${prefix}` });
+      if (vms.list().length > 0) {
+        void rememberPool().catch((thrown: unknown) =>
+          log.warn("taps made ahead are not known", { error: toBangerError(thrown).message }),
+        );
+      }
       const [dnsIp = "", dnsPort = ""] = config.dns.split(":");
       dns = await startDnsServer({ ip: dnsIp, port: Number(dnsPort) }, (name) => {
         const vm = vms.list().find((each) => each.name === name);
@@ -267,6 +280,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     },
     afterDelete: async () => {
       if (vms.list().length > 0) return;
+      await rememberPool();
       network.fillPool(new Set(), 0);
       await network.settled();
     },

@@ -264,6 +264,18 @@ test("taps are made ahead, used, and gone with the last VM", async () => {
   expect(other.host.list()).toEqual([]);
 });
 
+test("taps that an earlier daemon made ahead are no leftovers, and go with the last VM, too", async () => {
+  await using other = await makeWorld({ tap_pool_size: 2 });
+  const its = await other.start();
+  const vm = await its.create({ name: "a", image: "debian", spec, start: true }, run);
+  await its.parts.engine.close();
+  const next = await other.start();
+  await Bun.sleep(50);
+  expect(await next.findLeftovers()).toEqual([]);
+  await next.delete(vm.id);
+  expect(other.host.list()).toEqual([]);
+});
+
 /** The same property as the rootless daemon's: killed at a journal entry, then started again. */
 test("killed at an entry of create or start: the next daemon leaves nothing of it", async () => {
   const { createSteps, startSteps } = service.parts.engine;
