@@ -10,6 +10,7 @@ import { BangerError, isErrno } from "../shared/errors.ts";
 import type { HelperContext } from "./context.ts";
 import { openCowFiles } from "./directories.ts";
 import { DM_PREFIX, enforce, rootsFile } from "./gates.ts";
+import { dropNodes } from "./jail.ts";
 import { openOwnersFile, reopen } from "./owner-files.ts";
 import { runTool } from "./run-tool.ts";
 import type { Descriptor } from "./sys/descriptors.ts";
@@ -100,7 +101,7 @@ export async function createSnapshot(
   if (imageBytes === 0 || imageBytes % SECTOR_BYTES !== 0) {
     throw new BangerError("FAILED", `the image ${image} is not a whole number of sectors`);
   }
-  await removeDevices(vm);
+  await removeDevices(context, vm);
   using cow = openCow(context, vm);
   const before = cow.stat().bytes;
   const bytes = Math.max(imageBytes, Math.ceil(rootBytes / MIB) * MIB, rootBytesFor(before));
@@ -124,14 +125,15 @@ export async function createSnapshot(
     const table = `0 ${sectors} snapshot ${origin} ${cowLoop.label} ${options}`;
     await runTool("dmsetup", ["create", dmName(vm), "--table", table], { timeoutMs: TIMEOUT_MS });
   } catch (thrown) {
-    await removeDevices(vm);
+    await removeDevices(context, vm);
     throw thrown;
   }
   return { baseLoop: base.label, cowLoop: cowLoop.label, bytes, kept: before > 0 };
 }
 
-/** Removes the VM's devices; their loops end with them. @throws BangerError IN_USE while one is open. */
-export async function removeDevices(vm: string): Promise<void> {
+/** Removes the VM's devices, the nodes of them first; their loops end with them. @throws BangerError IN_USE while the VM runs. */
+export async function removeDevices(context: HelperContext, vm: string): Promise<void> {
+  dropNodes(context, vm);
   const devices = await readAll();
   const names = [dmName(vm), baseName(vm)].filter((name) => devices.has(name));
   // The base is open for as long as the snapshot is there.

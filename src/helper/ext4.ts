@@ -9,6 +9,7 @@ import { BangerError, isErrno } from "../shared/errors.ts";
 import type { HelperContext } from "./context.ts";
 import { openJails } from "./directories.ts";
 import { dmName, readDm } from "./dm.ts";
+import { clearWorkshop, WORKSHOPS } from "./jail.ts";
 import { tryTool, type ToolResult } from "./run-tool.ts";
 import { scopePids } from "./scope.ts";
 import { takeSlot } from "./slots.ts";
@@ -16,7 +17,6 @@ import type { Descriptor } from "./sys/descriptors.ts";
 
 const TIMEOUT_MS = 110_000;
 export const FILE_LIMIT_BYTES = 32 * 1024;
-const WORKSHOPS = "tools";
 const DISK = "disk";
 
 /** A directory in which tools may work on one VM's disk, as its uid. */
@@ -40,7 +40,7 @@ async function withWorkshop<T>(
   makeDirectory(jails, WORKSHOPS);
   using workshops = jails.openDirectory(WORKSHOPS);
   workshops.chmod(0o711);
-  clear(workshops, vm);
+  clearWorkshop(context, vm);
   makeDirectory(workshops, vm);
   try {
     using directory = workshops.openDirectory(vm);
@@ -62,7 +62,7 @@ async function withWorkshop<T>(
         }),
     });
   } finally {
-    clear(workshops, vm);
+    clearWorkshop(context, vm);
   }
 }
 
@@ -72,18 +72,6 @@ function makeDirectory(parent: Descriptor, name: string): void {
   } catch (thrown) {
     if (!isErrno(thrown, "EEXIST")) throw thrown;
   }
-}
-
-/** Its only entries are files: the tools make no directories there. */
-function clear(workshops: Descriptor, vm: string): void {
-  try {
-    using directory = workshops.openDirectory(vm);
-    for (const name of directory.names()) directory.unlink(name);
-  } catch (thrown) {
-    if (isErrno(thrown, "ENOENT")) return;
-    throw thrown;
-  }
-  workshops.removeDirectory(vm);
 }
 
 /** True when something was repaired. @throws BangerError FAILED when it can't be without questions. */

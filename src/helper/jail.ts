@@ -10,6 +10,7 @@ import { ACCESS_ACL, DEFAULT_ACL, encodeAcl } from "./acl.ts";
 import type { HelperContext } from "./context.ts";
 import { openJails } from "./directories.ts";
 import { enforce, nothingMounted } from "./gates.ts";
+import { scopePids } from "./scope.ts";
 import { isReservedUid } from "./slots.ts";
 import type { Descriptor } from "./sys/descriptors.ts";
 import { unmount } from "./sys/mounts.ts";
@@ -215,4 +216,31 @@ function emptyDirectory(directory: Descriptor, mayEnter: (uid: number) => boolea
     emptyDirectory(child, mayEnter, depth + 1);
     directory.removeDirectory(name);
   }
+}
+
+/** Below the jails' directory: where tools work on one VM's disk, each VM's a directory of its own. */
+export const WORKSHOPS = "tools";
+
+/** Its only entries are files: the tools make no directories there. "Not there" is fine. */
+export function clearWorkshop(context: HelperContext, vm: string): void {
+  using jails = openJails(context);
+  using workshops = openIfThere(jails, WORKSHOPS);
+  if (workshops === null) return;
+  {
+    using workshop = openIfThere(workshops, vm);
+    if (workshop === null) return;
+    for (const name of workshop.names()) workshop.unlink(name);
+  }
+  workshops.removeDirectory(vm);
+}
+
+/**
+ * Removes every node of the VM's device before the device goes. The attack: the kernel gives the number of a removed device to the
+ * next one, which may be the host's own, and a node that stayed behind in a jail would open it to the VM.
+ * @throws BangerError IN_USE while anything of the VM runs.
+ */
+export function dropNodes(context: HelperContext, vm: string): void {
+  if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} runs`);
+  removeJail(context, vm);
+  clearWorkshop(context, vm);
 }

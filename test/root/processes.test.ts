@@ -143,3 +143,19 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
     expect(() => openProcess(child.pid)).toThrow("ESRCH");
   });
 });
+
+test("a VM's device is neither removed nor made anew while anything of the VM runs, and no node of it is left", async () => {
+  // The number of a removed device goes to the next one, which may be the host's.
+  const root = join(host.context.paths.jailDir, "firecracker", VM, "root");
+  mkdirSync(root, { recursive: true });
+  expect(Bun.spawnSync(["mknod", join(root, "root-drive"), "b", "253", "0"]).exitCode).toBe(0);
+  const child = start("renamed");
+  host.ownersFile("images/lab/rootfs.ext4", "x".repeat(4096));
+  expect(await call("priv.remove_dm_snapshot", { vm: VM, discard: true })).toBe("IN_USE");
+  expect(await call("priv.create_dm_snapshot", { vm: VM, image: "lab", root_bytes: 512 * 1024 * 1024 })).toBe("IN_USE");
+  expect(existsSync(join(root, "root-drive"))).toBe(true);
+  child.kill("SIGKILL");
+  await child.exited;
+  expect(await call("priv.remove_dm_snapshot", { vm: VM, discard: true })).toEqual({});
+  expect(existsSync(root)).toBe(false);
+});

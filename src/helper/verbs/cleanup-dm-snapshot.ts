@@ -7,7 +7,7 @@ export const cleanupDmSnapshot: Verb<"priv.cleanup_dm_snapshot"> = {
   gates: [vmHandles],
   facts: [loopIsOurs],
   lock: vmLock,
-  run: async ({ vm, handles }) => {
+  run: async ({ vm, handles }, context) => {
     const loops = listLoops();
     // An image's loop ends with its last user; it is looked at, never detached.
     for (const [loop, expected] of [
@@ -18,7 +18,7 @@ export const cleanupDmSnapshot: Verb<"priv.cleanup_dm_snapshot"> = {
       const mark = loops.find(({ device }) => device === loop)?.facts.mark ?? null;
       enforce(loopIsOurs, { loop, mark, expected });
     }
-    await removeDevices(vm);
+    await removeDevices(context, vm);
     detachStrayLoops(vm);
     return {};
   },

@@ -5,12 +5,12 @@ export const removeDmSnapshot: Verb<"priv.remove_dm_snapshot"> = {
   gates: [],
   facts: [],
   byDesign: {
-    rule: "the names are made from the VM's id: `fc-rootfs-<vm>`, `fc-rootfs-<vm>-base`, and the loops that hold its COW file",
-    stops: "tearing down host volumes",
+    rule: "the names are made from the VM's id: `fc-rootfs-<vm>`, `fc-rootfs-<vm>-base`, and the loops that hold its COW file; never while the VM runs, and no node of the device is left in a jail",
+    stops: "tearing down host volumes; a node that comes to mean a device of the host's, which got the number anew",
   },
   lock: vmLock,
   run: async ({ vm, discard }, context) => {
-    await removeDevices(vm);
+    await removeDevices(context, vm);
     detachStrayLoops(vm);
     if (discard) discardCow(context, vm);
     return {};

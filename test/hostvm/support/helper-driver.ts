@@ -104,7 +104,15 @@ const quietly = (act: () => void): void => {
 };
 
 /** Exchanges names in a loop until killed: what a verb resolves, against links to what is root's. */
-function exchangeNames({ vm, treasure }: { readonly vm: string; readonly treasure: string }): never {
+function exchangeNames({
+  vm,
+  other,
+  treasure,
+}: {
+  readonly vm: string;
+  readonly other: string;
+  readonly treasure: string;
+}): never {
   const io = `${jailDir}/firecracker/${vm}/root/io`;
   const swap = (path: string, target: string): void => {
     quietly(() => renameSync(path, `${path}.kept`));
@@ -117,8 +125,8 @@ function exchangeNames({ vm, treasure }: { readonly vm: string; readonly treasur
   for (;;) {
     swap(`${imagesDir}/lab/rootfs.ext4`, `${treasure}/rootfs.ext4`);
     swap(`${kernelsDir}/lab/vmlinux`, `${treasure}/vmlinux`);
-    swap(`${vmsDir}/${vm}/work.ext4`, `${treasure}/work.ext4`);
-    for (const directory of [`${imagesDir}/lab`, `${kernelsDir}/lab`, `${vmsDir}/${vm}`]) swap(directory, treasure);
+    swap(`${vmsDir}/${other}/work.ext4`, `${treasure}/work.ext4`);
+    for (const directory of [`${imagesDir}/lab`, `${kernelsDir}/lab`, `${vmsDir}/${other}`]) swap(directory, treasure);
     swap(`${io}/api.sock`, `${treasure}/api.sock`);
     quietly(() => mkdirSync(`${io}/d/e`, { recursive: true }));
     quietly(() => renameSync(`${io}/d`, `${io}/f`));
@@ -129,20 +137,25 @@ function exchangeNames({ vm, treasure }: { readonly vm: string; readonly treasur
 }
 
 /**
- * Calls a list of verbs over and over, at least for the time, and on a slow host until some call went through and some was
- * refused (at most six times as long); how often each came to what.
+ * Makes a call over and over, at least for the time, and on a slow host until each of the outcomes was seen (at most six times
+ * as long); how often it came to what.
  */
 async function hammer(options: {
-  readonly requests: readonly (readonly [string, Params])[];
+  readonly request: readonly [string, Params];
+  readonly until: readonly string[];
   readonly durationMs: number;
 }): Promise<Readonly<Record<string, number>>> {
   const counts: Record<string, number> = {};
-  for (const end = Date.now() + options.durationMs; Date.now() < end;) {
-    for (const [verb, params] of options.requests) {
-      const reply = await call(verb, params);
-      const key = `${verb} ${"result" in reply ? "ok" : reply.code}`;
-      counts[key] = (counts[key] ?? 0) + 1;
-    }
+  const began = Date.now();
+  const isDone = (): boolean => {
+    const ms = Date.now() - began;
+    const seenAll = options.until.every((outcome) => (counts[outcome] ?? 0) > 0);
+    return ms > 6 * options.durationMs || (ms > options.durationMs && seenAll);
+  };
+  while (!isDone()) {
+    const reply = await call(...options.request);
+    const outcome = "result" in reply ? "ok" : reply.code;
+    counts[outcome] = (counts[outcome] ?? 0) + 1;
   }
   return counts;
 }
