@@ -152,11 +152,11 @@ async function hammer(options: {
     const seenAll = options.until.every((outcome) => (counts[outcome] ?? 0) > 0);
     return ms > 6 * options.durationMs || (ms > options.durationMs && seenAll);
   };
-  while (!isDone()) {
+  do {
     const reply = await call(...options.request);
     const outcome = "result" in reply ? "ok" : reply.code;
     counts[outcome] = (counts[outcome] ?? 0) + 1;
-  }
+  } while (!isDone());
   return counts;
 }
 
