@@ -19,6 +19,8 @@ import { readPeerCredentials } from "./system-calls.ts";
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 const BODY_TIMEOUT_MS = 10_000;
+/** How long connections that were accepted before a close may take to ask and be answered. */
+const LAST_ANSWERS_MS = 250;
 
 export interface ApiServer {
   close(): Promise<void>;
@@ -76,6 +78,8 @@ export async function serveApi(
   return {
     close: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      // A connection taken a moment ago still gets its answer: its caller was promised that it only waits.
+      await Bun.sleep(LAST_ANSWERS_MS);
       for (const socket of sockets) socket.end();
       setTimeout(() => {
         for (const socket of sockets) socket.destroy();
