@@ -8,7 +8,7 @@ import { isatty } from "node:tty";
 import { BangerError } from "../shared/errors.ts";
 import type { Paths } from "../shared/paths.ts";
 import { ensurePrivateDirectory } from "../shared/private-directory.ts";
-import { isListening } from "./start-daemon.ts";
+import { isListening } from "../shared/listening.ts";
 
 /** A first connection may ask for a passphrase. */
 const CONNECT_TIMEOUT_MS = 120_000;

@@ -1,10 +1,10 @@
 /** Starting the daemon of rootless mode: the first command that needs it does. */
 
 import { closeSync, constants, ftruncateSync, fstatSync, openSync, readFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { BangerError, type ErrorDocument } from "../shared/errors.ts";
 import type { Paths } from "../shared/paths.ts";
+import { isListening } from "../shared/listening.ts";
 import { ensurePrivateDirectory } from "../shared/private-directory.ts";
 import { selfArgv } from "../shared/self.ts";
 
@@ -14,18 +14,6 @@ const POLL_MS = 10;
 const ATTEMPTS = 5;
 const LATE_EXIT_MS = 10_000;
 const STDERR_LIMIT_BYTES = 1024 * 1024;
-
-/** True when something accepts connections at the path. */
-export async function isListening(path: string): Promise<boolean> {
-  return await new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
-}
 
 /**
  * Starts a daemon in a session of its own and waits until one listens; of several started at once, one stays.

@@ -6,10 +6,11 @@
 import { chmodSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import * as v from "valibot";
 import { API_LEVEL, METHODS, type MethodName, type StreamEvent } from "../shared/contract.ts";
 import { BangerError, type ErrorDocument, exitStatusOf, toBangerError } from "../shared/errors.ts";
+import { isListening } from "../shared/listening.ts";
 import { VERSION } from "../shared/version.ts";
 import type { Handlers } from "./api/handlers.ts";
 import type { Log } from "./log.ts";
@@ -24,18 +25,6 @@ const LAST_ANSWERS_MS = 250;
 
 export interface ApiServer {
   close(): Promise<void>;
-}
-
-/** True when something accepts connections at the path. */
-export async function isListening(path: string): Promise<boolean> {
-  return await new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
 }
 
 /**

@@ -1,11 +1,12 @@
 /** The guest, reached by OpenSSH over one shared control connection per VM that outlives the daemon. */
 
-import { closeSync, constants, existsSync, openSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { connectVsock } from "../../shared/jail.ts";
+import { isListening } from "../../shared/listening.ts";
 import type { Paths } from "../../shared/paths.ts";
 import { quote } from "../../shared/remote-command.ts";
 import type { VmId } from "../../shared/schemas.ts";
@@ -87,18 +88,6 @@ async function answersOnVsock(jailRoot: string, timeoutMs: number): Promise<bool
   }
 }
 
-async function socketAnswers(path: string): Promise<boolean> {
-  if (!existsSync(path)) return false;
-  return await new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
-}
-
 /** banger itself as ssh's way to the guest: vsock where that answers, else the address. `%` is ssh's token character. */
 function proxyCommand(jailRoot: string, { sshHost, sshPort }: GuestAddress, waitMs: number): string {
   const words = [
@@ -174,7 +163,7 @@ export function createGuest(paths: Paths): Guest {
 
   async function openOnce(address: GuestAddress, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     const path = controlPath(address.runtimeDir);
-    if (await socketAnswers(path)) return;
+    if (await isListening(path)) return;
     await rm(path, { force: true });
     const logPath = controlLogPath(address.runtimeDir);
     // A file, not a pipe: it outlives the daemon, and nobody has to read it for ssh to go on. Loud only when it ends.
@@ -224,7 +213,7 @@ export function createGuest(paths: Paths): Guest {
     for (;;) {
       if (master.exitCode !== null)
         await abandon((await Bun.file(logPath).text()).trim() || `ssh ended with ${master.exitCode}`);
-      if (await socketAnswers(path)) return;
+      if (await isListening(path)) return;
       if (signal?.aborted === true) {
         end();
         await rm(path, { force: true });
@@ -254,7 +243,7 @@ export function createGuest(paths: Paths): Guest {
       await runLine(address, argv.map(quote).join(" "), timeoutMs, signal),
     shutDown: async (address, word, timeoutMs) => {
       try {
-        if (!(await socketAnswers(controlPath(address.runtimeDir)))) await open(address, Math.min(timeoutMs, 2000));
+        if (!(await isListening(controlPath(address.runtimeDir)))) await open(address, Math.min(timeoutMs, 2000));
         return (await runLine(address, `sync; systemctl ${word} --no-block || ${word}`, timeoutMs)).exitCode === 0;
       } catch (thrown) {
         if (thrown instanceof BangerError) return false;
@@ -263,7 +252,7 @@ export function createGuest(paths: Paths): Guest {
     },
     close: async ({ id, runtimeDir }) => {
       const path = controlPath(runtimeDir);
-      if (await socketAnswers(path)) {
+      if (await isListening(path)) {
         await control({ id, runtimeDir, sshHost: "127.0.0.1", sshPort: 1 }, ["-O", "exit"], 5000);
       }
       await rm(path, { force: true });
