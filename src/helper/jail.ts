@@ -149,8 +149,10 @@ export function listJailMounts({ paths }: HelperContext): readonly string[] {
 }
 
 /**
- * Removes the jail of a VM that doesn't run. What is mounted below is detached first, the last mounted first; then
- * names are removed one by one through descriptors, never across a device or a link. "Not there" is fine.
+ * Removes the jail of a VM that doesn't run. It is closed first, so that nobody finds the way in any more, and stays
+ * closed when this fails midway. What is mounted below is detached then, the last mounted first; then names are
+ * removed one by one through descriptors, never across a device or a link: who was inside already can still exchange
+ * them. "Not there" is fine.
  * @throws BangerError HELPER_REFUSED when something stays mounted, or a directory inside is neither the VM's nor the owner's.
  */
 export function removeJail(context: HelperContext, vm: string): void {
@@ -159,6 +161,7 @@ export function removeJail(context: HelperContext, vm: string): void {
   if (program === null) return;
   using jail = openIfThere(program, vm);
   if (jail === null) return;
+  jail.chmod(0o700);
   const path = jailPath(context, vm);
   for (const mount of readMounts()) {
     if (!mount.startsWith(`${path}/`)) continue;
