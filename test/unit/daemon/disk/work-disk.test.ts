@@ -41,7 +41,7 @@ describe("a work disk", () => {
 
   test("an existing file is never overwritten", async () => {
     await createWorkDisk(disk, 64 * MIB, signal);
-    expect(createWorkDisk(disk, 64 * MIB, signal)).rejects.toMatchObject({ code: "EEXIST" });
+    await expect(createWorkDisk(disk, 64 * MIB, signal)).rejects.toMatchObject({ code: "EEXIST" });
   });
 
   test("carries the identity as root's with its modes, and a second write replaces the first, leaving a clean file system", async () => {
@@ -89,7 +89,7 @@ describe("a work disk", () => {
 
   test("a full disk is an error, not a half-written key", async () => {
     await createWorkDisk(disk, 64 * MIB, signal);
-    expect(
+    await expect(
       writeFiles(disk, [{ path: "/big", mode: 0o600, contents: new Uint8Array(70 * MIB).fill(1) }], signal),
     ).rejects.toMatchObject({ code: "FAILED" });
   });
@@ -101,12 +101,12 @@ describe("a work disk", () => {
     expect((await stat(disk)).size).toBe(256 * MIB);
     expect(await debugfs("cat /.banger/key")).toBe("kept");
     expect(await check()).toBe(0);
-    expect(growWorkDisk(disk, 64 * MIB, signal)).rejects.toMatchObject({ code: "INVALID_VALUE" });
+    await expect(growWorkDisk(disk, 64 * MIB, signal)).rejects.toMatchObject({ code: "INVALID_VALUE" });
   });
 
   test("a file that holds no file system is named", async () => {
     await Bun.write(disk, new Uint8Array(1 * MIB));
-    expect(writeFiles(disk, files("x"), signal)).rejects.toMatchObject({
+    await expect(writeFiles(disk, files("x"), signal)).rejects.toMatchObject({
       code: "FAILED",
       message: expect.stringContaining(disk),
     });

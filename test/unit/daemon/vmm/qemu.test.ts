@@ -118,7 +118,7 @@ describe("the real program", () => {
 
   test("a runtime directory too long for a socket is refused before anything starts", async () => {
     const long = { ...here(), runtimeDir: `/tmp/${"x".repeat(120)}` };
-    expect(vmm.launch(long, AbortSignal.timeout(5000))).rejects.toMatchObject({ code: "HOST_UNSUPPORTED" });
+    await expect(vmm.launch(long, AbortSignal.timeout(5000))).rejects.toMatchObject({ code: "HOST_UNSUPPORTED" });
   });
 
   test("a VM that doesn't run: nothing found, nothing to power down, destroying it is success", async () => {
@@ -126,6 +126,6 @@ describe("the real program", () => {
     expect(await vmm.find(id, dir)).toEqual([]);
     expect(await vmm.powerDown(id, dir)).toBe(false);
     await vmm.destroy(id, dir);
-    expect(vmm.endpoint(id, dir)).rejects.toMatchObject({ code: "VMM_FAILED" });
+    await expect(vmm.endpoint(id, dir)).rejects.toMatchObject({ code: "VMM_FAILED" });
   });
 });
