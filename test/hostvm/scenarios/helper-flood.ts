@@ -43,10 +43,6 @@ export const scenario: Scenario = {
         [],
       );
     } finally {
-      await host.sh(`
-        for link in $(ip -o link | grep -oE '(br-fc|tap-(fc|pool))[a-z0-9-]*' | sort -u); do ip link delete $link 2> /dev/null || true; done
-        rm -rf /var/lib/banger/slots/* /var/lib/banger/cow/*
-      `);
       await closeLab(host);
     }
   },

@@ -72,7 +72,9 @@ export const scenario: Scenario = {
         [],
       );
       await host.sh(
-        "rm -r /var/lib/banger/owner/vms/$1; ip link delete $2; iptables -D FORWARD -j BANGER-FORWARD; iptables -F BANGER-FORWARD; iptables -X BANGER-FORWARD",
+        `rm -r /var/lib/banger/owner/vms/$1
+         ip link delete $2
+         iptables -D FORWARD -j BANGER-FORWARD; iptables -F BANGER-FORWARD; iptables -X BANGER-FORWARD`,
         [LAB.vm, LAB.bridge],
       );
       deepEqual(await drive(host, "askAll", [["release_vm", { vm: LAB.vm }]]), ["ok"]);

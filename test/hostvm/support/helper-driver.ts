@@ -103,16 +103,11 @@ const quietly = (act: () => void): void => {
   }
 };
 
-/** Exchanges names in a loop until killed: what a verb resolves, against links to what is root's. */
-function exchangeNames({
-  vm,
-  other,
-  treasure,
-}: {
-  readonly vm: string;
-  readonly other: string;
-  readonly treasure: string;
-}): never {
+/**
+ * Exchanges names in a loop until killed: what a verb resolves for the VM, against links to what is root's, and against
+ * `NAME.hard`, which whoever calls this has made a second name of root's file.
+ */
+function exchangeNames({ vm, treasure }: { readonly vm: string; readonly treasure: string }): never {
   const io = `${jailDir}/firecracker/${vm}/root/io`;
   const swap = (path: string, target: string): void => {
     quietly(() => renameSync(path, `${path}.kept`));
@@ -125,8 +120,8 @@ function exchangeNames({
   for (;;) {
     swap(`${imagesDir}/lab/rootfs.ext4`, `${treasure}/rootfs.ext4`);
     swap(`${kernelsDir}/lab/vmlinux`, `${treasure}/vmlinux`);
-    swap(`${vmsDir}/${other}/work.ext4`, `${treasure}/work.ext4`);
-    for (const directory of [`${imagesDir}/lab`, `${kernelsDir}/lab`, `${vmsDir}/${other}`]) swap(directory, treasure);
+    swap(`${vmsDir}/${vm}/work.ext4`, `${treasure}/work.ext4`);
+    for (const directory of [`${imagesDir}/lab`, `${kernelsDir}/lab`, `${vmsDir}/${vm}`]) swap(directory, treasure);
     swap(`${io}/api.sock`, `${treasure}/api.sock`);
     quietly(() => mkdirSync(`${io}/d/e`, { recursive: true }));
     quietly(() => renameSync(`${io}/d`, `${io}/f`));
@@ -137,11 +132,11 @@ function exchangeNames({
 }
 
 /**
- * Makes a call over and over, at least for the time, and on a slow host until each of the outcomes was seen (at most six times
- * as long); how often it came to what.
+ * Makes the calls in order, over and over, at least for the time, and on a slow host until each of the outcomes was seen (at
+ * most six times as long). How often which call came to what, by `VERB OUTCOME`.
  */
 async function hammer(options: {
-  readonly request: readonly [string, Params];
+  readonly requests: readonly (readonly [string, Params])[];
   readonly until: readonly string[];
   readonly durationMs: number;
 }): Promise<Readonly<Record<string, number>>> {
@@ -153,9 +148,11 @@ async function hammer(options: {
     return ms > 6 * options.durationMs || (ms > options.durationMs && seenAll);
   };
   do {
-    const reply = await call(...options.request);
-    const outcome = "result" in reply ? "ok" : reply.code;
-    counts[outcome] = (counts[outcome] ?? 0) + 1;
+    for (const [verb, params] of options.requests) {
+      const reply = await call(verb, params);
+      const outcome = `${verb} ${"result" in reply ? "ok" : reply.code}`;
+      counts[outcome] = (counts[outcome] ?? 0) + 1;
+    }
   } while (!isDone());
   return counts;
 }

@@ -1,0 +1,131 @@
+import { deepEqual, equal, ok } from "node:assert/strict";
+import type { Host } from "../host.ts";
+import type { Scenario } from "../scenario.ts";
+import { closeLab, drive, driverArgv, LAB, lookAtTreasure, openLab, TREASURE } from "../support/helper-lab.ts";
+import { mainPid } from "../support/installed.ts";
+
+/** How long each verb that resolves a name of the owner's is raced with, at least. */
+const RACE_MS = 12_000;
+const ATTACKERS = ["race-a", "race-b"];
+const TREASURE_SECTORS = 2048;
+
+const { vm } = LAB;
+const snapshot = ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }] as const;
+const launch = [
+  "launch_firecracker",
+  { vm, kernel: "lab", initrd: true, root: "snapshot", tap: null, vcpu: 1, memory_mib: 128 },
+] as const;
+const kill = ["kill_process", { vm }] as const;
+const cleanUp = ["cleanup_jailer_chroot", { vm }] as const;
+
+/** Looks without pause for a loop device of the treasure's size, until it is stopped; says `CAUGHT` and how often it looked. */
+const WATCH_LOOPS = `
+import glob, os, sys
+rounds, caught = 0, 0
+while not os.path.exists("/srv/lab/stop-watching"):
+    rounds += 1
+    for path in glob.glob("/sys/block/loop*/size"):
+        try:
+            if open(path).read().strip() == sys.argv[1]:
+                caught += 1
+        except OSError:
+            pass
+print(caught, rounds)
+`;
+
+/** How often each call came to what, while two processes of the owner's exchange the names it resolves. */
+async function raceWith(
+  host: Host,
+  requests: readonly (readonly [string, unknown])[],
+  until: readonly string[],
+): Promise<Readonly<Record<string, number>>> {
+  for (const unit of ATTACKERS) {
+    const argv = driverArgv("exchangeNames", { vm, treasure: TREASURE });
+    await host.ok(["systemd-run", "--quiet", "--collect", "--uid=dev", "--unit", unit, "--", ...argv]);
+  }
+  try {
+    const counts = await drive(host, "hammer", { requests, until, durationMs: RACE_MS });
+    host.note(JSON.stringify(counts));
+    for (const unit of ATTACKERS) await host.ok(["systemctl", "is-active", "--quiet", unit]);
+    return counts as Readonly<Record<string, number>>;
+  } finally {
+    await host.run(["systemctl", "stop", ...ATTACKERS]);
+    await host.sh(PUT_BACK, [vm]);
+  }
+}
+
+/** Wherever the attackers were stopped, each name is again what it was. */
+const PUT_BACK = `
+  state=/var/lib/banger/owner
+  put_back() {
+    for path; do
+      [ ! -e $path.kept ] || { rm -rf $path; mv $path.kept $path; }
+    done
+  }
+  put_back $state/images/lab $state/kernels/lab $state/vms/$1
+  put_back $state/images/lab/rootfs.ext4 $state/kernels/lab/vmlinux $state/vms/$1/work.ext4
+  io=/var/lib/banger/jail/firecracker/$1/root/io
+  [ ! -d $io ] || put_back $io/api.sock
+`;
+
+export const scenario: Scenario = {
+  name: "helper-races",
+  summary:
+    "links and renames in a loop against every verb that resolves a name of the owner's: root's files stay as they are",
+  needs: ["banger", "firecracker"],
+  timeoutMs: 15 * 60_000,
+  async run(host) {
+    await openLab(host);
+    try {
+      // Second names of root's own files, which the kernel's setting would not let the owner make.
+      await host.sh(
+        `
+        state=/var/lib/banger/owner
+        ln ${TREASURE}/rootfs.ext4 $state/images/lab/rootfs.ext4.hard
+        ln ${TREASURE}/vmlinux $state/kernels/lab/vmlinux.hard
+        ln ${TREASURE}/work.ext4 $state/vms/$1/work.ext4.hard
+        `,
+        [vm],
+      );
+      deepEqual(await drive(host, "askAll", [snapshot, launch, kill, cleanUp]), ["ok", "ok", "ok", "ok"]);
+      const [helper, treasure] = [await mainPid(host, "bangerd-root.service"), await lookAtTreasure(host)];
+
+      const watching = host.ok(["python3", "-c", WATCH_LOOPS, String(TREASURE_SECTORS)], { timeoutMs: 300_000 });
+      const outcomes = [
+        await raceWith(host, [snapshot], ["create_dm_snapshot ok", "create_dm_snapshot HELPER_REFUSED"]),
+      ];
+      await host.ok(["touch", "/srv/lab/stop-watching"]);
+      const [caught = NaN, rounds = 0] = (await watching).trim().split(" ").map(Number);
+      equal(caught, 0, "a loop device held root's file");
+      ok(rounds > 100, `the watcher looked ${rounds} times only`);
+
+      deepEqual(await drive(host, "askAll", [snapshot]), ["ok"]);
+      outcomes.push(await raceWith(host, [launch, kill, cleanUp], ["launch_firecracker HELPER_REFUSED"]));
+
+      await drive(host, "askAll", [kill, cleanUp, snapshot]);
+      deepEqual(await drive(host, "askAll", [launch]), ["ok"]);
+      await host.sh(`ln ${TREASURE}/api.sock /var/lib/banger/jail/firecracker/$1/root/io/api.sock.hard`, [vm]);
+      const inJail = await lookAtTreasure(host);
+      outcomes.push(
+        await raceWith(
+          host,
+          [["ensure_socket_access", { vm }]],
+          ["ensure_socket_access ok", "ensure_socket_access HELPER_REFUSED"],
+        ),
+      );
+      equal(await lookAtTreasure(host), inJail);
+      await host.sh("rm /var/lib/banger/jail/firecracker/$1/root/io/api.sock.hard", [vm]);
+
+      const bugs = outcomes.flatMap((counts) =>
+        Object.keys(counts).filter((outcome) => /INTERNAL|CLOSED|INVALID_REQUEST/.test(outcome)),
+      );
+      deepEqual(bugs, []);
+      equal(await mainPid(host, "bangerd-root.service"), helper, "the helper is another process now");
+      const changed = (look: string): string => look.replace(/^\.\/api\.sock.*$/m, "");
+      equal(changed(await lookAtTreasure(host)), changed(treasure));
+      await drive(host, "askAll", [kill, cleanUp]);
+    } finally {
+      await closeLab(host);
+    }
+  },
+};
