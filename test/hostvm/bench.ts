@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bootHost, type Host } from "./host.ts";
 import { ensureHostImage } from "./image.ts";
-import { BOOT_TIMEOUT_MS, bangerOk, ensureInstalled, inGuest, showVm } from "./support/guests.ts";
+import { BOOT_TIMEOUT_MS, bangerOk, ensureInstalledWithImage, inGuest, showVm } from "./support/guests.ts";
 import { mainPid } from "./support/installed.ts";
 import { makePayload } from "./support/payload.ts";
 
@@ -100,7 +100,7 @@ async function residentMiB(host: Host, unit: string): Promise<number> {
 }
 
 async function measure(host: Host): Promise<boolean> {
-  await ensureInstalled(host);
+  await ensureInstalledWithImage(host);
   await bangerOk(host, "ps");
   await Bun.sleep(10_000);
   const helperMiB = await residentMiB(host, "bangerd-root.service");

@@ -4,7 +4,7 @@ import {
   banger,
   bangerOk,
   BOOT_TIMEOUT_MS,
-  ensureInstalled,
+  ensureInstalledWithImage,
   ensureVm,
   inGuest,
   inventory,
@@ -19,7 +19,7 @@ export const scenario: Scenario = {
   needs: ["banger", "firecracker", "image"],
   timeoutMs: 3 * BOOT_TIMEOUT_MS,
   async run(host) {
-    await ensureInstalled(host);
+    await ensureInstalledWithImage(host);
     for (const { name } of await listVms(host)) await bangerOk(host, "vm", "delete", name);
     const interfaces = async (): Promise<string> => await host.sh("ls /sys/class/net | grep -v '^br-fc$'");
     const before = await interfaces();

@@ -1,6 +1,6 @@
 /** VMs of the installed system, as scenarios need them: there and running. */
 
-import { BANGER, install } from "./installed.ts";
+import { BANGER, ensureInstalled } from "./installed.ts";
 import type { CommandResult, Host } from "../host.ts";
 
 /** Emulated two levels deep, on a busy machine, a guest takes minutes. */
@@ -76,8 +76,8 @@ print(data[4:].decode())
 `;
 
 /** Banger is installed, with the default image built beforehand on this disk. */
-export async function ensureInstalled(host: Host): Promise<void> {
-  await install(host);
+export async function ensureInstalledWithImage(host: Host): Promise<void> {
+  await ensureInstalled(host);
   await host.sh(`
     cd /var/lib/banger/owner
     for part in images kernels; do
@@ -88,7 +88,7 @@ export async function ensureInstalled(host: Host): Promise<void> {
 
 /** A small VM of that name that runs and answers; made or started if need be. */
 export async function ensureVm(host: Host, name: string, ...flags: readonly string[]): Promise<GuestVm> {
-  await ensureInstalled(host);
+  await ensureInstalledWithImage(host);
   const found = (await listVms(host)).find((vm) => vm.name === name);
   if (found === undefined) {
     const size = ["--memory", "320M", "--vcpu", "1", "--disk-size", "256M", "--system-overlay-size", "2G"];

@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import type { CommandOptions, Host } from "../host.ts";
-import { BANGER, install } from "./installed.ts";
+import { BANGER, ensureInstalled } from "./installed.ts";
 
 export const LAB = { vm: "1ab01ab01ab0", bridge: "br-fc-lab", tap: "tap-fc-lab" } as const;
 const DRIVER = "/srv/lab/driver.js";
@@ -11,7 +11,7 @@ export const TREASURE = "/srv/lab/treasure";
 
 /** Puts the driver and the lab's files in place. The owner daemon is stopped: it would tidy up what it doesn't know. */
 export async function openLab(host: Host): Promise<void> {
-  await install(host);
+  await ensureInstalled(host);
   await host.sh("systemctl stop bangerd.service bangerd.socket");
   const built = await Bun.build({ entrypoints: [join(import.meta.dir, "helper-driver.ts")], target: "bun" });
   const [bundle] = built.outputs;

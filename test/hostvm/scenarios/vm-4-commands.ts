@@ -1,0 +1,144 @@
+import { deepEqual, equal, match, notEqual, ok } from "node:assert/strict";
+import type { Scenario } from "../scenario.ts";
+import { banger, bangerOk, BOOT_TIMEOUT_MS, ensureVm, inGuest, inventory, listVms, showVm } from "../support/guests.ts";
+import { BANGER } from "../support/installed.ts";
+
+/** Less than the 100 MB of the rootless test: this guest's processor is emulated twice. */
+const PIPE_BYTES = 8 * 1024 * 1024;
+const SMALL = ["--memory", "320M", "--vcpu", "1", "--disk-size", "256M", "--system-overlay-size", "2G"];
+const CREATES = 8;
+
+interface Port {
+  readonly port: number;
+  readonly forward: string | null;
+}
+
+export const scenario: Scenario = {
+  name: "vm-commands",
+  summary: "everything a user types at a VM works in the installed system as it does without root",
+  needs: ["banger", "firecracker", "image"],
+  timeoutMs: 3 * BOOT_TIMEOUT_MS,
+  async run(host) {
+    const dev = { user: "dev", timeoutMs: BOOT_TIMEOUT_MS } as const;
+    const vm = await ensureVm(host, "alpha");
+
+    // Pipes: every byte, both ways, and no waiting for a stdin that isn't there.
+    const script = `cd "$HOME"; head -c ${PIPE_BYTES} /dev/urandom > random; "$1" vm exec alpha -- cat < random | cmp - random; rm random`;
+    equal(await host.sh(script, [BANGER], dev), "");
+    equal((await host.sh('printf x | "$1" vm exec alpha -- wc -c', [BANGER], dev)).trim(), "1");
+    equal(
+      (
+        await host.sh('sleep 300 | timeout 60 "$1" vm exec alpha -- echo done; pkill -u dev -x sleep', [BANGER], dev)
+      ).trim(),
+      "done",
+    );
+    const both = await banger(host, "vm", "exec", "alpha", "--", "sh", "-c", "echo out; echo err >&2; exit 7");
+    deepEqual([both.status, both.stdout, both.stderr], [7, "out\n", "err\n"]);
+    const hostile = ["a b", "$(reboot)", "`id`", "'", "\\", "--help", "", ";reboot"];
+    const echoed = await bangerOk(host, "vm", "exec", "alpha", "--", "printf", "%s|", ...hostile);
+    equal(echoed, `${hostile.join("|")}|`);
+    equal(
+      await bangerOk(
+        host,
+        "vm",
+        "exec",
+        "-e",
+        "WORD=a 'b'",
+        "-w",
+        "/usr",
+        "alpha",
+        "--",
+        "sh",
+        "-c",
+        'echo "$WORD"; pwd',
+      ),
+      "a 'b'\n/usr\n",
+    );
+    equal(await inGuest(host, "alpha", "pwd; test -t 0 || echo no terminal"), "/root\nno terminal\n");
+    // script(1) gives it a terminal.
+    match(
+      await host.sh('script -qec "$1 vm exec -t alpha -- tty" /dev/null < /dev/null', [BANGER], dev),
+      /^\/dev\/pts\/\d+/,
+    );
+    const late = await banger(host, "vm", "exec", "--timeout", "3s", "alpha", "--", "sleep", "4711");
+    equal(late.status, 124, late.stderr);
+    notEqual((await banger(host, "vm", "exec", "alpha", "--", "pgrep", "-f", "sleep 471[1]")).status, 0);
+    const two = await Promise.all(
+      ["one", "two"].map(async (word) => await inGuest(host, "alpha", `sleep 1; echo ${word}`)),
+    );
+    deepEqual(two, ["one\n", "two\n"]);
+
+    // Files, ports, what is told of it.
+    await host.sh('cd "$HOME"; mkdir -p tree/sub; echo hi > "tree/sub/a b"; chmod 750 "tree/sub/a b"', [], dev);
+    await bangerOk(host, "cp", "/home/dev/tree", "alpha:/root/tree");
+    await bangerOk(host, "cp", "alpha:/root/tree", "/home/dev/back");
+    equal(
+      await host.sh('cd "$HOME"; stat -c %a "back/sub/a b"; cat "back/sub/a b"; rm -r tree back', [], dev),
+      "750\nhi\n",
+    );
+    const listener = banger(host, "exec", "alpha", "--", "timeout", "120", "perl", "-MIO::Socket::INET", "-e", SERVER);
+    const ports = async (): Promise<readonly Port[]> =>
+      JSON.parse(await bangerOk(host, "vm", "ports", "alpha", "--json")) as Port[];
+    while (!(await ports()).some(({ port }) => port === 8123)) await Bun.sleep(500);
+    equal(await host.ok(["curl", "-s", "--max-time", "60", `http://${vm.guestIp}:8123/`]), "hello");
+    await bangerOk(host, "vm", "forward", "-d", "alpha", "18123:8123");
+    equal(await host.ok(["curl", "-s", "--max-time", "60", "http://127.0.0.1:18123/"]), "hello");
+    equal((await ports()).find(({ port }) => port === 8123)?.forward, "127.0.0.1:18123");
+    await inGuest(host, "alpha", "pkill perl");
+    await listener;
+    const [stats] = JSON.parse(await bangerOk(host, "vm", "stats", "alpha", "--json")) as [
+      { readonly memoryBytes: number; readonly diskBytes: number; readonly rxBytes: number | null },
+    ];
+    ok(stats.memoryBytes > 50 * 1024 * 1024 && stats.diskBytes > 0 && (stats.rxBytes ?? 0) > 0, JSON.stringify(stats));
+    match(await bangerOk(host, "logs", "alpha"), /\S/);
+    await bangerOk(host, "ssh-config", "--install");
+    equal((await host.ok(["ssh", "-o", "BatchMode=yes", "alpha.vm", "hostname"], dev)).trim(), "alpha");
+    await bangerOk(host, "ssh-config", "--uninstall");
+
+    // What a stopped one allows and refuses; what leaves no record.
+    const before = (await listVms(host)).map(({ name }) => name);
+    for (const bad of [
+      ["--name", "-x"],
+      ["--name", "UPPER"],
+      ["--memory", "lots"],
+      ["--image", "no-such"],
+    ]) {
+      notEqual((await banger(host, "vm", "create", "--no-start", ...bad)).status, 0, bad.join(" "));
+    }
+    equal((await banger(host, "vm", "create", "--name", "alpha")).status, 21);
+    const names = Array.from({ length: CREATES }, (_, index) => `cold-${index}`);
+    const created = await Promise.all(
+      names.map(async (name) => await banger(host, "vm", "create", "--no-start", "--name", name, ...SMALL)),
+    );
+    deepEqual(
+      created.map(({ status, stderr }) => (status === 0 ? "" : stderr)),
+      names.map(() => ""),
+    );
+    equal(new Set((await listVms(host)).map(({ guestIp }) => guestIp)).size, before.length + CREATES);
+    const refused = await banger(host, "vm", "exec", "cold-0", "--", "true");
+    equal(refused.status, 125);
+    match(refused.stderr, /\[WRONG_STATE\]/);
+    await bangerOk(host, "vm", "set", "cold-0", "--memory", "384M", "--disk-size", "300M");
+    notEqual((await banger(host, "vm", "set", "cold-0", "--disk-size", "128M")).status, 0);
+    await bangerOk(host, "vm", "prune", "-f");
+    deepEqual(
+      (await listVms(host)).map(({ name }) => name),
+      before.filter((name) => !names.includes(name)),
+    );
+    equal((await showVm(host, "alpha")).bootId, vm.bootId);
+
+    // The whole way in one command; its VM is gone afterwards.
+    const ran = await banger(host, "vm", "run", "--rm", "--name", "once", ...SMALL, "--", "sh", "-c", "cat; exit 5");
+    deepEqual([ran.status, ran.stdout], [5, ""], ran.stderr);
+    deepEqual(
+      (await listVms(host)).map(({ name }) => name),
+      before,
+    );
+    const running = (await listVms(host)).filter(({ state }) => state === "running").map(({ id }) => id);
+    deepEqual((await inventory(host)).scopes.map(({ vm: id }) => id).toSorted(), running.toSorted());
+    match(await host.sh('"$1" doctor 2>&1 || true', [BANGER], dev), /PASS {2}root helper: /);
+  },
+};
+
+const SERVER =
+  'my $s=IO::Socket::INET->new(LocalPort=>8123,Listen=>5,ReuseAddr=>1) or die; while(my $c=$s->accept){print $c "HTTP/1.0 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello";close $c}';
