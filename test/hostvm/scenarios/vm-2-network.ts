@@ -15,6 +15,7 @@ async function makeOutside(host: Host): Promise<void> {
     ip link add up0 type veth peer name up1 netns outside
     ip address add 192.0.2.1/24 dev up0 && ip link set up0 up
     ip -n outside address add ${OUTSIDE}/24 dev up1 && ip -n outside link set up1 up && ip -n outside link set lo up
+    ip route show default > /run/default-route
     ip route replace default via ${OUTSIDE} dev up0
     systemd-run --quiet --unit outside-web --property NetworkNamespacePath=/run/netns/outside \
       python3 -c 'import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, bind="${OUTSIDE}", port=8080)'
@@ -26,6 +27,7 @@ async function removeOutside(host: Host): Promise<void> {
   await host.sh(`
     systemctl stop outside-web || true
     ip route del default via ${OUTSIDE} || true
+    while read -r route; do ip route add $route; done < /run/default-route
     ip link del up0 || true
     ip netns del outside || true
     iptables -P FORWARD ACCEPT
