@@ -5,6 +5,7 @@ import { closeSync, existsSync, fstatSync, openSync, renameSync, writeSync } fro
 export type Fields = Readonly<Record<string, unknown>>;
 
 export interface Log {
+  debug(message: string, fields?: Fields): void;
   info(message: string, fields?: Fields): void;
   warn(message: string, fields?: Fields): void;
   error(message: string, fields?: Fields): void;
@@ -12,7 +13,7 @@ export interface Log {
 
 const LIMIT_BYTES = 8 * 1024 * 1024;
 
-const LEVELS = ["info", "warn", "error"] as const;
+const LEVELS = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LEVELS)[number];
 
 /** Appends lines of at least that level to `path`; past 8 MiB the file becomes `<path>.1`, replacing the one before. */
@@ -31,6 +32,7 @@ export function openLog(path: string, least: LogLevel = "info"): Log {
     size += writeSync(fd, line);
   };
   return {
+    debug: (message, fields) => write("debug", message, fields),
     info: (message, fields) => write("info", message, fields),
     warn: (message, fields) => write("warn", message, fields),
     error: (message, fields) => write("error", message, fields),

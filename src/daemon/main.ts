@@ -152,7 +152,7 @@ async function startLocked(
     images,
     engine,
     guest: createGuest(paths),
-    runner: new Runner(journal, hook),
+    runner: new Runner(journal, log, hook),
     locks: new Locks(),
   });
   process.on("unhandledRejection", (thrown) => {

@@ -8,7 +8,7 @@ import { suggest } from "./suggest.ts";
 
 /** Effective values. Sizes in bytes, durations in milliseconds; null means "decided by this host". */
 export interface Config {
-  readonly log_level: "info" | "warn" | "error";
+  readonly log_level: "debug" | "info" | "warn" | "error";
   readonly default_image: string;
   readonly ssh_key_path: string | null;
   readonly auto_stop_stale_after: number;
@@ -105,9 +105,9 @@ function isLoopbackEndpoint(text: string): boolean {
 export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
   log_level: {
     value: "info",
-    read: (raw) => (raw === "info" || raw === "warn" || raw === "error" ? raw : null),
-    rule: '"info", "warn" or "error"',
-    summary: "What the daemon's log holds.",
+    read: (raw) => (raw === "debug" || raw === "info" || raw === "warn" || raw === "error" ? raw : null),
+    rule: '"debug", "info", "warn" or "error"',
+    summary: "What the daemon's log holds; with \"debug\" how long each step of a VM's life took.",
   },
   default_image: {
     value: "debian-trixie",

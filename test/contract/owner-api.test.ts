@@ -30,6 +30,7 @@ let server: ApiServer;
 let operations: Operations;
 const logged: string[] = [];
 const log: Log = {
+  debug: () => undefined,
   info: (message, fields) => logged.push(JSON.stringify({ message, ...fields })),
   warn: (message, fields) => logged.push(JSON.stringify({ message, ...fields })),
   error: (message, fields) => logged.push(JSON.stringify({ message, ...fields })),

@@ -50,7 +50,17 @@ const PACKAGES: readonly string[] = [
   ],
   // What scenarios look with and attack with.
   ...["acl", "procps", "psmisc", "lsof", "python3", "inotify-tools", "curl", "socat", "git", "iputils-ping", "strace"],
-  ...["bsdextrautils", "netcat-openbsd", "bind9-dnsutils", "sudo", "attr", "file", "less", "ca-certificates"],
+  ...[
+    "bsdextrautils",
+    "xfsprogs",
+    "netcat-openbsd",
+    "bind9-dnsutils",
+    "sudo",
+    "attr",
+    "file",
+    "less",
+    "ca-certificates",
+  ],
 ];
 
 const NETWORK = `[Match]

@@ -44,13 +44,15 @@ const caseOf = fc.record({
   how: fc.constantFrom("before" as const, "middle" as const, "after" as const),
 });
 
+const quiet = { debug: () => undefined };
+
 test("a step that fails anywhere leaves nothing on the host and nothing in the journal", async () => {
   await fc.assert(
     fc.asyncProperty(caseOf, async ({ count, at, how }) => {
       const host = new Set<string>();
       const journal = new JournalTable(openDatabase(":memory:"));
       const steps = makeSteps(host, count, { step: at % count, how });
-      const run = new Runner(journal).run("start", steps, contextOf(new AbortController().signal));
+      const run = new Runner(journal, quiet).run("start", steps, contextOf(new AbortController().signal));
       await expect(run).rejects.toThrow(`step ${at % count} failed ${how}`);
       expect([...host]).toEqual([]);
       expect(journal.list()).toEqual([]);
@@ -67,7 +69,7 @@ test("cancelled at any journal entry, nothing is left", async () => {
       const hook: JournalHook = (_operation, step, when) => {
         if (step === `step-${at % count}` && when === phase) abort.abort();
       };
-      const run = new Runner(journal, hook).run("start", makeSteps(host, count, null), contextOf(abort.signal));
+      const run = new Runner(journal, quiet, hook).run("start", makeSteps(host, count, null), contextOf(abort.signal));
       await expect(run).rejects.toThrow();
       expect([...host]).toEqual([]);
       expect(journal.list()).toEqual([]);
@@ -86,7 +88,7 @@ test("a crash at any journal entry is named there, and the undo of all steps, on
       const steps = makeSteps(host, count, null);
       // A crash runs no undo: `keep` stands for the process that is gone.
       await expect(
-        new Runner(journal, hook).run("start", steps, contextOf(new AbortController().signal), () => true),
+        new Runner(journal, quiet, hook).run("start", steps, contextOf(new AbortController().signal), () => true),
       ).rejects.toThrow(Crash);
       const begun = journal.list().map(({ step }) => step);
       for (const thing of host) expect(begun).toContain(`step-${thing.slice(0, -1)}`);

@@ -3,7 +3,7 @@
 import type { Fields, Log } from "../../src/daemon/log.ts";
 
 export interface KeptLine {
-  readonly level: "info" | "warn" | "error";
+  readonly level: "debug" | "info" | "warn" | "error";
   readonly message: string;
   readonly fields: Fields;
 }
@@ -15,5 +15,5 @@ export function keepLog(): Log & { readonly lines: readonly KeptLine[] } {
     (message: string, fields: Fields = {}): void => {
       lines.push({ level, message, fields });
     };
-  return { lines, info: keep("info"), warn: keep("warn"), error: keep("error") };
+  return { lines, debug: keep("debug"), info: keep("info"), warn: keep("warn"), error: keep("error") };
 }

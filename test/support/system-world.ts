@@ -133,7 +133,7 @@ export async function startService(parts: {
     files: async () => ({ rootfsPath: rootfs, kernelPath: "/k/vmlinux", initrdPath: "/k/initrd.img" }),
     findLeftovers: async () => [],
   } as unknown as ImageStore;
-  const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+  const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
   const config: Config = {
     ...loadConfig([], () => null).values,
     dns: "127.0.0.1:0",
@@ -153,7 +153,7 @@ export async function startService(parts: {
     images,
     engine,
     guest,
-    runner: new Runner(journal, hook),
+    runner: new Runner(journal, log, hook),
     locks: new Locks(),
   });
   await engine.prepare();

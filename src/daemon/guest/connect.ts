@@ -15,9 +15,11 @@ import { BlockingSocket, passDescriptor } from "../system-calls.ts";
 const VSOCK_TIMEOUT_MS = 2500;
 /** An address without a guest swallows what is sent to it. */
 const TCP_TIMEOUT_MS = 400;
-/** Nothing is lost by asking Firecracker often; the address is for guests without vsock. */
+/** The address is for guests without vsock. */
 const TCP_EVERY_MS = 1000;
-const POLL_MS = 30;
+const FIRST_POLL_MS = 20;
+/** Each question interrupts the guest: the longer it takes to boot, the less often it is asked. */
+const SLOWEST_POLL_MS = 100;
 const ANSWER_LIMIT_BYTES = 32;
 const STDOUT = 1;
 
@@ -32,7 +34,7 @@ export function connectGuest(argv: readonly string[]): number {
   const deadline = Date.now() + waitMs;
   let nextTcp = 0;
   let failure = "";
-  for (;;) {
+  for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(pollMs * 1.2, SLOWEST_POLL_MS)) {
     using vsock = overVsock(jailRoot, port);
     if (vsock !== null) return handOver(vsock);
     if (Date.now() >= nextTcp) {
@@ -48,7 +50,7 @@ export function connectGuest(argv: readonly string[]): number {
       process.stderr.write(`banger: ${ip}:${port}: ${failure}\n`);
       return exitStatusOf("GUEST_NOT_READY");
     }
-    Bun.sleepSync(POLL_MS);
+    Bun.sleepSync(pollMs);
   }
 }
 

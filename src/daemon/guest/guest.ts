@@ -1,6 +1,6 @@
 /** The guest, reached by OpenSSH over one shared control connection per VM that outlives the daemon. */
 
-import { closeSync, constants, openSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
@@ -213,7 +213,8 @@ export function createGuest(paths: Paths): Guest {
     for (;;) {
       if (master.exitCode !== null)
         await abandon((await Bun.file(logPath).text()).trim() || `ssh ended with ${master.exitCode}`);
-      if (await isListening(path)) return;
+      // A look at the name costs next to nothing, and the guest needs the processor.
+      if (existsSync(path) && (await isListening(path))) return;
       if (signal?.aborted === true) {
         end();
         await rm(path, { force: true });

@@ -16,7 +16,7 @@ const SHORTEST_PROBE_MS = 1000;
  */
 const PATIENCE_SHARE = 1 / 6;
 /** How often a booting guest is looked at for a panic or its VMM's end. */
-const HEALTH_CHECK_MS = 200;
+const HEALTH_CHECK_MS = 500;
 const BOOT_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** How long a guest may take: emulated ones need much longer, the more so several at once. */

@@ -11,6 +11,7 @@ import journald from "./guest/journald.conf" with { type: "text" };
 import modulesLoad from "./guest/modules-load.conf" with { type: "text" };
 import network from "./guest/network.sh" with { type: "text" };
 import profile from "./guest/profile.sh" with { type: "text" };
+import sandbox from "./guest/sandbox.slice" with { type: "text" };
 import ssh from "./guest/ssh.service" with { type: "text" };
 import sshd from "./guest/sshd-banger.conf" with { type: "text" };
 import udevTrigger from "./guest/udev-trigger.conf" with { type: "text" };
@@ -23,6 +24,7 @@ const UNITS: readonly { readonly name: string; readonly text: string; readonly w
   { name: "banger-vsock.socket", text: bangerVsock, wantedBy: "sysinit.target" },
   { name: "banger-vsock@.service", text: bangerVsockSession, wantedBy: null },
   { name: "banger-work.service", text: bangerWork, wantedBy: "sysinit.target" },
+  { name: "sandbox.slice", text: sandbox, wantedBy: null },
   { name: "ssh.service", text: ssh, wantedBy: "sysinit.target" },
 ];
 

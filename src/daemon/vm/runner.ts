@@ -5,6 +5,7 @@
 
 import { BangerError, toBangerError } from "../../shared/errors.ts";
 import type { JournalOperation, JournalTable } from "../store/journal.ts";
+import type { Log } from "../log.ts";
 import type { Step, StepContext, UndoContext } from "./step.ts";
 
 /** Called at each journal entry. A test ends the process here; the product passes nothing. */
@@ -40,10 +41,12 @@ function batchesOf(steps: readonly Step[]): readonly (readonly Step[])[] {
 
 export class Runner {
   readonly #journal: Journal;
+  readonly #log: Pick<Log, "debug">;
   readonly #hook: JournalHook;
 
-  constructor(journal: Journal, hook: JournalHook = () => undefined) {
+  constructor(journal: Journal, log: Pick<Log, "debug">, hook: JournalHook = () => undefined) {
     this.#journal = journal;
+    this.#log = log;
     this.#hook = hook;
   }
 
@@ -105,7 +108,9 @@ export class Runner {
   ): Promise<void> {
     this.#journal.begin(vm, operation, position, name);
     this.#hook(operation, name, "begun");
+    const began = performance.now();
     await work();
+    this.#log.debug("step done", { vm, operation, step: name, ms: Math.round(performance.now() - began) });
     this.#journal.done(vm, operation, position);
     this.#hook(operation, name, "done");
   }

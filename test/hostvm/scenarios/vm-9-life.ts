@@ -1,6 +1,9 @@
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
+import { differences, takeSnapshot } from "../support/snapshot.ts";
+import { LOOSEST, loosestOfVm, watchModes } from "../support/mode-watch.ts";
 import {
+  askHelper,
   banger,
   bangerOk,
   BOOT_TIMEOUT_MS,
@@ -12,6 +15,11 @@ import {
   showVm,
 } from "../support/guests.ts";
 
+/** What is the host's rather than banger's own files. */
+const HOST = /^[+-] (?:link|address|route|rule|dm|loop|mount|process|cgroup|unit) /;
+/** systemd keeps the VMs' slice when its last scope is gone. */
+const SLICES = /banger(?:-vms)?\.slice/;
+
 export const scenario: Scenario = {
   name: "vm-life",
   summary:
@@ -21,8 +29,9 @@ export const scenario: Scenario = {
   async run(host) {
     await ensureInstalledWithImage(host);
     for (const { name } of await listVms(host)) await bangerOk(host, "vm", "delete", name);
-    const interfaces = async (): Promise<string> => await host.sh("ls /sys/class/net | grep -v '^br-fc$'");
-    const before = await interfaces();
+    // The bridge, with what keeps guests in, is made for the first VM and stays until uninstall.
+    await askHelper(host, "priv.ensure_bridge", { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 });
+    const before = await takeSnapshot(host);
 
     const vm = await ensureVm(host, "alpha");
     equal(vm.state, "running");
@@ -46,7 +55,9 @@ export const scenario: Scenario = {
     match(await host.readFile(`/proc/${vm.pid}/cgroup`), new RegExp(`/banger-vms\\.slice/banger-vm-${vm.id}\\.scope`));
 
     await inGuest(host, "alpha", "echo kept > /root/kept; echo kept > /etc/kept");
-    await bangerOk(host, "vm", "stop", "alpha");
+    const loosest = { ...LOOSEST, ...loosestOfVm(vm.id) };
+    const stopping = await watchModes(host, async () => void (await bangerOk(host, "vm", "stop", "alpha")), loosest);
+    deepEqual(stopping.bad, [], "something private was open for a moment while it stopped");
     equal((await showVm(host, "alpha")).state, "stopped");
     const stopped = await inventory(host);
     deepEqual([stopped.dm, stopped.loops, stopped.jails, stopped.scopes, stopped.nat_rules], [[], [], [], [], []]);
@@ -56,7 +67,10 @@ export const scenario: Scenario = {
     );
     match(await bangerOk(host, "vm", "logs", "alpha"), /Restarting system/);
 
-    await bangerOk(host, "vm", "start", "alpha");
+    const start = async (): Promise<void> => void (await bangerOk(host, "vm", "start", "alpha"));
+    const starting = await watchModes(host, start, loosest, BOOT_TIMEOUT_MS);
+    deepEqual(starting.bad, [], "something private was open for a moment while it started");
+    deepEqual(starting.seen, Object.keys(loosest).sort());
     const again = await showVm(host, "alpha");
     notEqual(again.bootId, vm.bootId);
     equal(again.guestIp, vm.guestIp);
@@ -73,7 +87,10 @@ export const scenario: Scenario = {
       [taps, dm, loops, mounts, jails, cow_files, nat_rules, scopes, slots],
       Array.from({ length: 9 }, () => []),
     );
-    equal(await interfaces(), before);
+    deepEqual(
+      differences(before, await takeSnapshot(host)).filter((line) => HOST.test(line) && !SLICES.test(line)),
+      [],
+    );
     equal((await bangerOk(host, "gc", "--dry-run", "--json")).trim(), "[]");
   },
 };

@@ -54,12 +54,16 @@ export async function listVms(host: Host): Promise<readonly GuestVm[]> {
   return JSON.parse(await bangerOk(host, "vm", "list", "-a", "--json")) as GuestVm[];
 }
 
-/** What the helper says the host holds, asked as the owner by the wire's own rules. */
+/** A call of the root helper's, made as the owner by the wire's own rules; its result. */
+export async function askHelper(host: Host, method: string, params: unknown): Promise<unknown> {
+  const socket = "/run/banger-root/bangerd-root.sock";
+  const answer = await host.ok(["python3", "-c", ASK, socket, method, JSON.stringify(params)], { user: "dev" });
+  return (JSON.parse(answer) as { readonly result: unknown }).result;
+}
+
+/** What the helper says the host holds. */
 export async function inventory(host: Host): Promise<HelperInventory> {
-  const answer = await host.ok(["python3", "-c", ASK, "/run/banger-root/bangerd-root.sock", "priv.inventory", "{}"], {
-    user: "dev",
-  });
-  return (JSON.parse(answer) as { readonly result: HelperInventory }).result;
+  return (await askHelper(host, "priv.inventory", {})) as HelperInventory;
 }
 
 const ASK = `

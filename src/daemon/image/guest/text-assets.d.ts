@@ -19,3 +19,7 @@ declare module "*.sources" {
   const text: string;
   export default text;
 }
+declare module "*.slice" {
+  const text: string;
+  export default text;
+}

@@ -23,7 +23,12 @@ const privileged = {
 const make = (poolSize: number, ip: string | null = null): GuestNetwork =>
   new GuestNetwork({
     privileged,
-    log: { info: () => undefined, warn: (message) => void warnings.push(message), error: () => undefined },
+    log: {
+      debug: () => undefined,
+      info: () => undefined,
+      warn: (message) => void warnings.push(message),
+      error: () => undefined,
+    },
     settings: { bridge: "br-fc", ip, prefix: 24, poolSize },
     readRoutes: () => [],
     onBridge: async () => {
