@@ -1,6 +1,7 @@
 /** The daemon's log: one JSON object per line, with the operation's id where there is one; bounded. */
 
 import { closeSync, existsSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
+import { createConsola, LogLevels } from "consola/core";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
@@ -13,16 +14,13 @@ export interface Log {
 
 const LIMIT_BYTES = 8 * 1024 * 1024;
 
-const LEVELS = ["debug", "info", "warn", "error"] as const;
-export type LogLevel = (typeof LEVELS)[number];
+export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** Appends lines of at least that level to `path`; past 8 MiB the file becomes `<path>.1`, replacing the one before. */
 export function openLog(path: string, least: LogLevel = "info"): Log {
   let fd = openSync(path, "a", 0o600);
   let size = fstatSync(fd).size;
-  const write = (level: LogLevel, message: string, fields: Fields = {}): void => {
-    if (LEVELS.indexOf(level) < LEVELS.indexOf(least)) return;
-    const line = `${JSON.stringify({ time: new Date().toISOString(), level, message, ...fields })}\n`;
+  const append = (line: string): void => {
     if (size > LIMIT_BYTES && existsSync(path)) {
       closeSync(fd);
       renameSync(path, `${path}.1`);
@@ -31,10 +29,20 @@ export function openLog(path: string, least: LogLevel = "info"): Log {
     }
     size += writeSync(fd, line);
   };
-  return {
-    debug: (message, fields) => write("debug", message, fields),
-    info: (message, fields) => write("info", message, fields),
-    warn: (message, fields) => write("warn", message, fields),
-    error: (message, fields) => write("error", message, fields),
-  };
+  const log = createConsola({
+    level: LogLevels[least],
+    // Every line counts: none waits to be told together with others like it.
+    throttle: 0,
+    reporters: [
+      {
+        log: ({ date, type: level, args: [message, fields] }) =>
+          append(`${JSON.stringify({ time: date.toISOString(), level, message, ...(fields as Fields) })}\n`),
+      },
+    ],
+  });
+  const write =
+    (level: LogLevel) =>
+    (message: string, fields: Fields = {}): void =>
+      log[level](message, fields);
+  return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
 }

@@ -142,7 +142,7 @@ export async function startService(parts: {
   };
   const privileged = createPrivileged(paths.helperSocket, { patienceMs: 200, answerMs: 5000 });
   const journal = new JournalTable(db);
-  const engine = createSystemEngine({ paths, config, log, vms, privileged, host: facts });
+  const engine = createSystemEngine({ paths, config, log, vms, privileged, host: facts, poolDelayMs: 0 });
   const service = new VmService({
     paths,
     config,

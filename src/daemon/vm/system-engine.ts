@@ -58,6 +58,7 @@ export function hostKindOf(cpuinfo: string): HostKind {
 
 /** How often rules are made sure of: a firewall's reload wipes them without a word. */
 const RULES_CHECK_MS = 30_000;
+const POOL_DELAY_MS = 3000;
 const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
 /** What the kernel prints last when it has no way to cut the power: the guest is over, its VMM isn't. */
 const POWERED_DOWN = /reboot: (?:Power down|System halted)\s*$/;
@@ -84,10 +85,12 @@ export interface SystemEngineParts {
   readonly vms: VmTable;
   readonly privileged: Privileged;
   readonly host?: HostFacts;
+  /** How long after a start taps are made ahead for the next ones. */
+  readonly poolDelayMs?: number;
 }
 
 export function createSystemEngine(parts: SystemEngineParts): Engine {
-  const { paths, config, log, vms, privileged, host = thisHost } = parts;
+  const { paths, config, log, vms, privileged, host = thisHost, poolDelayMs = POOL_DELAY_MS } = parts;
   const jailRootOf = (id: VmId): string => jailRootBelow(paths.jailDir, id);
   const vmm = createFirecrackerVmm(privileged, jailRootOf);
   /** When rules were last made sure of: of a VM, or of the bridge. */
@@ -200,7 +203,10 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
         ...ready,
         do: async (context) => {
           await ready.do(context);
-          network.fillPool(addresses());
+          // The user's first command has the host to itself.
+          setTimeout(() => {
+            if (vms.list().length > 0) network.fillPool(addresses());
+          }, poolDelayMs).unref();
         },
       },
     ],

@@ -1,6 +1,6 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { bridgeName, enforce, realBridge, realTap, tapName } from "../gates.ts";
-import { disableIpv6, ip, listPorts, readInterface } from "../network.ts";
+import { disableIpv6, ip, listInterfaces } from "../network.ts";
 import { dropTap, giveTap } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
@@ -15,11 +15,13 @@ export const createTap: Verb<"priv.create_tap"> = {
   },
   lock: networkLock,
   run: async ({ tap, bridge }) => {
-    const link = await readInterface(bridge);
-    if (link === null) throw new BangerError("FAILED", `there is no ${bridge}`);
-    enforce(realBridge, { link, ports: await listPorts(bridge) });
-    const before = await readInterface(tap);
-    if (before !== null) enforce(realTap, { link: before });
+    const links = await listInterfaces();
+    const link = links.find(({ name }) => name === bridge);
+    if (link === undefined) throw new BangerError("FAILED", `there is no ${bridge}`);
+    const ports = links.filter(({ master }) => master === bridge).map(({ name }) => name);
+    enforce(realBridge, { link, ports });
+    const before = links.find(({ name }) => name === tap);
+    if (before !== undefined) enforce(realTap, { link: before });
     try {
       giveTap(tap, ROOT_UID);
     } catch (thrown) {
@@ -30,7 +32,7 @@ export const createTap: Verb<"priv.create_tap"> = {
       disableIpv6(tap);
       await ip("link", "set", "dev", tap, "master", bridge, "up");
     } catch (thrown) {
-      if (before === null) dropTap(tap);
+      if (before === undefined) dropTap(tap);
       throw thrown;
     }
     return {};

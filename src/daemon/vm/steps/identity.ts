@@ -28,14 +28,18 @@ export const identity: Step = {
   undo: async () => {},
 };
 
-/** `[user]` of the host's git, in git's own syntax; null when there is none. */
+/** `[user]` of the host's git; null when there is none. */
 async function readGitIdentity(signal: AbortSignal): Promise<string | null> {
   if (Bun.which("git") === null) return null;
-  const lines: string[] = [];
-  for (const key of ["name", "email"]) {
-    const result = await tryTool(["git", "config", "--global", `user.${key}`], { timeoutMs: 5000, signal });
-    const value = result.stdout.trim();
-    if (result.exitCode === 0 && value !== "") lines.push(`\t${key} = ${JSON.stringify(value)}`);
-  }
+  const asked = ["git", "config", "--global", "--null", "--get-regexp", "^user\\.(name|email)$"];
+  return formatGitIdentity((await tryTool(asked, { timeoutMs: 5000, signal })).stdout);
+}
+
+/** `[user]` in git's own syntax from what `git config --null --get-regexp` printed; null when that is nothing. Pure. */
+export function formatGitIdentity(entries: string): string | null {
+  const lines = entries.split("\0").flatMap((entry) => {
+    const [key = "", value = ""] = entry.split(/\n(.*)/s);
+    return value.trim() === "" ? [] : [`\t${key.slice("user.".length)} = ${JSON.stringify(value.trim())}`];
+  });
   return lines.length === 0 ? null : `[user]\n${lines.join("\n")}\n`;
 }

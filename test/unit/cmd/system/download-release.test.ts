@@ -38,6 +38,12 @@ describe("the pinned release", () => {
     ])
       expect(await codeOf(download(DIGEST, () => new Response(bytes)))).toBe("DIGEST_MISMATCH");
   });
+  test("is asked for again when the server is busy", async () => {
+    let asked = 0;
+    const answer = (): Response => (++asked === 1 ? new Response("busy", { status: 503 }) : new Response(BYTES));
+    expect(await download(DIGEST, answer)).toBe(BYTES.toString());
+    expect(asked).toBe(2);
+  });
   test("is refused when the server has none", async () => {
     expect(await codeOf(download(DIGEST, () => new Response(BYTES, { status: 404 })))).toBe("NETWORK");
   });
