@@ -10,7 +10,8 @@ import { findUplink } from "./network.ts";
 import { isInstalled, runTool } from "./run-tool.ts";
 
 const TIMEOUT_MS = 30_000;
-const CHAIN = "BANGER-FORWARD";
+/** Our own chain of the filter table. */
+export const CHAIN = "BANGER-FORWARD";
 /** Others hold the lock for moments, firewalld for longer. */
 const WAIT = ["-w", "10"];
 const IP_FORWARD = "/proc/sys/net/ipv4/ip_forward";
@@ -24,14 +25,16 @@ export interface Ruleset {
   readonly hasChain: boolean;
 }
 
+/** A comment with other than letters comes in quotes, which ours (without blanks) do not need. Pure. */
+export const unquoteComments = (rule: string): string => rule.replaceAll(/--comment "([^" ]+)"/g, "--comment $1");
+
 /** Pure. */
 export function parseRuleset(saved: string): Ruleset {
   const tables: Record<string, string[]> = {};
   let lines: string[] = [];
   for (const line of saved.split("\n")) {
     if (line.startsWith("*")) lines = tables[line.slice(1)] ??= [];
-    // A comment with other than letters comes in quotes, which ours (without blanks) do not need.
-    else if (line.startsWith("-A ")) lines.push(line.replaceAll(/--comment "([^" ]+)"/g, "--comment $1"));
+    else if (line.startsWith("-A ")) lines.push(unquoteComments(line));
   }
   return { filter: tables["filter"] ?? [], nat: tables["nat"] ?? [], hasChain: saved.includes(`\n:${CHAIN} `) };
 }
@@ -70,7 +73,8 @@ export interface NatGuest {
 
 /** The word in every rule of a guest, by which it is found again whatever the uplink was. */
 const commentOf = ({ guestIp, tap }: NatGuest): string => `banger-nat-${tap}-${guestIp}`;
-const isOf = (guest: NatGuest, rule: string): boolean => rule.split(" ").includes(commentOf(guest));
+/** Whether a rule, as printed, is one of the guest's. Pure. */
+export const isRuleOf = (guest: NatGuest, rule: string): boolean => rule.split(" ").includes(commentOf(guest));
 
 /** One masquerade for the guest's own address, and two accepts: out, and answers back; as `iptables-save` prints them. Pure. */
 export function natRules(guest: NatGuest, bridge: string, uplink: string): Changes {
@@ -91,7 +95,7 @@ const insertFirst = (rule: string): string => rule.replace(/^-A (\S+) /, "-I $1 
 /** From what is there to exactly the wanted rules of the guest, each once. Pure. */
 export function planNat(rules: Ruleset, guest: NatGuest, wanted: Changes): Changes {
   const plan = (there: readonly string[], want: readonly string[]): readonly string[] => {
-    const own = there.filter((rule) => isOf(guest, rule));
+    const own = there.filter((rule) => isRuleOf(guest, rule));
     if (own.length === want.length && want.every((rule) => own.includes(rule))) return [];
     return [...own.map(remove), ...want.map(insertFirst)];
   };

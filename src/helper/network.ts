@@ -16,12 +16,15 @@ export async function ip(...args: readonly string[]): Promise<void> {
 const Link = v.object({
   ifname: v.string(),
   master: v.optional(v.string()),
+  address: v.optional(v.string()),
+  operstate: v.optional(v.string()),
   linkinfo: v.optional(
     v.object({
       info_kind: v.optional(v.string()),
       info_data: v.optional(
         v.object({ type: v.optional(v.string()), user: v.optional(v.union([v.string(), v.number()])) }),
       ),
+      info_slave_data: v.optional(v.object({ state: v.optional(v.string()) })),
     }),
   ),
 });
@@ -37,6 +40,11 @@ const Routes = v.array(v.object({ dst: v.optional(v.string()), dev: v.optional(v
 export interface Interface extends InterfaceFacts {
   /** Who may open a tap: a uid, as text, or a name where the host's users have one. */
   readonly user: string | null;
+  readonly mac: string | null;
+  /** Up, with a carrier. */
+  readonly isUp: boolean;
+  /** A bridge port's: `forwarding`, `disabled` …; null for what is no port. */
+  readonly portState: string | null;
 }
 
 async function ask<S extends v.GenericSchema>(schema: S, args: readonly string[]): Promise<v.InferOutput<S>> {
@@ -51,6 +59,9 @@ function describe(link: v.InferOutput<typeof Link>): Interface {
     tunType: link.linkinfo?.info_data?.type ?? null,
     master: link.master ?? null,
     user: user === undefined ? null : user === "root" ? "0" : String(user),
+    mac: link.address ?? null,
+    isUp: link.operstate === "UP",
+    portState: link.linkinfo?.info_slave_data?.state ?? null,
   };
 }
 
@@ -114,4 +125,12 @@ export async function findUplink(): Promise<string> {
   if (device === undefined)
     throw new BangerError("NETWORK", "this host has no default route, so there is no way out for guests");
   return device;
+}
+
+/** The device by which a packet of that source, come in by that device, would leave; null when the kernel has no way for it. */
+export async function findRouteOut(source: string, target: string, input: string): Promise<string | null> {
+  const words = ["-json", "-4", "route", "get", target, "from", source, "iif", input];
+  const { exitCode, stdout } = await tryTool("ip", words, { timeoutMs: TIMEOUT_MS });
+  if (exitCode !== 0) return null;
+  return v.parse(Routes, JSON.parse(new TextDecoder().decode(stdout) || "[]"))[0]?.dev ?? null;
 }

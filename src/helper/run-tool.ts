@@ -2,20 +2,9 @@
 
 import { existsSync } from "node:fs";
 import { BangerError } from "../shared/errors.ts";
+import { HELPER_TOOLS, type HelperToolName } from "../shared/host-needs.ts";
 
-/** First that exists is used. Directories that only root writes. */
-const TOOLS = {
-  ip: ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"],
-  "iptables-save": ["/usr/sbin/iptables-save", "/sbin/iptables-save"],
-  "iptables-restore": ["/usr/sbin/iptables-restore", "/sbin/iptables-restore"],
-  ebtables: ["/usr/sbin/ebtables", "/sbin/ebtables"],
-  dmsetup: ["/usr/sbin/dmsetup", "/sbin/dmsetup"],
-  resolvectl: ["/usr/bin/resolvectl"],
-  debugfs: ["/usr/sbin/debugfs", "/sbin/debugfs"],
-  e2fsck: ["/usr/sbin/e2fsck", "/sbin/e2fsck"],
-  "systemd-run": ["/usr/bin/systemd-run"],
-} as const;
-export type Tool = keyof typeof TOOLS;
+export type Tool = HelperToolName;
 
 export interface ToolOptions {
   readonly timeoutMs: number;
@@ -39,7 +28,7 @@ const STDOUT_LIMIT_BYTES = 4 * 1024 * 1024;
 const STDERR_KEPT = 4096;
 
 function findTool(tool: Tool): string | undefined {
-  return TOOLS[tool].find((candidate) => existsSync(candidate));
+  return HELPER_TOOLS[tool].paths.find((candidate) => existsSync(candidate));
 }
 
 export function isInstalled(tool: Tool): boolean {

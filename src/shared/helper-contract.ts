@@ -78,6 +78,10 @@ const DiskHandles = v.strictObject({
 /** Signals a caller may send; upper or lower case, with or without SIG. */
 export const SIGNALS = ["TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT"] as const;
 
+/** What kept a guest's packet from the uplink: a switch of the kernel, a route by another device, a product, a rule of somebody's. */
+export const NAT_DROPPERS = ["ip_forward", "route", "docker", "ufw", "firewalld", "rule", "unknown"] as const;
+export type NatDropper = (typeof NAT_DROPPERS)[number];
+
 type Schema = v.GenericSchema;
 interface VerbShape {
   /** What it does, one sentence. */
@@ -121,6 +125,19 @@ export const HELPER_VERBS = {
       uplink: v.nullable(v.string()),
     }),
     errors: ["NETWORK"],
+  }),
+  "priv.probe_nat": verb({
+    doc: "Sends one UDP packet from a guest address that has NAT, through a tap that nothing uses, and says whether it got out or who ended it.",
+    input: v.strictObject({ guest_ip: Ipv4, tap: InterfaceName }),
+    output: v.strictObject({
+      /** Whether the guest's own MASQUERADE rule saw it. */
+      forwarded: v.boolean(),
+      /** Null when it was forwarded. */
+      dropped_by: v.nullable(v.picklist(NAT_DROPPERS)),
+      /** The kernel's switch, the device, the rule, chain or table; null when it isn't known. */
+      where: v.nullable(v.string()),
+    }),
+    errors: ["IN_USE"],
   }),
   "priv.sync_resolver_routing": verb({
     doc: "Tells systemd-resolved to ask that resolver for names below `vm.`, and for nothing else.",

@@ -13,6 +13,7 @@ export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string
   "priv.create_tap": { tap: "tap-pool-3", bridge: "br-fc" },
   "priv.delete_tap": { tap: "tap-pool-3" },
   "priv.ensure_nat": { guest_ip: "172.16.0.2", tap: "tap-pool-3", enable: true },
+  "priv.probe_nat": { guest_ip: "172.16.0.2", tap: "tap-pool-3" },
   "priv.sync_resolver_routing": { bridge: "br-fc", resolver: "127.0.0.1:5300" },
   "priv.clear_resolver_routing": { bridge: "br-fc" },
   "priv.create_dm_snapshot": { vm, image: "debian-trixie", root_bytes: 1024 ** 3 },

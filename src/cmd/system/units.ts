@@ -3,6 +3,7 @@
  * systemd.socket(5), systemd.resource-control(5), tmpfiles.d(5); the why of each limit is in docs/privileges.md.
  */
 
+import { KERNEL_MODULES } from "../../shared/host-needs.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
 import type { SystemPaths } from "../../shared/paths.ts";
 
@@ -70,6 +71,8 @@ const HELPER_DEVICES = [
   ...["/dev/net/tun rwm", "/dev/kvm rwm"],
 ];
 
+const MODULE_UNITS = KERNEL_MODULES.map(({ name }) => `modprobe@${name}.service`).join(" ");
+
 /** Not `RestrictSUIDSGID`: its filter can't look into openat2's arguments and takes that call away, on which all paths rest. */
 function helperService(paths: SystemPaths): string {
   return `[Unit]
@@ -78,8 +81,8 @@ Documentation=man:systemd.exec(5)
 Requires=bangerd-root.socket
 After=bangerd-root.socket
 # Devices are allowed by the names of drivers, which must be there when the unit starts.
-Wants=modprobe@dm_mod.service modprobe@dm_snapshot.service modprobe@loop.service modprobe@tun.service
-After=modprobe@dm_mod.service modprobe@dm_snapshot.service modprobe@loop.service modprobe@tun.service
+Wants=${MODULE_UNITS}
+After=${MODULE_UNITS}
 
 [Service]
 ExecStart=${HELPER_EXECUTABLE}

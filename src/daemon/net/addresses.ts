@@ -69,12 +69,6 @@ export function isInNetwork({ ip, prefix }: Network, address: string): boolean {
   return value !== null && value > first && value < last && address !== ip;
 }
 
-/** A locally administered MAC address that ends with the IPv4 address. */
-export function macOf(address: string): string {
-  const bytes = [0x06, 0x00, ...address.split(".").map(Number)];
-  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(":");
-}
-
 /**
  * The tap of an address: the guest's number in its network. No two VMs have one address, so none shares a tap, and an
  * undo needs the VM's record only.

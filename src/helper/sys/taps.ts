@@ -1,12 +1,13 @@
 /** Tap interfaces by ioctl, because `ip tuntap` leaves a tap without an owner open to everybody. Source: kernel doc tuntap, linux/if_tun.h. */
 
-import { constants, openSync } from "node:fs";
+import { constants, openSync, writeSync } from "node:fs";
 import { addressOf, check, errno, libc } from "./libc.ts";
 import { Descriptor } from "./descriptors.ts";
 
 const TUNSETIFF = 0x400454ca;
 const TUNSETPERSIST = 0x400454cb;
 const TUNSETOWNER = 0x400454cc;
+const TUNGETVNETHDRSZ = 0x800454d7;
 const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 /** Firecracker opens its tap with this flag, so the tap has it from the start. */
@@ -45,4 +46,25 @@ export function giveTap(name: string, uid: number): void {
 export function dropTap(name: string): void {
   using tap = openTap(name);
   check("ioctl", `TUNSETPERSIST, ${name}, 0`, libc.ioctl(tap.fd, BigInt(TUNSETPERSIST), 0), errno());
+}
+
+/** A tap held open as a VMM holds it: nobody else may open it meanwhile, and its link is up. */
+export interface HeldTap extends Disposable {
+  /** Sends one Ethernet frame into the bridge, as from a guest. */
+  send(frame: Uint8Array): void;
+}
+
+/** Takes a tap that is there. EBUSY while a VMM has it open. */
+export function holdTap(name: string): HeldTap {
+  const tap = openTap(name);
+  return {
+    send: (frame) => {
+      const size = new Uint8Array(4);
+      check("ioctl", `TUNGETVNETHDRSZ, ${name}`, libc.ioctl(tap.fd, BigInt(TUNGETVNETHDRSZ), addressOf(size)), errno());
+      // A virtio-net header of zeros: checksums are done, nothing is to be cut up. A VMM may have asked for the longer form.
+      const header = new Uint8Array(new DataView(size.buffer).getUint32(0, true));
+      writeSync(tap.fd, Buffer.concat([header, frame]));
+    },
+    [Symbol.dispose]: () => tap[Symbol.dispose](),
+  };
 }

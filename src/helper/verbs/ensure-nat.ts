@@ -1,12 +1,11 @@
-import { BangerError } from "../../shared/errors.ts";
 import { ensureNat as addRules, removeNat } from "../firewall.ts";
-import { bridgeName, enforce, guestAddress, guestInSubnet, realBridge, realTap, tapName } from "../gates.ts";
-import { listAddresses, listPorts, readInterface } from "../network.ts";
+import { guestAddress, tapName } from "../gates.ts";
+import { findGuestBridge, GUEST_BRIDGE_FACTS } from "../guest-bridge.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 export const ensureNat: Verb<"priv.ensure_nat"> = {
   gates: [guestAddress, tapName],
-  facts: [realTap, realBridge, guestInSubnet],
+  facts: GUEST_BRIDGE_FACTS,
   byDesign: {
     rule: "what claims the guest's address and comes from another tap is dropped on the bridge",
     stops: "a guest without NAT that borrows the address of one that has it",
@@ -19,15 +18,6 @@ export const ensureNat: Verb<"priv.ensure_nat"> = {
       await removeNat(guest);
       return { uplink: null };
     }
-    const link = await readInterface(tap);
-    if (link === null) throw new BangerError("FAILED", `there is no ${tap}`);
-    enforce(realTap, { link });
-    const bridge = link.master ?? "";
-    enforce(bridgeName, { bridge });
-    const bridgeLink = await readInterface(bridge);
-    if (bridgeLink === null) throw new BangerError("FAILED", `there is no ${bridge}`);
-    enforce(realBridge, { link: bridgeLink, ports: await listPorts(bridge) });
-    enforce(guestInSubnet, { guest_ip, bridge, addresses: await listAddresses(bridge) });
-    return { uplink: await addRules(guest, bridge) };
+    return { uplink: await addRules(guest, await findGuestBridge({ tap, guest_ip })) };
   },
 };

@@ -17,6 +17,7 @@ import { inventory } from "./inventory.ts";
 import { killProcess } from "./kill-process.ts";
 import { launchFirecracker } from "./launch-firecracker.ts";
 import { ping } from "./ping.ts";
+import { probeNat } from "./probe-nat.ts";
 import { processRunning } from "./process-running.ts";
 import { readExt4File } from "./read-ext4-file.ts";
 import { releaseVm } from "./release-vm.ts";
@@ -31,6 +32,7 @@ export const VERBS: { readonly [Name in HelperVerbName]: Verb<Name> } = {
   "priv.create_tap": createTap,
   "priv.delete_tap": deleteTap,
   "priv.ensure_nat": ensureNat,
+  "priv.probe_nat": probeNat,
   "priv.sync_resolver_routing": syncResolverRouting,
   "priv.clear_resolver_routing": clearResolverRouting,
   "priv.create_dm_snapshot": createDmSnapshot,

@@ -59,6 +59,7 @@ async function live({ vm, bridge, tap }: Lab, only?: "start" | "end"): Promise<r
     ["create_tap", { tap, bridge }],
     ["sync_resolver_routing", { bridge, resolver: "127.0.0.1:5399" }],
     ["ensure_nat", { tap, guest_ip: "172.29.7.2", enable: true }],
+    ["probe_nat", { tap, guest_ip: "172.29.7.2" }],
     ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }],
     ["write_ext4_files", { vm, files: [{ path: "/etc/lab/name", mode: 0o600, contents: "bGFi" }] }],
     ["read_ext4_file", { vm, path: "/etc/lab/name" }],

@@ -51,6 +51,8 @@ describe("the dispatcher", () => {
     ["priv.create_tap", { tap: "tap-pool-1", bridge: "docker0" }],
     ["priv.delete_tap", { tap: "docker0" }],
     ["priv.ensure_nat", { guest_ip: "8.8.8.8", tap: "tap-pool-1", enable: true }],
+    ["priv.probe_nat", { guest_ip: "172.16.0.2", tap: "eth0" }],
+    ["priv.probe_nat", { guest_ip: "192.0.2.1", tap: "tap-pool-1" }],
     ["priv.sync_resolver_routing", { bridge: "eth0", resolver: "127.0.0.1" }],
     ["priv.clear_resolver_routing", { bridge: "eth0" }],
     ["priv.signal_process", { vm: "0123456789ab", signal: "STOP" }],

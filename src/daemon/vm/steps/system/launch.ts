@@ -1,11 +1,12 @@
 import { existsSync } from "node:fs";
 import { rm, writeFile } from "node:fs/promises";
 import { BangerError, isErrno } from "../../../../shared/errors.ts";
+import { macOf } from "../../../../shared/guest-mac.ts";
 import { JAIL } from "../../../../shared/helper-contract.ts";
 import { openJailFile } from "../../../../shared/jail.ts";
 import type { VmId } from "../../../../shared/schemas.ts";
 import { readTail } from "../../../guest/ready.ts";
-import { macOf, netmaskOf, tapOf } from "../../../net/addresses.ts";
+import { netmaskOf, tapOf } from "../../../net/addresses.ts";
 import type { GuestNetwork } from "../../../net/guest-network.ts";
 import type { Privileged } from "../../../privileged.ts";
 import { createFirecrackerApi } from "../../../vmm/firecracker-api.ts";

@@ -1,0 +1,23 @@
+/** The bridge of a guest, by its tap, when tap, bridge and address are what they should be. */
+
+import { BangerError } from "../shared/errors.ts";
+import { bridgeName, enforce, guestInSubnet, realBridge, realTap } from "./gates.ts";
+import { listAddresses, listPorts, readInterface } from "./network.ts";
+
+/** What {@link findGuestBridge} enforces; for the documentation. */
+export const GUEST_BRIDGE_FACTS = [realTap, realBridge, guestInSubnet] as const;
+
+/** @throws BangerError FAILED when tap or bridge isn't there, HELPER_REFUSED by the gates */
+export async function findGuestBridge(guest: { readonly tap: string; readonly guest_ip: string }): Promise<string> {
+  const { tap, guest_ip } = guest;
+  const link = await readInterface(tap);
+  if (link === null) throw new BangerError("FAILED", `there is no ${tap}`);
+  enforce(realTap, { link });
+  const bridge = link.master ?? "";
+  enforce(bridgeName, { bridge });
+  const bridgeLink = await readInterface(bridge);
+  if (bridgeLink === null) throw new BangerError("FAILED", `there is no ${bridge}`);
+  enforce(realBridge, { link: bridgeLink, ports: await listPorts(bridge) });
+  enforce(guestInSubnet, { guest_ip, bridge, addresses: await listAddresses(bridge) });
+  return bridge;
+}

@@ -1,0 +1,159 @@
+/**
+ * One real packet through the NAT path: written into a guest's tap as the guest would, seen by the counter of that guest's own
+ * MASQUERADE rule, or else by who ended it.
+ */
+
+import { readFileSync } from "node:fs";
+import { BangerError, isErrno } from "../shared/errors.ts";
+import { macOf } from "../shared/guest-mac.ts";
+import type { HelperOutputOf, NatDropper } from "../shared/helper-contract.ts";
+import { isRuleOf, type NatGuest } from "./firewall.ts";
+import { findRouteOut, readInterface } from "./network.ts";
+import {
+  countOf,
+  type CountedTables,
+  type Ending,
+  findRisen,
+  listEndings,
+  type NftFilter,
+  parseCounters,
+  parseNftFilters,
+} from "./packet-counters.ts";
+import { encodeDatagram } from "./probe-frame.ts";
+import { isInstalled, runTool, type Tool } from "./run-tool.ts";
+import { holdTap } from "./sys/taps.ts";
+
+const TIMEOUT_MS = 10_000;
+/** How long a port may take until it forwards: without spanning tree it does as soon as the tap is open. */
+const PORT_TIMEOUT_MS = 3000;
+/** How long the packet may take through the host's own tables. */
+const PACKET_TIMEOUT_MS = 500;
+const POLL_MS = 10;
+/** TEST-NET-1 (RFC 5737), which is nobody's, and the discard port (RFC 863). */
+const TARGET_IP = "192.0.2.1";
+const DISCARD_PORT = 9;
+const PORTS = { first: 49_152, count: 16_384 };
+
+type Probe = HelperOutputOf<"priv.probe_nat">;
+
+interface Counters {
+  readonly tables: CountedTables;
+  /** Of every filter that counts, in the order in which they are blamed. */
+  readonly endings: readonly Ending[];
+  readonly nft: readonly NftFilter[];
+}
+
+/**
+ * Sends it and says what came of it. The guest has NAT already (`ensure_nat`), and its tap is on the bridge.
+ * @throws BangerError IN_USE when a VMM has the tap open, FAILED when the guest has no NAT or the port doesn't come up
+ */
+export async function sendProbe(guest: NatGuest, bridge: string): Promise<Probe> {
+  using tap = take(guest.tap);
+  const targetMac = await waitForPort(guest.tap, bridge);
+  const before = await readCounters();
+  const masquerade = [...(before.tables.get("nat")?.values() ?? [])]
+    .flatMap(({ rules }) => rules)
+    .find(({ text, target }) => target === "MASQUERADE" && isRuleOf(guest, text))?.text;
+  if (masquerade === undefined) throw new BangerError("FAILED", `${guest.guestIp} on ${guest.tap} has no NAT`);
+  tap.send(
+    encodeDatagram({
+      sourceMac: macOf(guest.guestIp),
+      targetMac,
+      sourceIp: guest.guestIp,
+      targetIp: TARGET_IP,
+      // Another one each time: a flow that is known already would pass without being counted.
+      sourcePort: PORTS.first + Math.floor(Math.random() * PORTS.count),
+      targetPort: DISCARD_PORT,
+    }),
+  );
+  const deadline = Date.now() + PACKET_TIMEOUT_MS;
+  for (;;) {
+    const after = await readCounters();
+    const [sent, seen] = [before, after].map(({ tables }) => countOf(tables, "nat", masquerade) ?? 0) as [
+      number,
+      number,
+    ];
+    if (seen > sent) return { forwarded: true, dropped_by: null, where: null };
+    const risen = findRisen(before.endings, after.endings) ?? findRisen(before.nft, after.nft);
+    if (risen !== null || Date.now() > deadline) return await explain({ guest, bridge, masquerade, risen, after });
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+function take(tap: string): ReturnType<typeof holdTap> {
+  try {
+    return holdTap(tap);
+  } catch (thrown) {
+    if (isErrno(thrown, "EBUSY")) throw new BangerError("IN_USE", `${tap} is open`, { cause: thrown });
+    throw thrown;
+  }
+}
+
+/** Waits until the tap's port and the bridge pass frames. The bridge's MAC address: it is of one of its ports, and changes with them. */
+async function waitForPort(tap: string, bridge: string): Promise<string> {
+  const deadline = Date.now() + PORT_TIMEOUT_MS;
+  for (;;) {
+    const [port, link] = await Promise.all([readInterface(tap), readInterface(bridge)]);
+    if (port?.portState === "forwarding" && link?.isUp === true && link.mac !== null) return link.mac;
+    if (Date.now() > deadline) {
+      const state = port?.portState ?? "no port";
+      throw new BangerError("FAILED", `${tap} on ${bridge} does not forward: ${state}`);
+    }
+    await Bun.sleep(POLL_MS);
+  }
+}
+
+async function readCounters(): Promise<Counters> {
+  const [tables, legacy, nft] = await Promise.all([
+    save("iptables-save"),
+    isInstalled("iptables-legacy-save") ? save("iptables-legacy-save") : null,
+    readNft(),
+  ]);
+  const ofLegacy = legacy === null ? [] : listEndings(legacy);
+  return {
+    tables,
+    endings: [
+      ...listEndings(tables),
+      ...ofLegacy.map((ending) => ({ ...ending, where: `iptables-legacy: ${ending.where}` })),
+    ],
+    nft,
+  };
+}
+
+const save = async (tool: Tool): Promise<CountedTables> =>
+  parseCounters(await runTool(tool, ["-c"], { timeoutMs: TIMEOUT_MS }));
+
+async function readNft(): Promise<readonly NftFilter[]> {
+  if (!isInstalled("nft")) return [];
+  try {
+    return parseNftFilters(await runTool("nft", ["--json", "--terse", "list", "ruleset"], { timeoutMs: TIMEOUT_MS }));
+  } catch {
+    // An nft too old for this, or a ruleset too long: then it is only not named.
+    return [];
+  }
+}
+
+/** Who it was, from the surest to the likeliest. */
+async function explain(facts: {
+  readonly guest: NatGuest;
+  readonly bridge: string;
+  readonly masquerade: string;
+  readonly risen: Pick<Ending, "by" | "where"> | null;
+  readonly after: Counters;
+}): Promise<Probe> {
+  const { guest, bridge, masquerade, risen, after } = facts;
+  const by = (dropper: NatDropper, where: string | null): Probe => ({ forwarded: false, dropped_by: dropper, where });
+  // The bridge's own switch counts; the host's sets those of all.
+  for (const key of ["ip_forward", `conf/${bridge}/forwarding`]) {
+    if (readFileSync(`/proc/sys/net/ipv4/${key}`, "utf8").trim() === "0")
+      return by("ip_forward", `net.ipv4.${key.replaceAll("/", ".")}`);
+  }
+  const uplink = / -o (\S+)/.exec(masquerade)?.[1];
+  const device = await findRouteOut(guest.guestIp, TARGET_IP, bridge);
+  if (device !== null && device !== uplink) return by("route", device);
+  if (risen !== null) return by(risen.by, risen.where);
+  // Filters of nft rarely count. One that is known to keep others' bridges in is named, another is a suspect.
+  const known = after.nft.find(({ by: maker }) => maker !== "rule");
+  if (known !== undefined) return by(known.by, known.where);
+  return by("unknown", after.nft[0]?.where ?? null);
+}

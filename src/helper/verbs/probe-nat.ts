@@ -1,0 +1,16 @@
+import { guestAddress, tapName } from "../gates.ts";
+import { findGuestBridge, GUEST_BRIDGE_FACTS } from "../guest-bridge.ts";
+import { sendProbe } from "../nat-probe.ts";
+import { networkLock, type Verb } from "../verb.ts";
+
+export const probeNat: Verb<"priv.probe_nat"> = {
+  gates: [guestAddress, tapName],
+  facts: GUEST_BRIDGE_FACTS,
+  byDesign: {
+    rule: "one frame a call, wholly of the helper's making, to a documentation address (RFC 5737), and only into a tap that no VMM has open",
+    stops: "speaking for a guest that runs, or sending anything of the caller's choice anywhere",
+  },
+  lock: networkLock,
+  run: async ({ guest_ip, tap }) =>
+    await sendProbe({ guestIp: guest_ip, tap }, await findGuestBridge({ tap, guest_ip })),
+};

@@ -1,0 +1,63 @@
+/**
+ * What the installed system uses of the host, each thing once: the helper runs the programs by these paths, its unit loads the
+ * kernel modules, and doctor looks for both.
+ */
+
+/** What stops working without a program or module. */
+export type Feature = "root disks" | "jails" | "guests' network" | "NAT" | "names";
+
+export interface HelperTool {
+  /** The first that exists is used. Directories that only root writes. */
+  readonly paths: readonly string[];
+  /** The package that has it, on Debian and Ubuntu. */
+  readonly package: string;
+  /** Null for what is only used where it is there. */
+  readonly feature: Feature | null;
+}
+
+/** Every program the root helper runs. */
+export const HELPER_TOOLS = {
+  ip: { paths: ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"], package: "iproute2", feature: "guests' network" },
+  "iptables-save": {
+    paths: ["/usr/sbin/iptables-save", "/sbin/iptables-save"],
+    package: "iptables",
+    feature: "guests' network",
+  },
+  "iptables-restore": {
+    paths: ["/usr/sbin/iptables-restore", "/sbin/iptables-restore"],
+    package: "iptables",
+    feature: "guests' network",
+  },
+  ebtables: { paths: ["/usr/sbin/ebtables", "/sbin/ebtables"], package: "ebtables", feature: "NAT" },
+  // To name who drops guests' packets, where somebody filters with these.
+  "iptables-legacy-save": {
+    paths: ["/usr/sbin/iptables-legacy-save", "/sbin/iptables-legacy-save"],
+    package: "iptables",
+    feature: null,
+  },
+  nft: { paths: ["/usr/sbin/nft", "/sbin/nft"], package: "nftables", feature: null },
+  dmsetup: { paths: ["/usr/sbin/dmsetup", "/sbin/dmsetup"], package: "dmsetup", feature: "root disks" },
+  resolvectl: { paths: ["/usr/bin/resolvectl"], package: "systemd-resolved", feature: "names" },
+  debugfs: { paths: ["/usr/sbin/debugfs", "/sbin/debugfs"], package: "e2fsprogs", feature: "root disks" },
+  e2fsck: { paths: ["/usr/sbin/e2fsck", "/sbin/e2fsck"], package: "e2fsprogs", feature: "root disks" },
+  "systemd-run": { paths: ["/usr/bin/systemd-run"], package: "systemd", feature: "jails" },
+} as const satisfies Readonly<Record<string, HelperTool>>;
+export type HelperToolName = keyof typeof HELPER_TOOLS;
+
+export interface KernelModule {
+  readonly name: string;
+  readonly feature: Feature;
+  /**
+   * Where the kernel tells that it has it, whether loaded or built in: a driver's name in /proc/devices or /proc/misc (proc(5)), or a
+   * directory of /sys/module, which a built-in module has only when it takes parameters.
+   */
+  readonly evidence: { readonly file: "devices" | "misc"; readonly driver: string } | { readonly file: "module" };
+}
+
+/** Modules loaded before the helper starts, since its unit allows devices by the names of their drivers. KVM's are doctor's own row. */
+export const KERNEL_MODULES: readonly KernelModule[] = [
+  { name: "dm_mod", feature: "root disks", evidence: { file: "devices", driver: "device-mapper" } },
+  { name: "dm_snapshot", feature: "root disks", evidence: { file: "module" } },
+  { name: "loop", feature: "root disks", evidence: { file: "devices", driver: "loop" } },
+  { name: "tun", feature: "guests' network", evidence: { file: "misc", driver: "tun" } },
+];

@@ -1,0 +1,253 @@
+/** `priv.probe_nat` with its real packet, in a network namespace of the tests' own (run.ts), and a namespace behind the uplink that listens. */
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createDispatch } from "../../src/helper/dispatch.ts";
+import { listInterfaces, readInterface } from "../../src/helper/network.ts";
+import { isInstalled } from "../../src/helper/run-tool.ts";
+import { holdTap } from "../../src/helper/sys/taps.ts";
+import { makeHost, type TestHost } from "./support.ts";
+
+function run(...argv: readonly string[]): string {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
+  if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
+  return stdout.toString();
+}
+const ip = (...args: readonly string[]): string => run("/usr/sbin/ip", ...args);
+const iptables = (...args: readonly string[]): string => run("/usr/sbin/iptables", "-w", ...args);
+
+const WORLD = "198.51.100.1";
+const GUEST = { guest_ip: "172.16.0.254", tap: "tap-fc-doctor" };
+const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
+const BRIDGE_FORWARDING = "/proc/sys/net/ipv4/conf/br-fc/forwarding";
+const FORWARDED = { forwarded: true, dropped_by: null, where: null };
+
+let host: TestHost;
+/** The result, or the error's code. */
+async function call(method: string, params: unknown): Promise<unknown> {
+  const { answer } = await createDispatch(host.context)({ v: 1, method: `priv.${method}`, params, op: null });
+  return "result" in answer ? answer.result : answer.error.code;
+}
+const probe = async (params: unknown = GUEST): Promise<unknown> => await call("probe_nat", params);
+
+beforeEach(async () => {
+  host = makeHost();
+  ip("link", "set", "lo", "up");
+  ip("netns", "add", "world");
+  ip("link", "add", "uplink0", "type", "veth", "peer", "name", "eth0", "netns", "world");
+  ip("-n", "world", "address", "add", `${WORLD}/24`, "dev", "eth0");
+  ip("-n", "world", "link", "set", "eth0", "up");
+  ip("address", "add", "198.51.100.2/24", "dev", "uplink0");
+  ip("link", "set", "uplink0", "up");
+  ip("route", "add", "default", "via", WORLD);
+  expect(await call("ensure_bridge", { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 })).toEqual({});
+  expect(await call("create_tap", { tap: GUEST.tap, bridge: "br-fc" })).toEqual({});
+  expect(await call("ensure_nat", { ...GUEST, enable: true })).toEqual({ uplink: "uplink0" });
+});
+afterEach(async () => {
+  for (const { name } of await listInterfaces()) {
+    if (name !== "lo" && (await readInterface(name)) !== null) ip("link", "delete", name);
+  }
+  ip("netns", "delete", "world");
+  // One without a device goes with none.
+  ip("route", "flush", "192.0.2.0/24");
+  iptables("-P", "FORWARD", "ACCEPT");
+  for (const table of ["filter", "nat", "mangle", "raw"]) {
+    iptables("-t", table, "-F");
+    iptables("-t", table, "-X");
+  }
+  run("/usr/sbin/ebtables", "-F");
+  host[Symbol.dispose]();
+});
+
+describe("a packet that gets out", () => {
+  test("is seen, again and again, leaves the uplink with the host's address, and changes nothing", async () => {
+    // What really leaves, counted by the other side.
+    const seen = ["netns", "exec", "world", "/usr/sbin/iptables", "-w"];
+    ip(...seen, "-t", "raw", "-A", "PREROUTING", "-s", "198.51.100.2", "-p", "udp", "--dport", "9", "-j", "DROP");
+    const rules = iptables("-S") + iptables("-t", "nat", "-S");
+    for (let round = 1; round <= 3; round++) {
+      expect(await probe()).toEqual(FORWARDED);
+      expect(ip("netns", "exec", "world", "/usr/sbin/iptables-save", "-c", "-t", "raw")).toContain(`[${round}:`);
+    }
+    expect(iptables("-S") + iptables("-t", "nat", "-S")).toBe(rules);
+    expect(await call("ensure_nat", { ...GUEST, enable: false })).toEqual({ uplink: null });
+    expect(await call("delete_tap", { tap: GUEST.tap })).toEqual({});
+  });
+
+  test("gets past the drops of others, since ours is asked first", async () => {
+    dockerRules();
+    iptables("-P", "FORWARD", "DROP");
+    await call("ensure_nat", { ...GUEST, enable: true });
+    expect(await probe()).toEqual(FORWARDED);
+  });
+});
+
+/** As Docker sets up a host: chains of its own, and a policy that drops what none of them accepts. */
+function dockerRules(): void {
+  for (const chain of ["DOCKER-USER", "DOCKER-FORWARD", "DOCKER"]) iptables("-N", chain);
+  iptables("-I", "FORWARD", "1", "-j", "DOCKER-FORWARD");
+  iptables("-I", "FORWARD", "1", "-j", "DOCKER-USER");
+  iptables("-A", "DOCKER-FORWARD", "-o", "docker0", "-j", "DOCKER");
+  iptables("-A", "DOCKER", "!", "-i", "docker0", "-o", "docker0", "-j", "DROP");
+}
+/** Ours is no longer asked. */
+const forgetOurs = (): string => iptables("-D", "FORWARD", "-j", "BANGER-FORWARD");
+
+const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
+  [
+    "Docker's policy",
+    () => {
+      forgetOurs();
+      dockerRules();
+      iptables("-P", "FORWARD", "DROP");
+    },
+    { dropped_by: "docker", where: "policy DROP of chain FORWARD" },
+  ],
+  [
+    "a rule in a chain of Docker's",
+    () => {
+      forgetOurs();
+      dockerRules();
+      iptables("-A", "DOCKER-USER", "-i", "br-fc", "-j", "REJECT");
+    },
+    {
+      dropped_by: "docker",
+      where: "-A DOCKER-USER -i br-fc -j REJECT --reject-with icmp-port-unreachable",
+    },
+  ],
+  [
+    "ufw",
+    () => {
+      forgetOurs();
+      for (const chain of ["ufw-before-forward", "ufw-user-forward"]) iptables("-N", chain);
+      iptables("-A", "FORWARD", "-j", "ufw-before-forward");
+      iptables("-A", "ufw-before-forward", "-j", "ufw-user-forward");
+      iptables("-P", "FORWARD", "DROP");
+    },
+    { dropped_by: "ufw", where: "policy DROP of chain FORWARD" },
+  ],
+  [
+    "firewalld in iptables",
+    () => {
+      forgetOurs();
+      iptables("-N", "FORWARD_IN_ZONES");
+      iptables("-A", "FORWARD", "-j", "FORWARD_IN_ZONES");
+      iptables("-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited");
+    },
+    { dropped_by: "firewalld", where: "-A FORWARD -j REJECT --reject-with icmp-host-prohibited" },
+  ],
+  [
+    "somebody's policy",
+    () => {
+      forgetOurs();
+      iptables("-P", "FORWARD", "DROP");
+    },
+    { dropped_by: "rule", where: "policy DROP of chain FORWARD" },
+  ],
+  [
+    "somebody's rule in another table",
+    () => iptables("-t", "mangle", "-A", "FORWARD", "-s", "172.16.0.0/24", "-j", "DROP"),
+    { dropped_by: "rule", where: "table mangle: -A FORWARD -s 172.16.0.0/24 -j DROP" },
+  ],
+  [
+    "a host that does not forward",
+    async () => await Bun.write(FORWARDING, "0"),
+    { dropped_by: "ip_forward", where: "net.ipv4.ip_forward" },
+  ],
+  [
+    "a bridge that does not forward, on a host that does",
+    async () => await Bun.write(BRIDGE_FORWARDING, "0"),
+    { dropped_by: "ip_forward", where: "net.ipv4.conf.br-fc.forwarding" },
+  ],
+  [
+    "a route by another device, as a VPN makes it",
+    () => {
+      ip("link", "add", "vpn0", "type", "veth", "peer", "name", "vpn1");
+      ip("link", "set", "vpn0", "up");
+      ip("route", "add", "192.0.2.0/24", "dev", "vpn0");
+    },
+    { dropped_by: "route", where: "vpn0" },
+  ],
+  [
+    "what nothing tells about",
+    () => ip("route", "add", "blackhole", "192.0.2.0/24"),
+    { dropped_by: "unknown", where: null },
+  ],
+];
+test.each(ENDINGS)("a packet that is ended by %s is not seen, and that is named", async (_, prepare, expected) => {
+  expect(await probe()).toEqual(FORWARDED);
+  await prepare();
+  expect(await probe()).toEqual({ forwarded: false, ...(expected as object) });
+});
+
+/** Another filter beside iptables: an accept in one is none in the other. */
+const NFT_FILTERS: readonly (readonly [table: string, hook: string, rule: string | null, expected: unknown])[] = [
+  [
+    "firewalld",
+    "type filter hook forward priority 10; policy accept",
+    "reject with icmpx type admin-prohibited",
+    { dropped_by: "firewalld", where: "nft table inet firewalld" },
+  ],
+  [
+    "mine",
+    "type filter hook forward priority -5; policy accept",
+    "ip saddr 172.16.0.0/12 counter drop",
+    { dropped_by: "rule", where: "nft table inet mine" },
+  ],
+  [
+    "mute",
+    "type filter hook forward priority 0; policy drop",
+    null,
+    { dropped_by: "unknown", where: "nft table inet mute" },
+  ],
+];
+describe("a packet that nft ends", () => {
+  if (!isInstalled("nft")) {
+    console.error("skip: nft is not installed, so its filters are not tried");
+    return;
+  }
+  test.each(NFT_FILTERS)("in table %s is not seen, and that is named", async (table, hook, rule, expected) => {
+    const chain = ["add", "chain", "inet", table, "forwarding"];
+    run("/usr/sbin/nft", "add", "table", "inet", table);
+    run("/usr/sbin/nft", ...chain, `{ ${hook}; }`);
+    if (rule !== null) run("/usr/sbin/nft", "add", "rule", "inet", table, "forwarding", rule);
+    expect(await probe()).toEqual({ forwarded: false, ...(expected as object) });
+    run("/usr/sbin/nft", "delete", "table", "inet", table);
+    expect(await probe()).toEqual(FORWARDED);
+  });
+});
+
+describe("refused", () => {
+  test("in a tap that a VMM has open, whose guest must not be spoken for", async () => {
+    using _held = holdTap(GUEST.tap);
+    expect(await probe()).toBe("IN_USE");
+  });
+
+  test("without NAT for that address on that tap", async () => {
+    expect(await probe({ ...GUEST, guest_ip: "172.16.0.253" })).toBe("FAILED");
+    await call("ensure_nat", { ...GUEST, enable: false });
+    expect(await probe()).toBe("FAILED");
+  });
+
+  test.each([
+    ["an interface of the host", { ...GUEST, tap: "uplink0" }, "HELPER_REFUSED"],
+    ["what is only named like a tap", { ...GUEST, tap: "tap-fc-veth" }, "HELPER_REFUSED"],
+    ["a tap on another bridge", { ...GUEST, tap: "tap-pool-9" }, "HELPER_REFUSED"],
+    ["a tap that isn't there", { ...GUEST, tap: "tap-pool-8" }, "FAILED"],
+    ["the bridge's own address", { ...GUEST, guest_ip: "172.16.0.1" }, "HELPER_REFUSED"],
+    ["an address of another network", { ...GUEST, guest_ip: "10.9.9.9" }, "HELPER_REFUSED"],
+    ["a public address", { ...GUEST, guest_ip: "198.51.100.7" }, "HELPER_REFUSED"],
+    ["a target of one's own", { ...GUEST, target: "198.51.100.1" }, "INVALID_REQUEST"],
+  ])("%s, and nothing is sent", async (_, params, code) => {
+    ip("link", "add", "tap-fc-veth", "type", "veth", "peer", "name", "veth1");
+    ip("link", "add", "br-lan", "type", "bridge");
+    ip("tuntap", "add", "dev", "tap-pool-9", "mode", "tap", "user", "0");
+    ip("link", "set", "tap-pool-9", "master", "br-lan");
+    const counters = (): string => run("/usr/sbin/iptables-save", "-c", "-t", "nat").replaceAll(/^#.*$/gm, "");
+    const before = counters();
+    expect(await probe(params)).toBe(code);
+    expect(counters()).toBe(before);
+    // Opening a tap that isn't there would make it.
+    expect(await readInterface("tap-pool-8")).toBeNull();
+  });
+});
