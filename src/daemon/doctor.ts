@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { toBangerError } from "../shared/errors.ts";
 import { formatBytes } from "../shared/sizes.ts";
 import type { DoctorRow } from "../shared/schemas.ts";
+import { examineClock } from "./clock.ts";
 import { chooseBuildMode } from "./image/build-mode.ts";
 import { toolPath } from "./run-tool.ts";
 import type { VmService } from "./vm/service.ts";
@@ -39,6 +40,7 @@ export async function examineHost(service: VmService, signal: AbortSignal): Prom
     examineSpace(service),
     examineImages(service),
     examineLeftovers(service),
+    examineTime(service, signal),
   ]);
   return groups.flat();
 }
@@ -68,6 +70,7 @@ async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {
 
 async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
   const rows: DoctorRow[] = [];
+  const restart = paths.mode === "system" ? "sudo banger system restart" : "banger daemon stop";
   for (const [path, mode] of [
     [paths.runtimeDir, 0o700],
     [paths.apiSocket, 0o600],
@@ -75,7 +78,7 @@ async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRo
   ] as const) {
     const info = await lstat(path).catch(() => null);
     if (info === null) {
-      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is gone", fix: "banger daemon stop" });
+      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is gone", fix: restart });
     } else if ((info.mode & 0o777 & ~mode) !== 0) {
       const octal = (info.mode & 0o777).toString(8);
       rows.push({
@@ -135,8 +138,20 @@ async function examineImages({ parts: { images, config } }: VmService): Promise<
   ];
 }
 
+async function examineTime({ parts: { images } }: VmService, signal: AbortSignal): Promise<DoctorRow[]> {
+  // An image that can't be read says nothing about the clock, and is said elsewhere.
+  const made = await images.list().catch(() => []);
+  return [await examineClock(made, signal)];
+}
+
 async function examineLeftovers(service: VmService): Promise<DoctorRow[]> {
-  const found = await service.findLeftovers();
+  let found;
+  try {
+    found = await service.findLeftovers();
+  } catch (thrown) {
+    const { message, hint } = toBangerError(thrown);
+    return [{ check: "leftovers", level: "WARN", message: `could not be looked for: ${message}`, fix: hint ?? null }];
+  }
   if (found.length === 0) return [pass("leftovers", "none")];
   return [{ check: "leftovers", level: "WARN", message: `${found.length} things that no VM owns`, fix: "banger gc" }];
 }

@@ -4,7 +4,8 @@
  */
 
 /** What stops working without a program or module. */
-export type Feature = "root disks" | "jails" | "guests' network" | "NAT" | "names";
+export const FEATURES = ["root disks", "jails", "bridge and taps", "NAT", "names"] as const;
+export type Feature = (typeof FEATURES)[number];
 
 export interface HelperTool {
   /** The first that exists is used. Directories that only root writes. */
@@ -17,16 +18,16 @@ export interface HelperTool {
 
 /** Every program the root helper runs. */
 export const HELPER_TOOLS = {
-  ip: { paths: ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"], package: "iproute2", feature: "guests' network" },
+  ip: { paths: ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"], package: "iproute2", feature: "bridge and taps" },
   "iptables-save": {
     paths: ["/usr/sbin/iptables-save", "/sbin/iptables-save"],
     package: "iptables",
-    feature: "guests' network",
+    feature: "bridge and taps",
   },
   "iptables-restore": {
     paths: ["/usr/sbin/iptables-restore", "/sbin/iptables-restore"],
     package: "iptables",
-    feature: "guests' network",
+    feature: "bridge and taps",
   },
   ebtables: { paths: ["/usr/sbin/ebtables", "/sbin/ebtables"], package: "ebtables", feature: "NAT" },
   // To name who drops guests' packets, where somebody filters with these.
@@ -59,5 +60,5 @@ export const KERNEL_MODULES: readonly KernelModule[] = [
   { name: "dm_mod", feature: "root disks", evidence: { file: "devices", driver: "device-mapper" } },
   { name: "dm_snapshot", feature: "root disks", evidence: { file: "module" } },
   { name: "loop", feature: "root disks", evidence: { file: "devices", driver: "loop" } },
-  { name: "tun", feature: "guests' network", evidence: { file: "misc", driver: "tun" } },
+  { name: "tun", feature: "bridge and taps", evidence: { file: "misc", driver: "tun" } },
 ];

@@ -20,7 +20,9 @@ import { createSystemEngine, type HostFacts } from "../../src/daemon/vm/system-e
 import { identifyProcess } from "../../src/daemon/vmm/processes.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { jailRootOf } from "../../src/shared/jail.ts";
+import type { HelperOutputOf } from "../../src/shared/helper-contract.ts";
 import { systemPaths, type SystemPaths } from "../../src/shared/paths.ts";
+import { VERSION } from "../../src/shared/version.ts";
 import { type FakeFirecracker, startFakeFirecracker } from "./fake-firecracker.ts";
 import { type FakeHelper, type FakeVerbs, startFakeHelper } from "./fake-helper.ts";
 
@@ -34,6 +36,13 @@ export class FakeHost {
   readonly slots = new Set<string>();
   readonly jails = new Set<string>();
   readonly rules = new Set<string>();
+  /** What comes of doctor's packet. */
+  nat: HelperOutputOf<"priv.probe_nat"> = { forwarded: true, dropped_by: null, where: null };
+  helperVersion = VERSION;
+  /** What happens while doctor's packet is under way. */
+  duringProbe: () => Promise<void> = async () => undefined;
+  /** What NAT is refused with. */
+  noUplink: BangerError | null = null;
   readonly vmms = new Map<string, { readonly child: Bun.Subprocess; readonly api: FakeFirecracker }>();
 
   /** Everything by name; empty when nothing of any VM is left. */
@@ -128,6 +137,7 @@ export async function startService(parts: {
   const rootfs = join(paths.baseDir, "rootfs.ext4");
   const images = {
     isKnown: () => true,
+    list: async () => [],
     has: () => true,
     ensure: async () => ({ kernel: "debian-6.12" }),
     files: async () => ({ rootfsPath: rootfs, kernelPath: "/k/vmlinux", initrdPath: "/k/initrd.img" }),
@@ -165,6 +175,12 @@ export const FACTS: HostFacts = {
   kvm: () => ({ device: "usable", modules: ["kvm", "kvm_amd"] }),
   routes: () => "",
   cpus: () => "model name\t: Some CPU\nflags\t\t: fpu vme svm\n",
+  needs: {
+    hasFile: () => true,
+    hasModule: () => true,
+    devices: () => "Character devices:\n  1 mem\n\nBlock devices:\n  7 loop\n254 device-mapper\n",
+    misc: () => "236 device-mapper\n200 tun\n",
+  },
 };
 
 function guarded(verbs: FakeVerbs, broken: ReadonlySet<string>): FakeVerbs {
@@ -196,11 +212,24 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
       return {};
     },
     "priv.ensure_nat": ({ guest_ip, tap, enable }) => {
+      if (enable && host.noUplink !== null) throw host.noUplink;
       const rule = `-A FORWARD -s ${guest_ip}/32 -i ${tap} -j ACCEPT`;
       if (enable) host.rules.add(rule);
       else host.rules.delete(rule);
       return { uplink: enable ? "eth0" : null };
     },
+    "priv.probe_nat": async ({ guest_ip, tap }) => {
+      const isReady = host.taps.has(tap) && [...host.rules].some((rule) => rule.includes(`${guest_ip}/32 -i ${tap} `));
+      if (!isReady) throw new BangerError("FAILED", `${guest_ip} on ${tap} has no NAT`);
+      await host.duringProbe();
+      return host.nat;
+    },
+    "priv.ping": () => ({ version: host.helperVersion, helper_version: 1, pid: 7, owner_uid: 1000 }),
+    "priv.resolve_firecracker_binary": () => ({
+      version: "1.16.1",
+      firecracker: "/opt/fc/firecracker",
+      jailer: "/opt/fc/jailer",
+    }),
     "priv.create_dm_snapshot": ({ vm, root_bytes }) => {
       const kept = host.cow.has(vm);
       host.slots.add(vm);

@@ -19,7 +19,12 @@ export const command = defineCommand({
         check: "daemon",
         level: ping.version === VERSION ? "PASS" : "WARN",
         message: `answers, process ${ping.pid}, version ${ping.version}${ping.version === VERSION ? "" : `, and this is ${VERSION}`}`,
-        fix: ping.version === VERSION ? null : "banger daemon stop",
+        fix:
+          ping.version === VERSION
+            ? null
+            : ping.mode === "system"
+              ? "sudo banger system restart"
+              : "banger daemon stop",
       });
       rows.push(...(await daemon.call("system.doctor", {})));
     } catch (thrown) {

@@ -63,6 +63,17 @@ export function nextFreeAddress({ ip, prefix }: Network, taken: ReadonlySet<stri
   throw new BangerError("IN_USE", `every address of ${ip}/${prefix} belongs to a VM`, { hint: "banger vm prune" });
 }
 
+/** The highest free address, which a VM would get last; null when every one is taken. */
+export function lastFreeAddress({ ip, prefix }: Network, taken: ReadonlySet<string>): string | null {
+  const own = addressOf(ip);
+  const { first, last } = rangeOf(own, prefix);
+  for (let address = last - 1; address > first; address--) {
+    const text = formatIpv4(address);
+    if (address !== own && !taken.has(text)) return text;
+  }
+  return null;
+}
+
 export function isInNetwork({ ip, prefix }: Network, address: string): boolean {
   const value = parseIpv4(address);
   const { first, last } = rangeOf(addressOf(ip), prefix);

@@ -4,9 +4,13 @@
  */
 
 import { BangerError, toBangerError } from "../../shared/errors.ts";
+import type { HelperOutputOf } from "../../shared/helper-contract.ts";
 import type { Log } from "../log.ts";
 import type { Privileged } from "../privileged.ts";
-import { chooseNetwork, type Network, nextFreeAddress, type Route, tapOf } from "./addresses.ts";
+import { chooseNetwork, lastFreeAddress, type Network, nextFreeAddress, type Route, tapOf } from "./addresses.ts";
+
+/** The tap of doctor's packet: no guest's, and there for a moment. */
+export const PROBE_TAP = "tap-fc-doctor";
 
 export interface NetworkSettings {
   readonly bridge: string;
@@ -32,6 +36,8 @@ export class GuestNetwork {
   readonly #attached = new Set<string>();
   readonly #making = new Map<string, Promise<void>>();
   #filling: Promise<void> = Promise.resolve();
+  #probe: ReturnType<GuestNetwork["probeNat"]> | null = null;
+  #probeTurns = 0;
 
   constructor(parts: {
     readonly privileged: Privileged;
@@ -135,10 +141,54 @@ export class GuestNetwork {
     });
   }
 
+  /**
+   * Sends one real packet through the NAT path, from an address and a tap that are nobody's and are given back whatever comes of
+   * it; calls at once share one. `taken` are VMs' addresses.
+   * @throws BangerError NETWORK without a default route, IN_USE when no address is free, the helper's own
+   */
+  async probeNat(taken: ReadonlySet<string>): Promise<HelperOutputOf<"priv.probe_nat"> & { readonly uplink: string }> {
+    this.#probe ??= this.#probeNat(taken).finally(() => {
+      this.#probe = null;
+    });
+    return await this.#probe;
+  }
+
+  async #probeNat(taken: ReadonlySet<string>): ReturnType<GuestNetwork["probeNat"]> {
+    const guestIp = lastFreeAddress(this.network(), taken);
+    if (guestIp === null) throw new BangerError("IN_USE", "every address of the guests' range belongs to a VM");
+    await this.ensureBridge();
+    const guest = { guest_ip: guestIp, tap: PROBE_TAP };
+    this.#probeTurns++;
+    try {
+      await this.#createTap(PROBE_TAP);
+      const { uplink } = await this.#privileged.call("priv.ensure_nat", { ...guest, enable: true });
+      return { ...(await this.#privileged.call("priv.probe_nat", guest)), uplink: uplink ?? "" };
+    } finally {
+      for (const undo of [
+        async () => await this.#privileged.call("priv.ensure_nat", { ...guest, enable: false }),
+        async () => await this.#privileged.call("priv.delete_tap", { tap: PROBE_TAP }),
+      ]) {
+        await undo().catch((thrown: unknown) =>
+          this.#log.warn("something of doctor's packet is left; gc takes it away", {
+            error: toBangerError(thrown).message,
+          }),
+        );
+      }
+      this.#probeTurns++;
+    }
+  }
+
+  /** Rises as a probe begins and as it ends: {@link PROBE_TAP} is nobody's where it was even, and the same, before and after looking. */
+  get probeTurns(): number {
+    return this.#probeTurns;
+  }
+
   /** Taps that an earlier daemon made ahead: those that are no guest's of `taken`. */
   rememberPool(taps: readonly string[], taken: ReadonlySet<string>): void {
     const owned = new Set([...taken].map((address) => tapOf(this.network(), address)));
-    for (const tap of taps) if (!owned.has(tap) && !this.#attached.has(tap)) this.#warm.add(tap);
+    for (const tap of taps) {
+      if (tap !== PROBE_TAP && !owned.has(tap) && !this.#attached.has(tap)) this.#warm.add(tap);
+    }
   }
 
   /** Taps that wait for a guest. */

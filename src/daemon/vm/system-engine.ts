@@ -9,6 +9,7 @@ import { JAIL } from "../../shared/helper-contract.ts";
 import { jailRootOf as jailRootBelow, openJailFile } from "../../shared/jail.ts";
 import type { SystemPaths } from "../../shared/paths.ts";
 import type { DoctorRow, VmId, VmRecord } from "../../shared/schemas.ts";
+import { VERSION } from "../../shared/version.ts";
 import { readTail } from "../guest/ready.ts";
 import type { Log } from "../log.ts";
 import {
@@ -37,6 +38,14 @@ import { boot, launch, type LaunchParts, markClean } from "./steps/system/launch
 import { rootDisk, rootFilePath, rootSnapshot } from "./steps/system/root-disk.ts";
 import { type AddressOf, nat, tap } from "./steps/system/tap.ts";
 import { uidSlot } from "./steps/system/uid-slot.ts";
+import {
+  describeHelper,
+  describeNat,
+  describeUntriedNat,
+  examineNeeds,
+  findLack,
+  type NeedsFacts,
+} from "./system-doctor.ts";
 import { findSystemLeftovers } from "./system-leftovers.ts";
 import { vmDirectory } from "./steps/vm-directory.ts";
 import { workDisk } from "./steps/work-disk.ts";
@@ -70,12 +79,19 @@ export interface HostFacts {
   routes(): string;
   /** The text of /proc/cpuinfo. */
   cpus(): string;
+  readonly needs: NeedsFacts;
 }
 
 const thisHost: HostFacts = {
   kvm: readKvmFacts,
   routes: () => readFileSync("/proc/net/route", "utf8"),
   cpus: () => readFileSync("/proc/cpuinfo", "utf8"),
+  needs: {
+    hasFile: existsSync,
+    hasModule: (name) => existsSync(`/sys/module/${name}`),
+    devices: () => readFileSync("/proc/devices", "utf8"),
+    misc: () => readFileSync("/proc/misc", "utf8"),
+  },
 };
 
 export interface SystemEngineParts {
@@ -315,12 +331,15 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
         : reason,
       fix,
     );
+    rows.push(...examineNeeds(host.needs));
     try {
-      const { version, owner_uid: owner } = await privileged.call("priv.ping", {});
-      add("root helper", "PASS", `version ${version}, for uid ${owner}`);
+      rows.push(describeHelper(await privileged.call("priv.ping", {}), VERSION));
     } catch (thrown) {
-      const { message, hint } = toBangerError(thrown);
-      add("root helper", "FAIL", message, hint ?? "sudo systemctl status bangerd-root.socket");
+      const { code, message, hint } = toBangerError(thrown);
+      // One that knows no such request is of another version.
+      const fix =
+        code === "INVALID_REQUEST" ? "sudo banger system restart" : "sudo systemctl status bangerd-root.socket";
+      add("root helper", "FAIL", message, hint ?? fix);
       return rows;
     }
     try {
@@ -329,20 +348,51 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     } catch (thrown) {
       add("firecracker", "FAIL", toBangerError(thrown).message, "sudo banger system install");
     }
-    const { bridge, ip, prefix } = network.network(bridgeIpInUse());
-    if (network.collision === null) add("network", "PASS", `${ip}/${prefix} on ${bridge}`);
-    else {
-      add(
-        "network",
-        "WARN",
-        `${ip}/${prefix} on ${bridge}; a route by ${network.collision.device} collides with ${config.bridge_ip === null ? "the usual range" : "it"}`,
-        config.bridge_ip === null ? null : "set bridge_ip in /etc/banger/config.toml to an address of a free range",
-      );
-    }
-    const trouble = troubles.get("dns") ?? troubles.get("resolver");
-    if (trouble === undefined) add("names", "PASS", `NAME.vm is answered at ${config.dns}`);
-    else add("names", "WARN", trouble.message, trouble.hint ?? "point your resolver's domain vm at the daemon's port");
+    rows.push(...(await examineNetwork()));
+    const answered = `NAME.vm is answered at ${config.dns}`;
+    const { lacks, fix: install } = findLack("names", host.needs);
+    const trouble = troubles.get("dns") ?? (lacks.length > 0 ? undefined : troubles.get("resolver"));
+    if (trouble !== undefined) {
+      add("names", "WARN", trouble.message, trouble.hint ?? "point your resolver's domain vm at the daemon's port");
+    } else if (lacks.length > 0)
+      add("names", "WARN", `${answered}, and nobody asks there: ${lacks.join(", ")}`, install);
+    else add("names", "PASS", answered);
     return rows;
+  }
+
+  /** The range, the bridge, and a packet of a guest's on its way out. */
+  async function examineNetwork(): Promise<readonly DoctorRow[]> {
+    const { bridge, ip, prefix } = network.network(bridgeIpInUse());
+    const range = `${ip}/${prefix} on ${bridge}`;
+    const { collision } = network;
+    const first = config.bridge_ip === null ? "the usual range" : "it";
+    const message = collision === null ? range : `${range}; a route by ${collision.device} collides with ${first}`;
+    const row = (level: DoctorRow["level"], said: string, fix: string | null): DoctorRow => ({
+      check: "network",
+      level,
+      message: said,
+      fix,
+    });
+    const move = "set bridge_ip in /etc/banger/config.toml to an address of a free range";
+    try {
+      await network.reassureBridge();
+    } catch (thrown) {
+      const { message: why } = toBangerError(thrown);
+      const otherwise = collision === null ? "sudo journalctl -u bangerd-root.service -n 20" : move;
+      const fix = findLack("bridge and taps", host.needs).fix ?? otherwise;
+      return [row("FAIL", `${message}; the bridge can't be made: ${why}`, fix)];
+    }
+    const own =
+      collision === null ? row("PASS", message, null) : row("WARN", message, config.bridge_ip === null ? null : move);
+    const { lacks, fix } = findLack("NAT", host.needs);
+    if (lacks.length > 0) {
+      return [own, { check: "NAT", level: "WARN", message: `guests can't have --nat: ${lacks.join(", ")}`, fix }];
+    }
+    try {
+      return [own, describeNat(await network.probeNat(addresses()), bridge)];
+    } catch (thrown) {
+      return [own, describeUntriedNat(toBangerError(thrown))];
+    }
   }
 }
 

@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { type Leftover, VmId, type VmRecord } from "../../shared/schemas.ts";
 import type { HelperOutputOf } from "../../shared/helper-contract.ts";
 import { tapOf } from "../net/addresses.ts";
-import type { GuestNetwork } from "../net/guest-network.ts";
+import { type GuestNetwork, PROBE_TAP } from "../net/guest-network.ts";
 import type { Privileged } from "../privileged.ts";
 import type { Found } from "./engine.ts";
 
@@ -53,7 +53,9 @@ export async function findSystemLeftovers(
   network: GuestNetwork,
   store: { readonly known: ReadonlySet<string>; readonly vms: readonly VmRecord[] },
 ): Promise<readonly Found[]> {
+  const turns = network.probeTurns;
   const inventory = await privileged.call("priv.inventory", {});
+  const isProbing = turns % 2 === 1 || network.probeTurns !== turns;
   const inUse = store.vms.flatMap(({ state, guestIp }) =>
     guestIp === undefined || guestIp === null || state === "stopped" || state === "created"
       ? []
@@ -61,7 +63,7 @@ export async function findSystemLeftovers(
   );
   const strays = compareInventory(inventory, {
     known: store.known,
-    taps: new Set([...inUse, ...network.warm]),
+    taps: new Set([...inUse, ...network.warm, ...(isProbing ? [PROBE_TAP] : [])]),
   });
   const found = (kind: Leftover["kind"], what: string, remove: () => Promise<unknown>): Found => ({
     leftover: { kind, what },

@@ -16,6 +16,8 @@ const privileged = {
     await gates.get(call);
     const refusal = refusals.get(call)?.shift();
     if (refusal !== undefined) throw refusal;
+    if (verb === "priv.ensure_nat") return { uplink: "eth0" };
+    if (verb === "priv.probe_nat") return { forwarded: true, dropped_by: null, where: null };
     return {};
   },
 } as unknown as Privileged;
@@ -134,5 +136,92 @@ describe("taps made ahead", () => {
     network.fillPool(new Set(Array.from({ length: 252 }, (_, index) => `10.0.0.${index + 2}`)));
     await network.settled();
     expect([...network.warm]).toEqual(["tap-pool-254"]);
+  });
+});
+
+describe("doctor's packet", () => {
+  const whole = [
+    "ensure_bridge",
+    "told",
+    "create_tap tap-fc-doctor",
+    "ensure_nat tap-fc-doctor",
+    "probe_nat tap-fc-doctor",
+    "ensure_nat tap-fc-doctor",
+    "delete_tap tap-fc-doctor",
+  ];
+
+  test("has a tap and an address that are nobody's, and gives both back", async () => {
+    const network = make(0);
+    const inputs: unknown[] = [];
+    const { call } = privileged;
+    privileged.call = async (verb, input) => {
+      inputs.push({ verb, ...input });
+      return await call(verb, input);
+    };
+    const taken = new Set(["172.16.0.254", "172.16.0.253", "172.16.0.2"]);
+    try {
+      expect(await network.probeNat(taken)).toEqual({
+        forwarded: true,
+        dropped_by: null,
+        where: null,
+        uplink: "eth0",
+      });
+    } finally {
+      privileged.call = call;
+    }
+    expect(calls).toEqual(whole);
+    const guest = { guest_ip: "172.16.0.252", tap: "tap-fc-doctor" };
+    expect(inputs.slice(-4)).toEqual([
+      { verb: "priv.ensure_nat", ...guest, enable: true },
+      { verb: "priv.probe_nat", ...guest },
+      { verb: "priv.ensure_nat", ...guest, enable: false },
+      { verb: "priv.delete_tap", tap: "tap-fc-doctor" },
+    ]);
+    expect(network.warm.size).toBe(0);
+    expect(network.probeTurns).toBe(2);
+  });
+
+  test("is one, however many ask at once; the next is another", async () => {
+    const network = make(0);
+    await Promise.all([network.probeNat(new Set()), network.probeNat(new Set()), network.probeNat(new Set())]);
+    expect(calls).toEqual(whole);
+    await network.probeNat(new Set());
+    expect(calls).toEqual([...whole, ...whole.slice(2)]);
+  });
+
+  test.each(["create_tap", "ensure_nat", "probe_nat"])("leaves nothing when %s fails, and says why", async (verb) => {
+    const network = make(0);
+    refusals.set(`${verb} tap-fc-doctor`, [new BangerError("NETWORK", "no way")]);
+    await expect(network.probeNat(new Set())).rejects.toThrow("no way");
+    expect(calls.slice(-2)).toEqual(["ensure_nat tap-fc-doctor", "delete_tap tap-fc-doctor"]);
+    expect(network.probeTurns).toBe(2);
+    expect(warnings).toEqual([]);
+  });
+
+  test("takes the tap away though the rules don't go, and says that something is left", async () => {
+    const network = make(0);
+    const end = Promise.withResolvers<void>();
+    gates.set("probe_nat tap-fc-doctor", end.promise);
+    const probing = network.probeNat(new Set());
+    while (!calls.includes("probe_nat tap-fc-doctor")) await Bun.sleep(1);
+    expect(network.probeTurns).toBe(1);
+    refusals.set("ensure_nat tap-fc-doctor", [new BangerError("FAILED", "locked")]);
+    end.resolve();
+    expect((await probing).forwarded).toBe(true);
+    expect(calls.at(-1)).toBe("delete_tap tap-fc-doctor");
+    expect(warnings).toHaveLength(1);
+  });
+
+  test("isn't sent where every address is a VM's", async () => {
+    const network = make(0);
+    const taken = new Set(Array.from({ length: 253 }, (_, index) => `172.16.0.${index + 2}`));
+    await expect(network.probeNat(taken)).rejects.toThrow("every address");
+    expect(calls).toEqual([]);
+  });
+
+  test("of a daemon that was killed leaves a tap that is no guest's to come", () => {
+    const network = make(2);
+    network.rememberPool(["tap-fc-doctor", "tap-pool-2"], new Set());
+    expect([...network.warm]).toEqual(["tap-pool-2"]);
   });
 });
