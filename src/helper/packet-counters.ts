@@ -140,7 +140,7 @@ const NftRuleset = v.object({
 });
 const Counter = v.object({ counter: v.object({ packets: v.number() }) });
 
-/** A table of nft's that may end forwarded packets. */
+/** A table of nft's that may end forwarded packets, by the chain that is asked about them. */
 export interface NftFilter extends Pick<Ending, "by" | "where"> {
   /** What its drops and rejects counted; those without a counter count nothing. */
   readonly packets: number;
@@ -163,7 +163,8 @@ export function parseNftFilters(json: string): readonly NftFilter[] {
     if (KEPT_BY_IPTABLES.test(name)) return [];
     const own = chains.filter(({ family, table }) => `${family} ${table}` === name);
     const asked = own.filter(({ hook }) => hook !== undefined && FORWARDED.includes(hook));
-    if (asked.length === 0) return [];
+    const [first] = asked;
+    if (first === undefined) return [];
     const reachable = new Set(
       own.filter(({ hook }) => hook === undefined || FORWARDED.includes(hook)).map((chain) => chain.name),
     );
@@ -177,7 +178,8 @@ export function parseNftFilters(json: string): readonly NftFilter[] {
       .map((part) => v.safeParse(Counter, part))
       .reduce((sum, parsed) => sum + (parsed.success ? parsed.output.counter.packets : 0), 0);
     const by = /firewalld/.test(name) ? "firewalld" : /docker/i.test(name) ? "docker" : "rule";
-    return [{ by, where: `nft table ${name}`, packets }];
+    const { name: chain } = asked.find(({ hook }) => hook === "forward") ?? first;
+    return [{ by, where: `nft chain ${name} ${chain}`, packets }];
   });
 }
 

@@ -1,10 +1,16 @@
 /** `priv.probe_nat` with its real packet, in a network namespace of the tests' own (run.ts), and a namespace behind the uplink that listens. */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { GuestNetwork } from "../../src/daemon/net/guest-network.ts";
+import type { Privileged } from "../../src/daemon/privileged.ts";
+import { describeNat } from "../../src/daemon/vm/system-doctor.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import { listInterfaces, readInterface } from "../../src/helper/network.ts";
 import { isInstalled } from "../../src/helper/run-tool.ts";
 import { holdTap } from "../../src/helper/sys/taps.ts";
+import { BangerError } from "../../src/shared/errors.ts";
+import type { HelperOutputOf } from "../../src/shared/helper-contract.ts";
+import { keepLog } from "../support/log.ts";
 import { makeHost, type TestHost } from "./support.ts";
 
 function run(...argv: readonly string[]): string {
@@ -79,6 +85,53 @@ describe("a packet that gets out", () => {
     iptables("-P", "FORWARD", "DROP");
     await call("ensure_nat", { ...GUEST, enable: true });
     expect(await probe()).toEqual(FORWARDED);
+  });
+});
+
+describe("as doctor asks for it", () => {
+  const privileged: Privileged = {
+    call: async (verb, input) => {
+      const { answer } = await createDispatch(host.context)({ v: 1, method: verb, params: input, op: null });
+      if ("error" in answer) throw new BangerError(answer.error.code, answer.error.message);
+      return answer.result as never;
+    },
+  };
+  const ask = async (): Promise<unknown> => {
+    const log = keepLog();
+    const network = new GuestNetwork({
+      privileged,
+      log,
+      settings: { bridge: "br-fc", ip: null, prefix: 24, poolSize: 0 },
+      readRoutes: () => [],
+      onBridge: async () => undefined,
+    });
+    try {
+      return await network.probeNat(new Set(["172.16.0.254"]));
+    } finally {
+      expect(log.lines).toEqual([]);
+    }
+  };
+  /** Everything it could leave. */
+  const left = async (): Promise<unknown> => {
+    const { taps, nat_rules } = await privileged.call("priv.inventory", {});
+    return { taps, nat_rules, spoofs: run("/usr/sbin/ebtables", "-L", "INPUT").match(/tap-fc-doctor/g) };
+  };
+  const NOTHING = { taps: [], nat_rules: [], spoofs: null };
+
+  test("on a host without a guest: it gets out, and nothing is left", async () => {
+    await call("ensure_nat", { ...GUEST, enable: false });
+    await call("delete_tap", { tap: GUEST.tap });
+    ip("link", "delete", "br-fc");
+    expect(await ask()).toEqual({ ...FORWARDED, uplink: "uplink0" });
+    expect(await left()).toEqual(NOTHING);
+    ip("route", "delete", "default");
+    await expect(ask()).rejects.toMatchObject({ code: "NETWORK" });
+    expect(await left()).toEqual(NOTHING);
+  });
+
+  test("past what a killed daemon left behind, which stays for gc", async () => {
+    expect(await ask()).toEqual({ ...FORWARDED, uplink: "uplink0" });
+    expect(await left()).toMatchObject({ taps: [], nat_rules: { length: 3 } });
   });
 });
 
@@ -174,31 +227,52 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
     { dropped_by: "unknown", where: null },
   ],
 ];
-test.each(ENDINGS)("a packet that is ended by %s is not seen, and that is named", async (_, prepare, expected) => {
+/** What doctor tells to do about it, where that is commands of tools that are here; false where it isn't. */
+function mend(result: unknown): boolean {
+  const network = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
+  const { fix } = describeNat({ ...(result as HelperOutputOf<"priv.probe_nat">), uplink: "uplink0" }, network);
+  const commands = (fix ?? "").split(" && ").map((command) => command.split(" ").slice(1));
+  const isRun = ([tool = "", ...words]: readonly string[]): boolean =>
+    ["iptables", "sysctl", "nft"].includes(tool) && !words.some((word) => word.endsWith(";"));
+  if (!commands.every(isRun)) return false;
+  for (const [tool = "", ...words] of commands) run(`/usr/sbin/${tool}`, ...words);
+  return true;
+}
+/** Those that doctor has a command for which this machine's own tools run. */
+const MENDED: readonly string[] = [
+  "Docker's policy",
+  "a rule in a chain of Docker's",
+  "somebody's rule in another table",
+  "a host that does not forward",
+  "a bridge that does not forward, on a host that does",
+];
+test.each(ENDINGS)("a packet that is ended by %s is not seen, and that is named", async (name, prepare, expected) => {
   expect(await probe()).toEqual(FORWARDED);
   await prepare();
-  expect(await probe()).toEqual({ forwarded: false, ...(expected as object) });
+  const result = await probe();
+  expect(result).toEqual({ forwarded: false, ...(expected as object) });
+  expect(mend(result)).toBe(MENDED.includes(name));
+  if (MENDED.includes(name)) expect(await probe()).toEqual(FORWARDED);
 });
-
 /** Another filter beside iptables: an accept in one is none in the other. */
 const NFT_FILTERS: readonly (readonly [table: string, hook: string, rule: string | null, expected: unknown])[] = [
   [
     "firewalld",
     "type filter hook forward priority 10; policy accept",
     "reject with icmpx type admin-prohibited",
-    { dropped_by: "firewalld", where: "nft table inet firewalld" },
+    { dropped_by: "firewalld", where: "nft chain inet firewalld forwarding" },
   ],
   [
     "mine",
     "type filter hook forward priority -5; policy accept",
     "ip saddr 172.16.0.0/12 counter drop",
-    { dropped_by: "rule", where: "nft table inet mine" },
+    { dropped_by: "rule", where: "nft chain inet mine forwarding" },
   ],
   [
     "mute",
     "type filter hook forward priority 0; policy drop",
     null,
-    { dropped_by: "unknown", where: "nft table inet mute" },
+    { dropped_by: "unknown", where: "nft chain inet mute forwarding" },
   ],
 ];
 describe("a packet that nft ends", () => {
@@ -212,6 +286,9 @@ describe("a packet that nft ends", () => {
     run("/usr/sbin/nft", ...chain, `{ ${hook}; }`);
     if (rule !== null) run("/usr/sbin/nft", "add", "rule", "inet", table, "forwarding", rule);
     expect(await probe()).toEqual({ forwarded: false, ...(expected as object) });
+    const isMended = mend({ forwarded: false, ...(expected as object) });
+    expect(isMended).toBe(table !== "firewalld");
+    if (isMended) expect(await probe()).toEqual(FORWARDED);
     run("/usr/sbin/nft", "delete", "table", "inet", table);
     expect(await probe()).toEqual(FORWARDED);
   });

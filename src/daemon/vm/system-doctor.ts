@@ -1,6 +1,6 @@
 /** Doctor's rows of the installed system, from what was found. Pure. */
 
-import { type BangerError } from "../../shared/errors.ts";
+import type { BangerError } from "../../shared/errors.ts";
 import type { HelperOutputOf } from "../../shared/helper-contract.ts";
 import {
   type Feature,
@@ -10,6 +10,7 @@ import {
   type KernelModule,
 } from "../../shared/host-needs.ts";
 import type { DoctorRow } from "../../shared/schemas.ts";
+import type { Network } from "../net/addresses.ts";
 
 /** What a host has of what the helper needs. */
 export interface NeedsFacts {
@@ -100,17 +101,18 @@ export interface NatProbe extends HelperOutputOf<"priv.probe_nat"> {
 }
 
 /** What came of the packet, and what to do for it to get out. Guests run without, so it is never more than WARN. */
-export function describeNat(probe: NatProbe, bridge: string): DoctorRow {
+export function describeNat(probe: NatProbe, network: Network): DoctorRow {
   if (probe.forwarded) {
     return { check: "NAT", level: "PASS", message: `a guest's packet got out by ${probe.uplink}`, fix: null };
   }
-  const [message, fix] = explainDrop(probe, bridge);
+  const [message, fix] = explainDrop(probe, network);
   return { check: "NAT", level: "WARN", message: `guests with --nat get nowhere: ${message}`, fix };
 }
 
-function explainDrop({ dropped_by: by, where, uplink }: NatProbe, bridge: string): readonly [string, string] {
+function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Network): readonly [string, string] {
+  const { bridge } = network;
   const at = where === null ? "" : ` (${where})`;
-  const table = /^nft table (.+)$/.exec(where ?? "")?.[1] ?? null;
+  const tool = where?.startsWith(LEGACY) === true ? "iptables-legacy" : "iptables";
   switch (by) {
     case "ip_forward": {
       const key = where ?? "net.ipv4.ip_forward";
@@ -124,7 +126,6 @@ function explainDrop({ dropped_by: by, where, uplink }: NatProbe, bridge: string
       ];
     }
     case "docker": {
-      const tool = where?.startsWith("iptables-legacy: ") === true ? "iptables-legacy" : "iptables";
       const accept = (direction: string): string => `sudo ${tool} -I DOCKER-USER ${direction} ${bridge} -j ACCEPT`;
       return [`Docker drops what they send${at}`, `${accept("-i")} && ${accept("-o")}`];
     }
@@ -136,23 +137,36 @@ function explainDrop({ dropped_by: by, where, uplink }: NatProbe, bridge: string
         `sudo firewall-cmd --permanent --zone=trusted --add-interface=${bridge} && sudo firewall-cmd --reload`,
       ];
     case "rule":
-      return [
-        `a rule of this host drops what they send${at}`,
-        table === null
-          ? `let packets from and to ${bridge} pass before it`
-          : `sudo nft list table ${table}; let packets from and to ${bridge} pass there`,
-      ];
+      return [`a rule of this host drops what they send${at}`, letPass(where ?? "", network, tool)];
     default:
-      return table === null
+      return where === null
         ? [
             "a packet was lost and no counter tells where",
             "sudo nft list ruleset; sudo iptables-save -c; sysctl -a --pattern rp_filter",
           ]
-        : [
-            `a packet was lost, perhaps in ${where}`,
-            `sudo nft list table ${table}; let packets from and to ${bridge} pass there`,
-          ];
+        : [`a packet was lost, perhaps in ${where}`, letPass(where, network, tool)];
   }
+}
+
+const LEGACY = "iptables-legacy: ";
+
+/**
+ * An accept before what ended the packet, where that is no way around our own chain: in another table or in a filter of nft's an
+ * accept is the last word of that one only. In front of the filter table's rules stands our chain, so what is there is to go.
+ */
+function letPass(where: string, { bridge, ip, prefix }: Network, tool: string): string {
+  const range = `${ip}/${prefix}`;
+  const [, nft] = /^nft chain (.+)$/.exec(where) ?? [];
+  if (nft !== undefined) {
+    return ["saddr", "daddr"].map((field) => `sudo nft insert rule ${nft} ip ${field} ${range} accept`).join(" && ");
+  }
+  const [, table, rulesChain, policysChain] =
+    /^table (\S+): (?:-A (\S+)|policy \S+ of chain (\S+))/.exec(where.replace(LEGACY, "")) ?? [];
+  const chain = rulesChain ?? policysChain;
+  if (table !== undefined && chain !== undefined) {
+    return ["-s", "-d"].map((field) => `sudo ${tool} -t ${table} -I ${chain} ${field} ${range} -j ACCEPT`).join(" && ");
+  }
+  return `remove it, or have it leave out ${bridge}`;
 }
 
 /** The packet could not even be sent. */

@@ -389,7 +389,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
       return [own, { check: "NAT", level: "WARN", message: `guests can't have --nat: ${lacks.join(", ")}`, fix }];
     }
     try {
-      return [own, describeNat(await network.probeNat(addresses()), bridge)];
+      return [own, describeNat(await network.probeNat(addresses()), network.network())];
     } catch (thrown) {
       return [own, describeUntriedNat(toBangerError(thrown))];
     }

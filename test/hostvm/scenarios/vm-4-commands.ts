@@ -136,7 +136,15 @@ export const scenario: Scenario = {
     );
     const running = (await listVms(host)).filter(({ state }) => state === "running").map(({ id }) => id);
     deepEqual((await inventory(host)).scopes.map(({ vm: id }) => id).toSorted(), running.toSorted());
-    match(await host.sh('"$1" doctor 2>&1 || true', [BANGER], dev), /PASS {2}root helper: /);
+    const doctor = await host.sh('"$1" doctor 2>&1 || true', [BANGER], dev);
+    for (const check of ["root helper", "root disks", "jails", "bridge and taps", "network"])
+      match(doctor, new RegExp(`^PASS  ${check}: `, "m"));
+    match(doctor, /^PASS {2}NAT: a guest's packet got out by /m);
+    const { taps, nat_rules } = await inventory(host);
+    deepEqual(
+      [...taps.map(({ tap }) => tap), ...nat_rules].filter((each) => each.includes("doctor")),
+      [],
+    );
   },
 };
 

@@ -149,7 +149,7 @@ describe("filters of nft's own", () => {
         rule("firewalld", "filter_FORWARD", [{ jump: { target: "filter_FORWARD_ZONES" } }]),
         rule("firewalld", "filter_FORWARD", [reject]),
       ),
-    ).toEqual([{ by: "firewalld", where: "nft table inet firewalld", packets: 0 }]);
+    ).toEqual([{ by: "firewalld", where: "nft chain inet firewalld filter_FORWARD", packets: 0 }]);
   });
 
   test("somebody's, with what its drops counted, and not what those of other ways counted", () => {
@@ -161,7 +161,7 @@ describe("filters of nft's own", () => {
         rule("mine", "forwarding", [{ counter: { packets: 40, bytes: 200 } }, { accept: null }]),
         rule("mine", "in", [{ counter: { packets: 100, bytes: 200 } }, { drop: null }]),
       ),
-    ).toEqual([{ by: "rule", where: "nft table inet mine", packets: 4 }]);
+    ).toEqual([{ by: "rule", where: "nft chain inet mine forwarding", packets: 4 }]);
   });
 
   test("Docker's tables, and policies that drop", () => {
@@ -172,8 +172,8 @@ describe("filters of nft's own", () => {
         chain("closed", "forwarding", base("forward", "drop")),
       ),
     ).toEqual([
-      { by: "docker", where: "nft table ip docker-bridges", packets: 1 },
-      { by: "rule", where: "nft table inet closed", packets: 0 },
+      { by: "docker", where: "nft chain ip docker-bridges filter-FORWARD", packets: 1 },
+      { by: "rule", where: "nft chain inet closed forwarding", packets: 0 },
     ]);
   });
 

@@ -84,11 +84,12 @@ test("a helper of another version is to be restarted", () => {
 });
 
 describe("a guest's packet", () => {
+  const lab = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
   const lost = (by: NatProbe["dropped_by"], where: string | null) =>
-    describeNat({ forwarded: false, dropped_by: by, where, uplink: "eth0" }, "br-fc");
+    describeNat({ forwarded: false, dropped_by: by, where, uplink: "eth0" }, lab);
 
   test("that got out passes", () => {
-    expect(describeNat({ forwarded: true, dropped_by: null, where: null, uplink: "eth0" }, "br-fc")).toEqual({
+    expect(describeNat({ forwarded: true, dropped_by: null, where: null, uplink: "eth0" }, lab)).toEqual({
       check: "NAT",
       level: "PASS",
       message: "a guest's packet got out by eth0",
@@ -112,13 +113,31 @@ describe("a guest's packet", () => {
     ["ufw", "policy DROP of chain FORWARD", "sudo ufw route allow in on br-fc"],
     [
       "firewalld",
-      "nft table inet firewalld",
+      "nft chain inet firewalld filter_FORWARD",
       "sudo firewall-cmd --permanent --zone=trusted --add-interface=br-fc && sudo firewall-cmd --reload",
     ],
-    ["rule", "-A FORWARD -j DROP", "let packets from and to br-fc pass before it"],
-    ["rule", "nft table inet x", "sudo nft list table inet x; let packets from and to br-fc pass there"],
+    ["rule", "-A FORWARD -j DROP", "remove it, or have it leave out br-fc"],
+    [
+      "rule",
+      "table mangle: -A mine -i br-+ -j DROP",
+      "sudo iptables -t mangle -I mine -s 172.16.0.1/24 -j ACCEPT && sudo iptables -t mangle -I mine -d 172.16.0.1/24 -j ACCEPT",
+    ],
+    [
+      "rule",
+      "iptables-legacy: table raw: policy DROP of chain PREROUTING",
+      "sudo iptables-legacy -t raw -I PREROUTING -s 172.16.0.1/24 -j ACCEPT && sudo iptables-legacy -t raw -I PREROUTING -d 172.16.0.1/24 -j ACCEPT",
+    ],
+    [
+      "rule",
+      "nft chain inet x forwarding",
+      "sudo nft insert rule inet x forwarding ip saddr 172.16.0.1/24 accept && sudo nft insert rule inet x forwarding ip daddr 172.16.0.1/24 accept",
+    ],
     ["route", "wg0", "ip rule show; ip route get 192.0.2.1; then let the default route name wg0"],
-    ["unknown", "nft table inet x", "sudo nft list table inet x; let packets from and to br-fc pass there"],
+    [
+      "unknown",
+      "nft chain ip y f",
+      "sudo nft insert rule ip y f ip saddr 172.16.0.1/24 accept && sudo nft insert rule ip y f ip daddr 172.16.0.1/24 accept",
+    ],
     ["unknown", null, "sudo nft list ruleset; sudo iptables-save -c; sysctl -a --pattern rp_filter"],
   ] as const)("that %s (%s) ended is a warning with the fix", (by, where, fix) => {
     const row = lost(by, where);
