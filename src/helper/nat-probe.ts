@@ -20,7 +20,7 @@ import {
   parseNftFilters,
 } from "./packet-counters.ts";
 import { encodeDatagram } from "./probe-frame.ts";
-import { isInstalled, runTool, type Tool } from "./run-tool.ts";
+import { isInstalled, runTool } from "./run-tool.ts";
 import { holdTap } from "./sys/taps.ts";
 
 const TIMEOUT_MS = 10_000;
@@ -38,7 +38,6 @@ type Probe = HelperOutputOf<"priv.probe_nat">;
 
 interface Counters {
   readonly tables: CountedTables;
-  /** Of every filter that counts, in the order in which they are blamed. */
   readonly endings: readonly Ending[];
   readonly nft: readonly NftFilter[];
 }
@@ -104,24 +103,10 @@ async function waitForPort(tap: string, bridge: string): Promise<string> {
 }
 
 async function readCounters(): Promise<Counters> {
-  const [tables, legacy, nft] = await Promise.all([
-    save("iptables-save"),
-    isInstalled("iptables-legacy-save") ? save("iptables-legacy-save") : null,
-    readNft(),
-  ]);
-  const ofLegacy = legacy === null ? [] : listEndings(legacy);
-  return {
-    tables,
-    endings: [
-      ...listEndings(tables),
-      ...ofLegacy.map((ending) => ({ ...ending, where: `iptables-legacy: ${ending.where}` })),
-    ],
-    nft,
-  };
+  const [saved, nft] = await Promise.all([runTool("iptables-save", ["-c"], { timeoutMs: TIMEOUT_MS }), readNft()]);
+  const tables = parseCounters(saved);
+  return { tables, endings: listEndings(tables), nft };
 }
-
-const save = async (tool: Tool): Promise<CountedTables> =>
-  parseCounters(await runTool(tool, ["-c"], { timeoutMs: TIMEOUT_MS }));
 
 async function readNft(): Promise<readonly NftFilter[]> {
   if (!isInstalled("nft")) return [];
@@ -155,5 +140,15 @@ async function explain(facts: {
   // Filters of nft rarely count. One that is known to keep others' bridges in is named, another is a suspect.
   const known = after.nft.find(({ by: maker }) => maker !== "rule");
   if (known !== undefined) return by(known.by, known.where);
-  return by("unknown", after.nft[0]?.where ?? null);
+  return by("unknown", after.nft[0]?.where ?? (hasLegacyFilter() ? "iptables-legacy" : null));
+}
+
+/** Whether rules were made with iptables of the older kind, too. Reading them takes a raw socket, which the helper may not have. */
+function hasLegacyFilter(): boolean {
+  try {
+    return readFileSync("/proc/net/ip_tables_names", "utf8").split("\n").includes("filter");
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return false;
+    throw thrown;
+  }
 }

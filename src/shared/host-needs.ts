@@ -30,12 +30,7 @@ export const HELPER_TOOLS = {
     feature: "bridge and taps",
   },
   ebtables: { paths: ["/usr/sbin/ebtables", "/sbin/ebtables"], package: "ebtables", feature: "NAT" },
-  // To name who drops guests' packets, where somebody filters with these.
-  "iptables-legacy-save": {
-    paths: ["/usr/sbin/iptables-legacy-save", "/sbin/iptables-legacy-save"],
-    package: "iptables",
-    feature: null,
-  },
+  // To name who drops guests' packets, where somebody filters with it.
   nft: { paths: ["/usr/sbin/nft", "/sbin/nft"], package: "nftables", feature: null },
   dmsetup: { paths: ["/usr/sbin/dmsetup", "/sbin/dmsetup"], package: "dmsetup", feature: "root disks" },
   resolvectl: { paths: ["/usr/bin/resolvectl"], package: "systemd-resolved", feature: "names" },

@@ -1,6 +1,7 @@
 /** `priv.probe_nat` with its real packet, in a network namespace of the tests' own (run.ts), and a namespace behind the uplink that listens. */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { GuestNetwork } from "../../src/daemon/net/guest-network.ts";
 import type { Privileged } from "../../src/daemon/privileged.ts";
 import { describeNat } from "../../src/daemon/vm/system-doctor.ts";
@@ -233,7 +234,7 @@ function mend(result: unknown): boolean {
   const { fix } = describeNat({ ...(result as HelperOutputOf<"priv.probe_nat">), uplink: "uplink0" }, network);
   const commands = (fix ?? "").split(" && ").map((command) => command.split(" ").slice(1));
   const isRun = ([tool = "", ...words]: readonly string[]): boolean =>
-    ["iptables", "sysctl", "nft"].includes(tool) && !words.some((word) => word.endsWith(";"));
+    ["iptables", "iptables-legacy", "sysctl", "nft"].includes(tool) && !words.some((word) => word.endsWith(";"));
   if (!commands.every(isRun)) return false;
   for (const [tool = "", ...words] of commands) run(`/usr/sbin/${tool}`, ...words);
   return true;
@@ -292,6 +293,21 @@ describe("a packet that nft ends", () => {
     run("/usr/sbin/nft", "delete", "table", "inet", table);
     expect(await probe()).toEqual(FORWARDED);
   });
+});
+
+test("a packet that iptables of the older kind ends is not seen, and that is named", async () => {
+  const legacy = "/usr/sbin/iptables-legacy";
+  if (!existsSync(legacy) || Bun.spawnSync([legacy, "-S"]).exitCode !== 0) {
+    console.error("skip: iptables-legacy doesn't work here");
+    return;
+  }
+  run(legacy, "-P", "FORWARD", "DROP");
+  const expected = { forwarded: false, dropped_by: "unknown", where: "iptables-legacy" };
+  expect(await probe()).toEqual(expected);
+  expect(mend(expected)).toBe(true);
+  expect(await probe()).toEqual(FORWARDED);
+  run(legacy, "-F");
+  run(legacy, "-P", "FORWARD", "ACCEPT");
 });
 
 describe("refused", () => {

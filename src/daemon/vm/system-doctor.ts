@@ -112,7 +112,6 @@ export function describeNat(probe: NatProbe, network: Network): DoctorRow {
 function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Network): readonly [string, string] {
   const { bridge } = network;
   const at = where === null ? "" : ` (${where})`;
-  const tool = where?.startsWith(LEGACY) === true ? "iptables-legacy" : "iptables";
   switch (by) {
     case "ip_forward": {
       const key = where ?? "net.ipv4.ip_forward";
@@ -126,7 +125,7 @@ function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Netwo
       ];
     }
     case "docker": {
-      const accept = (direction: string): string => `sudo ${tool} -I DOCKER-USER ${direction} ${bridge} -j ACCEPT`;
+      const accept = (direction: string): string => `sudo iptables -I DOCKER-USER ${direction} ${bridge} -j ACCEPT`;
       return [`Docker drops what they send${at}`, `${accept("-i")} && ${accept("-o")}`];
     }
     case "ufw":
@@ -137,35 +136,33 @@ function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Netwo
         `sudo firewall-cmd --permanent --zone=trusted --add-interface=${bridge} && sudo firewall-cmd --reload`,
       ];
     case "rule":
-      return [`a rule of this host drops what they send${at}`, letPass(where ?? "", network, tool)];
+      return [`a rule of this host drops what they send${at}`, letPass(where ?? "", network)];
     default:
       return where === null
         ? [
             "a packet was lost and no counter tells where",
             "sudo nft list ruleset; sudo iptables-save -c; sysctl -a --pattern rp_filter",
           ]
-        : [`a packet was lost, perhaps in ${where}`, letPass(where, network, tool)];
+        : [`a packet was lost, perhaps in ${where}`, letPass(where, network)];
   }
 }
-
-const LEGACY = "iptables-legacy: ";
 
 /**
  * An accept before what ended the packet, where that is no way around our own chain: in another table or in a filter of nft's an
  * accept is the last word of that one only. In front of the filter table's rules stands our chain, so what is there is to go.
  */
-function letPass(where: string, { bridge, ip, prefix }: Network, tool: string): string {
+function letPass(where: string, { bridge, ip, prefix }: Network): string {
   const range = `${ip}/${prefix}`;
   const [, nft] = /^nft chain (.+)$/.exec(where) ?? [];
   if (nft !== undefined) {
     return ["saddr", "daddr"].map((field) => `sudo nft insert rule ${nft} ip ${field} ${range} accept`).join(" && ");
   }
-  const [, table, rulesChain, policysChain] =
-    /^table (\S+): (?:-A (\S+)|policy \S+ of chain (\S+))/.exec(where.replace(LEGACY, "")) ?? [];
+  const [, table, rulesChain, policysChain] = /^table (\S+): (?:-A (\S+)|policy \S+ of chain (\S+))/.exec(where) ?? [];
   const chain = rulesChain ?? policysChain;
-  if (table !== undefined && chain !== undefined) {
-    return ["-s", "-d"].map((field) => `sudo ${tool} -t ${table} -I ${chain} ${field} ${range} -j ACCEPT`).join(" && ");
-  }
+  const accept = (words: string): string =>
+    ["-s", "-d"].map((field) => `sudo ${words} ${field} ${range} -j ACCEPT`).join(" && ");
+  if (where === "iptables-legacy") return accept("iptables-legacy -I FORWARD");
+  if (table !== undefined && chain !== undefined) return accept(`iptables -t ${table} -I ${chain}`);
   return `remove it, or have it leave out ${bridge}`;
 }
 

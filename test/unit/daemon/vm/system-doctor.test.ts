@@ -105,11 +105,6 @@ describe("a guest's packet", () => {
       "policy DROP of chain FORWARD",
       "sudo iptables -I DOCKER-USER -i br-fc -j ACCEPT && sudo iptables -I DOCKER-USER -o br-fc -j ACCEPT",
     ],
-    [
-      "docker",
-      "iptables-legacy: policy DROP of chain FORWARD",
-      "sudo iptables-legacy -I DOCKER-USER -i br-fc -j ACCEPT && sudo iptables-legacy -I DOCKER-USER -o br-fc -j ACCEPT",
-    ],
     ["ufw", "policy DROP of chain FORWARD", "sudo ufw route allow in on br-fc"],
     [
       "firewalld",
@@ -124,8 +119,13 @@ describe("a guest's packet", () => {
     ],
     [
       "rule",
-      "iptables-legacy: table raw: policy DROP of chain PREROUTING",
-      "sudo iptables-legacy -t raw -I PREROUTING -s 172.16.0.1/24 -j ACCEPT && sudo iptables-legacy -t raw -I PREROUTING -d 172.16.0.1/24 -j ACCEPT",
+      "table raw: policy DROP of chain PREROUTING",
+      "sudo iptables -t raw -I PREROUTING -s 172.16.0.1/24 -j ACCEPT && sudo iptables -t raw -I PREROUTING -d 172.16.0.1/24 -j ACCEPT",
+    ],
+    [
+      "unknown",
+      "iptables-legacy",
+      "sudo iptables-legacy -I FORWARD -s 172.16.0.1/24 -j ACCEPT && sudo iptables-legacy -I FORWARD -d 172.16.0.1/24 -j ACCEPT",
     ],
     [
       "rule",
