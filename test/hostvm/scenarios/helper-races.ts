@@ -6,7 +6,7 @@ import { mainPid } from "../support/installed.ts";
 
 /** How long each verb that resolves a name of the owner's is raced with, at least. */
 const RACE_MS = 12_000;
-const ATTACKERS = ["race-a", "race-b"];
+const ATTACKER = "helper-race";
 const TREASURE_SECTORS = 2048;
 
 const { vm } = LAB;
@@ -33,33 +33,37 @@ while not os.path.exists("/srv/lab/stop-watching"):
 print(caught, rounds)
 `;
 
-/** How often each call came to what, while two processes of the owner's exchange the names it resolves. */
+/**
+ * How often each call came to what, while a process of the owner's exchanges the names it resolves. One: a second would
+ * overwrite what the first has put aside, and there would be nothing left to exchange.
+ */
 async function raceWith(
   host: Host,
   requests: readonly (readonly [string, unknown])[],
   until: readonly string[],
 ): Promise<Readonly<Record<string, number>>> {
-  for (const unit of ATTACKERS) {
-    const argv = driverArgv("exchangeNames", { vm, treasure: TREASURE });
-    await host.ok(["systemd-run", "--quiet", "--collect", "--uid=dev", "--unit", unit, "--", ...argv]);
-  }
+  const argv = driverArgv("exchangeNames", { vm, treasure: TREASURE });
+  await host.ok(["systemd-run", "--quiet", "--collect", "--uid=dev", "--unit", ATTACKER, "--", ...argv]);
   try {
     const counts = await drive(host, "hammer", { requests, until, durationMs: RACE_MS });
     host.note(JSON.stringify(counts));
-    for (const unit of ATTACKERS) await host.ok(["systemctl", "is-active", "--quiet", unit]);
+    await host.ok(["systemctl", "is-active", "--quiet", ATTACKER]);
     return counts as Readonly<Record<string, number>>;
   } finally {
-    await host.run(["systemctl", "stop", ...ATTACKERS]);
+    await host.run(["systemctl", "stop", ATTACKER]);
     await host.sh(PUT_BACK, [vm]);
   }
 }
 
-/** Wherever the attackers were stopped, each name is again what it was. */
+/** Wherever the attacker was stopped, each name is again what it was. */
 const PUT_BACK = `
   state=/var/lib/banger/owner
   put_back() {
     for path; do
-      [ ! -e $path.kept ] || { rm -rf $path; mv $path.kept $path; }
+      [ -e $path.kept ] || continue
+      [ -L $path ] || [ ! -f $path ] || mv $path $path.hard
+      rm -rf $path
+      mv $path.kept $path
     done
   }
   put_back $state/images/lab $state/kernels/lab $state/vms/$1

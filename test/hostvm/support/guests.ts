@@ -85,7 +85,11 @@ export async function ensureInstalledWithImage(host: Host): Promise<void> {
   await host.sh(`
     cd /var/lib/banger/owner
     for part in images kernels; do
-      [ -e "$part" ] || { cp -a --sparse=always "/payload/$part" . && chown -R dev:dev "$part" && chmod -R go= "$part"; }
+      [ -d $part ] || install -d -o dev -g dev -m 700 $part
+      for entry in /payload/$part/*; do
+        to="$part/\${entry##*/}"
+        [ -e "$to" ] || { cp -a --sparse=always "$entry" "$to" && chown -R dev:dev "$to" && chmod -R go= "$to"; }
+      done
     done
   `);
 }
