@@ -72,6 +72,9 @@ const PUT_BACK = `
   [ ! -d $io ] || put_back $io/api.sock
 `;
 
+/** A rename of a second name, which is the attacker's to make, moves a file's change time. */
+const withoutTimes = (look: string): string => look.replaceAll(/ \d+\.\d+$/gm, "");
+
 export const scenario: Scenario = {
   name: "helper-races",
   summary:
@@ -117,7 +120,7 @@ export const scenario: Scenario = {
           ["ensure_socket_access ok", "ensure_socket_access HELPER_REFUSED"],
         ),
       );
-      equal(await lookAtTreasure(host), inJail);
+      equal(withoutTimes(await lookAtTreasure(host)), withoutTimes(inJail));
       await host.sh("rm /var/lib/banger/jail/firecracker/$1/root/io/api.sock.hard", [vm]);
 
       const bugs = outcomes.flatMap((counts) =>
@@ -125,8 +128,7 @@ export const scenario: Scenario = {
       );
       deepEqual(bugs, []);
       equal(await mainPid(host, "bangerd-root.service"), helper, "the helper is another process now");
-      const changed = (look: string): string => look.replace(/^\.\/api\.sock.*$/m, "");
-      equal(changed(await lookAtTreasure(host)), changed(treasure));
+      equal(withoutTimes(await lookAtTreasure(host)), withoutTimes(treasure));
       await drive(host, "askAll", [kill, cleanUp]);
     } finally {
       await closeLab(host);

@@ -28,7 +28,11 @@ export const scenario: Scenario = {
     equal((await host.sh('printf x | "$1" vm exec alpha -- wc -c', [BANGER], dev)).trim(), "1");
     equal(
       (
-        await host.sh('sleep 300 | timeout 60 "$1" vm exec alpha -- echo done; pkill -u dev -x sleep', [BANGER], dev)
+        await host.sh(
+          'timeout 60 "$1" vm exec alpha -- echo done < <(exec sleep 300); pkill -u dev -x sleep',
+          [BANGER],
+          dev,
+        )
       ).trim(),
       "done",
     );

@@ -23,7 +23,7 @@ export function rootDisk(privileged: Privileged): Step {
     do: async ({ dirs, image, vm, signal, progress }) => {
       progress({ stage: "disk", message: "making the disks" });
       const path = rootFilePath(dirs.state);
-      const clone = await tryTool(["cp", "--reflink=always", "--sparse=never", "--", image.rootfsPath, path], {
+      const clone = await tryTool(["cp", "--reflink=always", "--", image.rootfsPath, path], {
         timeoutMs: CLONE_TIMEOUT_MS,
         signal,
       });
