@@ -16,6 +16,14 @@ const COMMAND_TIMEOUT_MS = 120_000;
 const POLL_MS = 200;
 const PANIC = /Kernel panic[^\n]*|BUG: [^\n]*|Unable to mount root[^\n]*/;
 
+/**
+ * The host's own kernel is gone. Nothing under test runs in a kernel: seen when the emulator mixes up the registers of a nested
+ * guest and its host's (a page fault within KVM_RUN, on and on).
+ */
+export class HostCrashed extends Error {
+  override readonly name = "HostCrashed";
+}
+
 export type HostUser = "root" | "dev" | "other";
 
 export interface CommandOptions {
@@ -173,7 +181,8 @@ class QemuHost implements Host, AsyncDisposable {
   async #checkAlive(): Promise<void> {
     const text = await this.console();
     const panic = PANIC.exec(text);
-    if (panic !== null) throw new Error(`the host crashed: ${panic[0]}\n${text.split("\n").slice(-30).join("\n")}`);
+    if (panic !== null)
+      throw new HostCrashed(`the host crashed: ${panic[0]}\n${text.split("\n").slice(-30).join("\n")}`);
     const qemu = this.#qemu;
     if (qemu === null) throw new Error("the host is off");
     if (qemu.exitCode !== null || qemu.signalCode !== null) {

@@ -11,7 +11,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bootHost, type Host } from "./host.ts";
+import { bootHost, type Host, HostCrashed } from "./host.ts";
 import { CACHE_DIR, ensureHostImage, type HostImage } from "./image.ts";
 import type { Scenario } from "./scenario.ts";
 import { makePayload } from "./support/payload.ts";
@@ -22,7 +22,7 @@ const FAILURES_DIR = join(CACHE_DIR, "hostvm-failures");
 
 type Verdict =
   | { readonly kind: "passed" }
-  | { readonly kind: "failed"; readonly why: string }
+  | { readonly kind: "failed"; readonly why: string; readonly isHostGone: boolean }
   | { readonly kind: "skipped"; readonly why: string };
 
 async function loadScenarios(): Promise<readonly Scenario[]> {
@@ -59,13 +59,15 @@ async function runBatch(
   report: (scenario: Scenario, verdict: Verdict, ms: number) => void,
 ): Promise<void> {
   const waiting = [...batch];
+  const crashed = new Set<Scenario>();
   while (waiting.length > 0 && !signal.aborted) {
     let host;
     try {
       host = await bootHost({ image, payloadPath, signal, note: (message) => console.log(`     ${message}`) });
     } catch (thrown) {
       if (signal.aborted) return;
-      for (const scenario of waiting) report(scenario, { kind: "failed", why: `no host: ${messageOf(thrown)}` }, 0);
+      for (const scenario of waiting)
+        report(scenario, { kind: "failed", why: `no host: ${messageOf(thrown)}`, isHostGone: true }, 0);
       return;
     }
     await using running = host;
@@ -75,6 +77,13 @@ async function runBatch(
       const began = performance.now();
       const verdict = await runOne(scenario, running);
       if (signal.aborted) break;
+      if (verdict.kind === "failed" && verdict.isHostGone && !crashed.has(scenario)) {
+        // A kernel's crash is not the scenario's; a second one fails it all the same.
+        console.log(`again ${scenario.name}: ${verdict.why}`);
+        crashed.add(scenario);
+        waiting.unshift(scenario);
+        break;
+      }
       report(scenario, verdict, performance.now() - began);
       // What a failed scenario left behind is not what the next one asked for.
       if (verdict.kind === "failed") break;
@@ -92,7 +101,11 @@ async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
     return { kind: "passed" };
   } catch (thrown) {
     const kept = await collect(scenario, host, thrown).catch((lost: unknown) => `not collected: ${messageOf(lost)}`);
-    return { kind: "failed", why: `${messageOf(thrown)}\n  logs: ${kept}` };
+    return {
+      kind: "failed",
+      why: `${messageOf(thrown)}\n  logs: ${kept}`,
+      isHostGone: thrown instanceof HostCrashed,
+    };
   } finally {
     clearTimeout(timer);
   }

@@ -62,7 +62,7 @@ export const scenario: Scenario = {
     // script(1) gives it a terminal.
     match(
       await host.sh('script -qec "$1 vm exec -t alpha -- tty" /dev/null < /dev/null', [BANGER], dev),
-      /^\/dev\/pts\/\d+/,
+      /\/dev\/pts\/\d+/,
     );
     const late = await banger(host, "vm", "exec", "--timeout", "3s", "alpha", "--", "sleep", "4711");
     equal(late.status, 124, late.stderr);
