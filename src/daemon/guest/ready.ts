@@ -43,15 +43,25 @@ export async function readTail(path: string, bytes: number): Promise<string> {
 export async function waitUntilReady(
   guest: Guest,
   address: GuestAddress,
-  vm: { readonly name: string; readonly process: ProcessIdentity; readonly serialLogPath: string },
+  vm: {
+    readonly name: string;
+    readonly process: ProcessIdentity;
+    readonly serialLogPath: string;
+    readonly vmmLogPath: string;
+  },
   deadlineMs: number,
   signal: AbortSignal,
 ): Promise<{ readonly bootId: string }> {
   const deadline = Date.now() + deadlineMs;
   const fail = async (code: "GUEST_NOT_READY" | "VMM_FAILED", why: string): Promise<never> => {
-    const console = (await readTail(vm.serialLogPath, 8192)).trim().split("\n").slice(-20);
-    throw new BangerError(code, `${why}; the console's last words:\n${console.map((line) => `  ${line}`).join("\n")}`, {
-      details: { console },
+    const lastLines = async (path: string, count: number): Promise<readonly string[]> =>
+      (await readTail(path, 8192)).trim().split("\n").slice(-count);
+    const console = await lastLines(vm.serialLogPath, 20);
+    const vmm = code === "VMM_FAILED" ? await lastLines(vm.vmmLogPath, 5) : [];
+    const quoted = (lines: readonly string[]): string => lines.map((line) => `  ${line}`).join("\n");
+    const message = `${why}; the console's last words:\n${quoted(console)}`;
+    throw new BangerError(code, vmm.length === 0 ? message : `${message}\nand the VMM's:\n${quoted(vmm)}`, {
+      details: { console, vmm },
       hint: `banger vm logs ${vm.name}`,
     });
   };

@@ -61,7 +61,8 @@ export function firecrackerRequests(
     },
   });
   return [
-    { path: "/logger", body: { log_path: JAIL.vmmLog, level: "Warning", show_level: true, show_log_origin: false } },
+    // Why a guest's processor stopped is of the level Info.
+    { path: "/logger", body: { log_path: JAIL.vmmLog, level: "Info", show_level: true, show_log_origin: false } },
     { path: "/metrics", body: { metrics_path: JAIL.metrics } },
     ...(since(14)
       ? [

@@ -11,11 +11,17 @@ export const ready: Step = {
     const address = engine.guestAddress({ ...vm, address: `${launched.sshHost}:${launched.sshPort}` }, dirs);
     if (address === null) throw new BangerError("INTERNAL", "a launched VM without an address");
     progress({ stage: "ready", message: "waiting for the guest" });
-    using log = engine.openLog(id, dirs, "serial");
+    using serial = engine.openLog(id, dirs, "serial");
+    using vmm = engine.openLog(id, dirs, "vmm");
     const { bootId } = await waitUntilReady(
       guest,
       address,
-      { name: vm.name, process: launched.process, serialLogPath: log?.path ?? "/dev/null" },
+      {
+        name: vm.name,
+        process: launched.process,
+        serialLogPath: serial?.path ?? "/dev/null",
+        vmmLogPath: vmm?.path ?? "/dev/null",
+      },
       engine.deadlines(acceleration).readyMs,
       signal,
     );

@@ -15,10 +15,12 @@ const { signal } = new AbortController();
 
 let dir: string;
 let serialLogPath: string;
+let vmmLogPath: string;
 let me: ProcessIdentity;
 beforeEach(async () => {
   dir = await mkdtemp("/tmp/banger-ready-");
   serialLogPath = join(dir, "serial.log");
+  vmmLogPath = join(dir, "vmm.log");
   const identity = await identifyProcess(process.pid);
   if (identity === null) throw new Error("not alive");
   me = identity;
@@ -38,7 +40,7 @@ function fakeGuest(answersFrom: number, stdout = `${BOOT_ID}\n`): Guest & { prob
   return guest as unknown as Guest & { probes: number };
 }
 
-const vm = (identity: ProcessIdentity) => ({ name: "box", process: identity, serialLogPath });
+const vm = (identity: ProcessIdentity) => ({ name: "box", process: identity, serialLogPath, vmmLogPath });
 
 describe("waitUntilReady for a guest in a jail", () => {
   const jailed = { ...address, jailRoot: "/nowhere" };
@@ -114,10 +116,11 @@ describe("waitUntilReady", () => {
     ).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
   });
 
-  test("a VMM that is gone ends the wait at once", async () => {
+  test("a VMM that is gone ends the wait at once, and its last words are told", async () => {
+    await Bun.write(vmmLogPath, "Received KVM_EXIT_SHUTDOWN signal\n");
     await expect(
       waitUntilReady(fakeGuest(Infinity), address, vm({ pid: me.pid, startTicks: "1" }), 60_000, signal),
-    ).rejects.toMatchObject({ code: "VMM_FAILED" });
+    ).rejects.toMatchObject({ code: "VMM_FAILED", message: expect.stringContaining("KVM_EXIT_SHUTDOWN") });
   });
 
   test("an abort ends the wait", async () => {
