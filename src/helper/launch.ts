@@ -12,7 +12,7 @@ import { dmName, readDm } from "./dm.ts";
 import { listLibraries, resolveFirecracker } from "./firecracker.ts";
 import { enforce, jailSocket, realTap } from "./gates.ts";
 import { admitOwner, copyLibraries, jailRoot, makeJail, openJailRoot, removeJail } from "./jail.ts";
-import { readInterface } from "./network.ts";
+import { type Interface, readInterface } from "./network.ts";
 import { linkOrCopy, openOwnersFile } from "./owner-files.ts";
 import { tryTool } from "./run-tool.ts";
 import { findVmProcess, killScope, scopeName, scopePids, SLICE } from "./scope.ts";
@@ -44,9 +44,12 @@ export async function launch(context: HelperContext, input: Input): Promise<Outp
   removeJail(context, vm);
   try {
     using root = makeJail(context, vm, slot.uid);
-    await stage(context, input, slot, root);
+    const [tapLink] = await Promise.all([
+      input.tap === null ? null : readInterface(input.tap),
+      stage(context, input, slot, root),
+    ]);
     copyLibraries(root, libraries, slot.uid);
-    if (input.tap !== null) await handOverTap(input.tap, slot.uid);
+    if (input.tap !== null) handOverTap(input.tap, tapLink, slot.uid);
     await runJailer(context, input, slot, program);
     await waitForSocket(context, vm, slot, root);
     admitOwner(root);
@@ -119,8 +122,7 @@ function giveDisk(context: HelperContext, path: string, root: Descriptor, name: 
   }
 }
 
-async function handOverTap(tap: string, uid: number): Promise<void> {
-  const link = await readInterface(tap);
+function handOverTap(tap: string, link: Interface | null, uid: number): void {
   if (link === null) throw new BangerError("FAILED", `there is no ${tap}`);
   enforce(realTap, { link });
   try {

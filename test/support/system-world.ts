@@ -90,6 +90,7 @@ export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
     guestSaid.push(word);
     host.vmms.get(id)?.child.kill("SIGKILL");
   };
+  const services: VmService[] = [];
   const world: World = {
     paths,
     helper,
@@ -98,8 +99,13 @@ export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
     guestSaid,
     broken,
     facts: FACTS,
-    start: async () => await startService({ paths, db, config, facts: world.facts, shutDown }),
+    start: async () => {
+      const service = await startService({ paths, db, config, facts: world.facts, shutDown });
+      services.push(service);
+      return service;
+    },
     [Symbol.asyncDispose]: async () => {
+      for (const { parts } of services) await parts.engine.close();
       for (const { child, api } of host.vmms.values()) {
         child.kill("SIGKILL");
         await api[Symbol.asyncDispose]();
@@ -152,7 +158,7 @@ export async function startService(parts: {
   };
   const privileged = createPrivileged(paths.helperSocket, { patienceMs: 200, answerMs: 5000 });
   const journal = new JournalTable(db);
-  const engine = createSystemEngine({ paths, config, log, vms, privileged, host: facts, poolDelayMs: 0 });
+  const engine = createSystemEngine({ paths, config, log, vms, privileged, host: facts });
   const service = new VmService({
     paths,
     config,

@@ -36,6 +36,8 @@ export class GuestNetwork {
   readonly #attached = new Set<string>();
   readonly #making = new Map<string, Promise<void>>();
   #filling: Promise<void> = Promise.resolve();
+  /** A filling that is put off. */
+  #later: { readonly timer: NodeJS.Timeout; readonly run: () => void } | null = null;
   #probe: ReturnType<GuestNetwork["probeNat"]> | null = null;
   #probeTurns = 0;
 
@@ -201,6 +203,8 @@ export class GuestNetwork {
    * host that refuses one would refuse the rest. With `wanted` 0 those that wait are removed.
    */
   fillPool(taken: ReadonlySet<string>, wanted = this.#settings.poolSize): void {
+    clearTimeout(this.#later?.timer);
+    this.#later = null;
     this.#filling = this.#filling
       .then(async () => await this.#fill(taken, wanted))
       .catch((thrown: unknown) =>
@@ -208,8 +212,16 @@ export class GuestNetwork {
       );
   }
 
-  /** Resolves when nothing is under way in the background. */
+  /** Does {@link fillPool} after a while, or when somebody waits for it; another call of either replaces it. */
+  fillPoolLater(taken: () => ReadonlySet<string>, afterMs: number): void {
+    clearTimeout(this.#later?.timer);
+    const run = (): void => this.fillPool(taken());
+    this.#later = { timer: setTimeout(run, afterMs).unref(), run };
+  }
+
+  /** Resolves when nothing is under way in the background. What was put off is done now. */
   async settled(): Promise<void> {
+    this.#later?.run();
     await this.#filling;
   }
 

@@ -67,6 +67,7 @@ export function hostKindOf(cpuinfo: string): HostKind {
 
 /** How often rules are made sure of: a firewall's reload wipes them without a word. */
 const RULES_CHECK_MS = 30_000;
+/** How long after a start taps are made ahead for the next ones. */
 const POOL_DELAY_MS = 3000;
 const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
 /** What the kernel prints last when it has no way to cut the power: the guest is over, its VMM isn't. */
@@ -101,12 +102,10 @@ export interface SystemEngineParts {
   readonly vms: VmTable;
   readonly privileged: Privileged;
   readonly host?: HostFacts;
-  /** How long after a start taps are made ahead for the next ones. */
-  readonly poolDelayMs?: number;
 }
 
 export function createSystemEngine(parts: SystemEngineParts): Engine {
-  const { paths, config, log, vms, privileged, host = thisHost, poolDelayMs = POOL_DELAY_MS } = parts;
+  const { paths, config, log, vms, privileged, host = thisHost } = parts;
   const jailRootOf = (id: VmId): string => jailRootBelow(paths.jailDir, id);
   const vmm = createFirecrackerVmm(privileged, jailRootOf);
   /** When rules were last made sure of: of a VM, or of the bridge. */
@@ -209,10 +208,11 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     createSteps: [uidSlot(privileged), vmDirectory, rootDisk(privileged), { ...workDisk, together: true }],
     startSteps: [
       runtimeDirectory,
-      identity,
       rootSnapshot(privileged),
       tap(network, addressOf),
       launch(launchParts),
+      // Firecracker opens the disk when it is configured, not before.
+      { ...identity, together: true },
       boot(launchParts),
       nat(network, addressOf),
       {
@@ -220,9 +220,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
         do: async (context) => {
           await ready.do(context);
           // The user's first command has the host to itself.
-          setTimeout(() => {
-            if (vms.list().length > 0) network.fillPool(addresses());
-          }, poolDelayMs).unref();
+          network.fillPoolLater(addresses, POOL_DELAY_MS);
         },
       },
     ],

@@ -1,7 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { createWorkDisk, growWorkDisk, type DiskFile, writeFiles } from "../../../../src/daemon/disk/work-disk.ts";
+import {
+  createWorkDisk,
+  growWorkDisk,
+  type DiskFile,
+  isClean,
+  writeFiles,
+} from "../../../../src/daemon/disk/work-disk.ts";
 import { tryTool } from "../../../../src/daemon/run-tool.ts";
 
 const MIB = 1024 * 1024;
@@ -36,6 +42,32 @@ describe("a work disk", () => {
     expect(info.mode & 0o077).toBe(0);
     expect(info.blocks * 512).toBeLessThan(200 * MIB);
     expect(await debugfs("stat /")).toMatch(/User: +0 +Group: +0/);
+    expect(await check()).toBe(0);
+  });
+
+  test("is clean by its superblock until something is to be replayed or repaired", async () => {
+    await createWorkDisk(disk, 64 * MIB, signal);
+    const fresh = new Uint8Array(await Bun.file(disk).slice(1024, 2048).arrayBuffer());
+    expect(isClean(fresh)).toBe(true);
+    for (const [offset, value] of [
+      [0x38, 0x00],
+      [0x3a, 0x02],
+      [0x60, (fresh[0x60] ?? 0) | 0x4],
+      [0x66, (fresh[0x66] ?? 0) | 0x1],
+      [0xe8, 0x0c],
+    ] as const) {
+      expect([offset, isClean(fresh.with(offset, value))]).toEqual([offset, false]);
+    }
+    expect(isClean(fresh.subarray(0, 512))).toBe(false);
+  });
+
+  test("that was not unmounted has its journal replayed before it is written to", async () => {
+    await createWorkDisk(disk, 64 * MIB, signal);
+    // What a mounted file system says of itself; its journal is empty.
+    await tryTool(["debugfs", "-w", "-R", "feature needs_recovery", disk], { timeoutMs: 10_000 });
+    expect(isClean(new Uint8Array(await Bun.file(disk).slice(1024, 2048).arrayBuffer()))).toBe(false);
+    await writeFiles(disk, files("after"), signal);
+    expect(await debugfs("cat /.banger/key")).toBe("after");
     expect(await check()).toBe(0);
   });
 
