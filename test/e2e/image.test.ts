@@ -90,7 +90,7 @@ test("files belong to root and have their modes", async () => {
   expect(await debugfs("stat /etc/shadow")).toMatch(/Mode:\s+0640.*\n?[\s\S]*User:\s+0\s+Group:\s+42/);
   expect(await debugfs("stat /usr/bin/su")).toMatch(/Mode:\s+04755/);
   for (const unit of image.units)
-    expect(await debugfs(`cat /etc/systemd/system/${unit}`)).toMatch(/^\[(?:Service|Socket)\]$/m);
+    expect(await debugfs(`cat /etc/systemd/system/${unit}`)).toMatch(/^\[(?:Service|Slice|Socket)\]$/m);
 });
 
 test("the kernel is an ELF that QEMU can enter, with an initrd", async () => {
