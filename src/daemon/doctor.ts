@@ -3,6 +3,7 @@
 import { access, constants, lstat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { toBangerError } from "../shared/errors.ts";
+import { restartCommand } from "../shared/paths.ts";
 import { formatBytes } from "../shared/sizes.ts";
 import type { DoctorRow } from "../shared/schemas.ts";
 import { examineClock } from "./clock.ts";
@@ -70,7 +71,6 @@ async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {
 
 async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
   const rows: DoctorRow[] = [];
-  const restart = paths.mode === "system" ? "sudo banger system restart" : "banger daemon stop";
   for (const [path, mode] of [
     [paths.runtimeDir, 0o700],
     [paths.apiSocket, 0o600],
@@ -78,7 +78,7 @@ async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRo
   ] as const) {
     const info = await lstat(path).catch(() => null);
     if (info === null) {
-      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is gone", fix: restart });
+      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is gone", fix: restartCommand(paths.mode) });
     } else if ((info.mode & 0o777 & ~mode) !== 0) {
       const octal = (info.mode & 0o777).toString(8);
       rows.push({

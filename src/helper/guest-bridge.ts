@@ -2,7 +2,7 @@
 
 import { BangerError } from "../shared/errors.ts";
 import { bridgeName, enforce, guestInSubnet, realBridge, realTap } from "./gates.ts";
-import { listAddresses, listPorts, readInterface } from "./network.ts";
+import { listAddresses, listInterfaces, portsOf } from "./network.ts";
 
 /** What {@link findGuestBridge} enforces; for the documentation. */
 export const GUEST_BRIDGE_FACTS = [realTap, realBridge, guestInSubnet] as const;
@@ -10,14 +10,15 @@ export const GUEST_BRIDGE_FACTS = [realTap, realBridge, guestInSubnet] as const;
 /** @throws BangerError FAILED when tap or bridge isn't there, HELPER_REFUSED by the gates */
 export async function findGuestBridge(guest: { readonly tap: string; readonly guest_ip: string }): Promise<string> {
   const { tap, guest_ip } = guest;
-  const link = await readInterface(tap);
-  if (link === null) throw new BangerError("FAILED", `there is no ${tap}`);
+  const links = await listInterfaces();
+  const link = links.find(({ name }) => name === tap);
+  if (link === undefined) throw new BangerError("FAILED", `there is no ${tap}`);
   enforce(realTap, { link });
   const bridge = link.master ?? "";
   enforce(bridgeName, { bridge });
-  const bridgeLink = await readInterface(bridge);
-  if (bridgeLink === null) throw new BangerError("FAILED", `there is no ${bridge}`);
-  enforce(realBridge, { link: bridgeLink, ports: await listPorts(bridge) });
+  const bridgeLink = links.find(({ name }) => name === bridge);
+  if (bridgeLink === undefined) throw new BangerError("FAILED", `there is no ${bridge}`);
+  enforce(realBridge, { link: bridgeLink, ports: portsOf(bridge, links) });
   enforce(guestInSubnet, { guest_ip, bridge, addresses: await listAddresses(bridge) });
   return bridge;
 }

@@ -82,9 +82,14 @@ export async function readInterface(name: string): Promise<Interface | null> {
   return link === undefined ? null : describe(link as v.InferOutput<typeof Link>);
 }
 
+/** Names of a bridge's ports among interfaces. Pure. */
+export function portsOf(bridge: string, links: readonly Interface[]): readonly string[] {
+  return links.filter(({ master }) => master === bridge).map(({ name }) => name);
+}
+
 /** Names of a bridge's ports. */
 export async function listPorts(bridge: string): Promise<readonly string[]> {
-  return (await listInterfaces()).filter(({ master }) => master === bridge).map(({ name }) => name);
+  return portsOf(bridge, await listInterfaces());
 }
 
 /** A device's IPv4 addresses as `a.b.c.d/n`. */

@@ -67,6 +67,10 @@ export function systemPaths(root = "/"): SystemPaths {
 
 type Env = Readonly<Record<string, string | undefined>>;
 
+/** What starts the daemon of that mode anew. */
+export const restartCommand = (mode: Paths["mode"]): string =>
+  mode === "system" ? "sudo banger system restart" : "banger daemon stop";
+
 /** Paths of rootless mode for a user. XDG variables that aren't absolute are ignored, as the XDG specification asks. */
 export function rootlessPaths(env: Env, home: string, uid: number): Paths {
   const absolute = (value: string | undefined): string | undefined =>

@@ -7,6 +7,7 @@ import { cp, mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { BANGER, type Home, makeHomeWithImage } from "../support/banger.ts";
+import { median } from "../support/median.ts";
 
 interface Ratio {
   readonly what: string;
@@ -26,14 +27,6 @@ const { values } = parseArgs({
 });
 const rounds = Number(values.rounds);
 const only = values.only?.split(",");
-
-function median(samples: readonly number[]): number {
-  const sorted = samples.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1
-    ? (sorted[middle] ?? NaN)
-    : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
-}
 
 async function time(argv: readonly string[], env: Readonly<Record<string, string>>): Promise<number> {
   const start = performance.now();

@@ -8,8 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bootHost, type Host } from "./host.ts";
+import { median } from "../support/median.ts";
 import { ensureHostImage } from "./image.ts";
-import { BOOT_TIMEOUT_MS, bangerOk, ensureInstalledWithImage, inGuest, showVm } from "./support/guests.ts";
+import { BOOT_TIMEOUT_MS, bangerOk, ensureInstalledWithImage, inGuest, showVm, SMALL_VM } from "./support/guests.ts";
 import { mainPid } from "./support/installed.ts";
 import { makePayload } from "./support/payload.ts";
 
@@ -17,14 +18,11 @@ const START_BAR = 1.15;
 const HELPER_BAR_MIB = 50;
 const DAEMON_BAR_MIB = 70;
 const CREATES = 8;
-const SIZE = ["--memory", "320M", "--vcpu", "1", "--disk-size", "256M", "--system-overlay-size", "2G"];
 const STATE = "/var/lib/banger/owner";
 const BARE = "/srv/bare";
 
 const { values } = parseArgs({ options: { rounds: { type: "string", default: "3" } } });
 const rounds = Number(values.rounds);
-
-const median = (samples: readonly number[]): number => samples.toSorted((a, b) => a - b)[samples.length >> 1] ?? NaN;
 
 /** Milliseconds that a command took in the host, by the host's own clock. */
 async function time(host: Host, script: string, args: readonly string[] = []): Promise<number> {
@@ -109,7 +107,7 @@ async function measure(host: Host): Promise<boolean> {
   host.note(`idle: helper ${helperMiB} MiB (bar ${HELPER_BAR_MIB}), daemon ${daemonMiB} MiB (bar ${DAEMON_BAR_MIB})`);
 
   const create = (name: string): string =>
-    `runuser -u dev -- banger vm create --no-start --name ${name} ${SIZE.join(" ")} 2> /dev/null`;
+    `runuser -u dev -- banger vm create --no-start --name ${name} ${SMALL_VM.join(" ")} 2> /dev/null`;
   const one: number[] = [];
   for (let round = 0; round < rounds; round++) one.push(await time(host, create(`one-${round}`)));
   const names = Array.from({ length: CREATES }, (_, index) => `eight-${index}`);
@@ -121,7 +119,7 @@ async function measure(host: Host): Promise<boolean> {
   host.note(`${CREATES} creates at once: ${eight} ms, one: ${median(one)} ms, on ${cores} cores`);
   await bangerOk(host, "vm", "delete", ...names, ...one.map((_, round) => `one-${round}`));
 
-  await bangerOk(host, "vm", "create", "--name", "bench", ...SIZE);
+  await bangerOk(host, "vm", "create", "--name", "bench", ...SMALL_VM);
   const vm = await showVm(host, "bench");
   const bootArgs = (await inGuest(host, "bench", "cat /proc/cmdline")).trim();
   await bangerOk(host, "vm", "stop", "bench");

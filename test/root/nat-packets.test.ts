@@ -2,18 +2,12 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ensureBridgeRules, ensureNat, removeNat } from "../../src/helper/firewall.ts";
+import { ip, iptables, run } from "./support.ts";
 
 const WORLD = "192.0.2.1";
 const PORT = 7777;
 const NAT = { guestIp: "172.16.0.2", tap: "tap-pool-1" };
 
-function run(...argv: readonly string[]): string {
-  const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
-  if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
-  return stdout.toString();
-}
-const ip = (...args: readonly string[]): string => run("/usr/sbin/ip", ...args);
-const iptables = (...args: readonly string[]): string => run("/usr/sbin/iptables", "-w", ...args);
 const inside = (namespace: string, ...argv: readonly string[]): readonly string[] => [
   "/usr/sbin/ip",
   "netns",

@@ -12,15 +12,7 @@ import { holdTap } from "../../src/helper/sys/taps.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import type { HelperOutputOf } from "../../src/shared/helper-contract.ts";
 import { keepLog } from "../support/log.ts";
-import { makeHost, type TestHost } from "./support.ts";
-
-function run(...argv: readonly string[]): string {
-  const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
-  if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
-  return stdout.toString();
-}
-const ip = (...args: readonly string[]): string => run("/usr/sbin/ip", ...args);
-const iptables = (...args: readonly string[]): string => run("/usr/sbin/iptables", "-w", ...args);
+import { ip, iptables, makeHost, run, type TestHost } from "./support.ts";
 
 const WORLD = "198.51.100.1";
 const GUEST = { guest_ip: "172.16.0.254", tap: "tap-fc-doctor" };

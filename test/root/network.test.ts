@@ -6,14 +6,8 @@ import { natRules, parseRuleset, planBridge, planNat } from "../../src/helper/fi
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import { listInterfaces, readInterface } from "../../src/helper/network.ts";
 import { giveTap } from "../../src/helper/sys/taps.ts";
-import { makeHost, outputAs, OWNER, type TestHost, uidOf } from "./support.ts";
+import { ip, iptables, makeHost, outputAs, OWNER, run, type TestHost, uidOf } from "./support.ts";
 
-function run(...argv: readonly string[]): string {
-  const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
-  if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
-  return stdout.toString();
-}
-const ip = (...args: readonly string[]): string => run("/usr/sbin/ip", ...args);
 /** An interface that is neither a bridge nor a tap: one end of a veth pair. */
 let pairs = 0;
 function addInterface(name: string): void {
@@ -22,7 +16,6 @@ function addInterface(name: string): void {
   ip("link", "set", peer, "up");
 }
 const ebtables = (...args: readonly string[]): string => run("/usr/sbin/ebtables", ...args);
-const iptables = (...args: readonly string[]): string => run("/usr/sbin/iptables", "-w", ...args);
 
 let host: TestHost;
 const dispatchOf = (): ReturnType<typeof createDispatch> => createDispatch(host.context);

@@ -27,6 +27,15 @@ export const VM = "0123456789ab";
 /** How long a race runs, in milliseconds. */
 export const RACE_MS = Number(process.env["BANGER_RACE_MS"] ?? 10_000);
 
+/** Runs a program; what it printed. @throws Error when it fails */
+export function run(...argv: readonly string[]): string {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
+  if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
+  return stdout.toString();
+}
+export const ip = (...args: readonly string[]): string => run("/usr/sbin/ip", ...args);
+export const iptables = (...args: readonly string[]): string => run("/usr/sbin/iptables", "-w", ...args);
+
 export interface TestHost extends Disposable {
   readonly context: HelperContext;
   /** Root's directory outside everything of banger's, which no attack may change. */

@@ -1,5 +1,6 @@
 import { defineCommand } from "../command.ts";
 import type { DoctorRow } from "../../shared/schemas.ts";
+import { restartCommand } from "../../shared/paths.ts";
 import { toBangerError } from "../../shared/errors.ts";
 import { VERSION } from "../../shared/version.ts";
 
@@ -19,12 +20,7 @@ export const command = defineCommand({
         check: "daemon",
         level: ping.version === VERSION ? "PASS" : "WARN",
         message: `answers, process ${ping.pid}, version ${ping.version}${ping.version === VERSION ? "" : `, and this is ${VERSION}`}`,
-        fix:
-          ping.version === VERSION
-            ? null
-            : ping.mode === "system"
-              ? "sudo banger system restart"
-              : "banger daemon stop",
+        fix: ping.version === VERSION ? null : restartCommand(ping.mode),
       });
       rows.push(...(await daemon.call("system.doctor", {})));
     } catch (thrown) {

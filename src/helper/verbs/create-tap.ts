@@ -1,6 +1,6 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { bridgeName, enforce, realBridge, realTap, tapName } from "../gates.ts";
-import { disableIpv6, ip, listInterfaces } from "../network.ts";
+import { disableIpv6, ip, listInterfaces, portsOf } from "../network.ts";
 import { dropTap, giveTap } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
@@ -18,8 +18,7 @@ export const createTap: Verb<"priv.create_tap"> = {
     const links = await listInterfaces();
     const link = links.find(({ name }) => name === bridge);
     if (link === undefined) throw new BangerError("FAILED", `there is no ${bridge}`);
-    const ports = links.filter(({ master }) => master === bridge).map(({ name }) => name);
-    enforce(realBridge, { link, ports });
+    enforce(realBridge, { link, ports: portsOf(bridge, links) });
     const before = links.find(({ name }) => name === tap);
     if (before !== undefined) enforce(realTap, { link: before });
     try {

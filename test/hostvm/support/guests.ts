@@ -7,6 +7,18 @@ import type { CommandResult, Host } from "../host.ts";
 export const BOOT_TIMEOUT_MS = 20 * 60_000;
 const COMMAND_TIMEOUT_MS = 5 * 60_000;
 
+/** Flags of a VM that boots soon and takes little. */
+export const SMALL_VM: readonly string[] = [
+  "--memory",
+  "320M",
+  "--vcpu",
+  "1",
+  "--disk-size",
+  "256M",
+  "--system-overlay-size",
+  "2G",
+];
+
 export interface GuestVm {
   readonly id: string;
   readonly name: string;
@@ -99,8 +111,7 @@ export async function ensureVm(host: Host, name: string, ...flags: readonly stri
   await ensureInstalledWithImage(host);
   const found = (await listVms(host)).find((vm) => vm.name === name);
   if (found === undefined) {
-    const size = ["--memory", "320M", "--vcpu", "1", "--disk-size", "256M", "--system-overlay-size", "2G"];
-    await bangerOk(host, "vm", "create", "--name", name, ...size, ...flags);
+    await bangerOk(host, "vm", "create", "--name", name, ...SMALL_VM, ...flags);
   } else if (found.state !== "running") await bangerOk(host, "vm", "start", name);
   return await showVm(host, name);
 }
