@@ -10,7 +10,15 @@ import { parseArgs } from "node:util";
 import { bootHost, type Host } from "./host.ts";
 import { median } from "../support/median.ts";
 import { ensureHostImage } from "./image.ts";
-import { BOOT_TIMEOUT_MS, bangerOk, ensureInstalledWithImage, inGuest, showVm, SMALL_VM } from "./support/guests.ts";
+import {
+  askHelper,
+  BOOT_TIMEOUT_MS,
+  bangerOk,
+  ensureInstalledWithImage,
+  inGuest,
+  showVm,
+  SMALL_VM,
+} from "./support/guests.ts";
 import { mainPid } from "./support/installed.ts";
 import { makePayload } from "./support/payload.ts";
 
@@ -20,7 +28,11 @@ const DAEMON_BAR_MIB = 70;
 const CREATES = 8;
 const LOST_ROUNDS_LIMIT = 3;
 const STATE = "/var/lib/banger/owner";
+const COW = "/var/lib/banger/cow";
 const BARE = "/srv/bare";
+const IMAGE = "debian-trixie";
+/** What SMALL_VM says. */
+const ROOT_BYTES = 2 * 1024 ** 3;
 
 const { values } = parseArgs({ options: { rounds: { type: "string", default: "5" } } });
 const rounds = Number(values.rounds);
@@ -56,22 +68,25 @@ async function timeOurs(host: Host): Promise<{ readonly startMs: number; readonl
 }
 
 /**
- * The same kernel, initrd, boot arguments, guest and sizes of disks, by Firecracker alone with a configuration file, and ssh in
- * a loop. Disks, tap and file are made before the clock starts.
+ * The same kernel, initrd, boot arguments, guest and disks, by Firecracker alone with a configuration file, and ssh in a loop.
+ * The VM's own snapshot, a copy of its work disk, a tap and the file are made before the clock starts; what this guest writes to
+ * the snapshot is taken back afterwards.
  */
 async function timeBare(
   host: Host,
   vm: { readonly id: string; readonly guestIp: string },
   bootArgs: string,
 ): Promise<number> {
+  const cow = `${COW}/${vm.id}.cow`;
   await host.sh(
     `mkdir -p ${BARE}
-     cp --sparse=always ${STATE}/images/debian-trixie/rootfs.ext4 ${BARE}/root.ext4
+     cp -a --sparse=always ${cow} ${BARE}/cow
      cp --sparse=always ${STATE}/vms/$1/work.ext4 ${BARE}/work.ext4
      ip tuntap add dev bare0 mode tap
      ip link set bare0 master br-fc up`,
     [vm.id],
   );
+  await askHelper(host, "priv.create_dm_snapshot", { vm: vm.id, image: IMAGE, root_bytes: ROOT_BYTES });
   const kernel = (await host.sh(`ls -d ${STATE}/kernels/*`)).trim();
   const drive = (id: string, path: string, isRoot: boolean) => ({
     drive_id: id,
@@ -83,7 +98,7 @@ async function timeBare(
   const config = {
     "boot-source": { kernel_image_path: `${kernel}/vmlinux`, initrd_path: `${kernel}/initrd.img`, boot_args: bootArgs },
     "machine-config": { vcpu_count: 1, mem_size_mib: 320 },
-    drives: [drive("root", `${BARE}/root.ext4`, true), drive("work", `${BARE}/work.ext4`, false)],
+    drives: [drive("root", `/dev/mapper/fc-rootfs-${vm.id}`, true), drive("work", `${BARE}/work.ext4`, false)],
     "network-interfaces": [{ iface_id: "eth0", host_dev_name: "bare0" }],
     entropy: {},
   };
@@ -102,7 +117,9 @@ async function timeBare(
       [vm.guestIp],
     );
   } finally {
-    await host.sh(`kill -9 "$(cat ${BARE}/pid)" || true; sleep 1; ip link del bare0; rm -r ${BARE}`);
+    await host.sh(`kill -9 "$(cat ${BARE}/pid)" || true; sleep 1; ip link del bare0`);
+    await askHelper(host, "priv.remove_dm_snapshot", { vm: vm.id, discard: false });
+    await host.sh(`mv ${BARE}/cow ${cow}; rm -r ${BARE}`);
   }
 }
 
