@@ -164,20 +164,21 @@ async function measure(host: Host): Promise<boolean> {
   const ours: number[] = [];
   const execs: number[] = [];
   const theirs: number[] = [];
-  for (let round = 0, lost = 0; round < rounds;) {
+  let lost = 0;
+  while (theirs.length < rounds) {
+    const round = theirs.length + 1;
     try {
       const { startMs, execMs } = await timeOurs(host);
       const bareMs = await timeBare(host, vm, bootArgs);
-      host.note(`round ${round + 1}: ${startMs} ms and exec ${execMs} ms, bare ${bareMs} ms`);
+      host.note(`round ${round}: ${startMs} ms and exec ${execMs} ms, bare ${bareMs} ms`);
       ours.push(startMs);
       execs.push(execMs);
       theirs.push(bareMs);
-      round += 1;
     } catch (thrown) {
       // The emulator ends a guest now and then, a bare one too; the whole round is made again, and said so.
       lost += 1;
-      host.note(`round ${round + 1} is made again: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
       if (lost > LOST_ROUNDS_LIMIT) throw thrown;
+      host.note(`round ${round} is made again: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
       await bangerOk(host, "vm", "kill", "bench").catch(() => undefined);
     }
   }
