@@ -52,7 +52,6 @@ pgrep procps
 ROOT_TEST_NEEDS='
 ip iproute2
 iptables iptables
-dmsetup dmsetup
 losetup mount
 runuser util-linux
 '

@@ -1,22 +1,24 @@
 /**
- * A VM's root disk: a persistent device-mapper snapshot over the image's shared, read-only loop. Source: dmsetup(8),
+ * A VM's root disk: a persistent device-mapper snapshot over the image's shared, read-only loop. Source:
  * kernel docs device-mapper/snapshot and linear.
  *
  * Loops are attached with autoclear and held by the dm device alone, so they end with it, whatever ends this process.
  */
 
-import { constants, ftruncateSync, readFileSync, unlinkSync } from "node:fs";
+import { constants, ftruncateSync, unlinkSync } from "node:fs";
 import { BangerError, isErrno } from "../shared/errors.ts";
+import { DM_PREFIX } from "../shared/helper-contract.ts";
 import type { HelperContext } from "./context.ts";
 import { openCowFiles } from "./directories.ts";
-import { DM_PREFIX, enforce, rootsFile } from "./gates.ts";
+import { enforce, rootsFile } from "./gates.ts";
 import { dropNodes } from "./jail.ts";
 import { openOwnersFile, reopen } from "./owner-files.ts";
-import { runTool } from "./run-tool.ts";
 import type { Descriptor } from "./sys/descriptors.ts";
+import { createDm, type DmFacts, type DmTarget, listDmNames, readDm, removeDm } from "./sys/device-mapper.ts";
 import { attachLoop, detachLoop, listLoops, openLoop, readLoop } from "./sys/loops.ts";
 
-const TIMEOUT_MS = 30_000;
+const BUSY_TIMEOUT_MS = 5000;
+const BUSY_POLL_MS = 20;
 const SECTOR_BYTES = 512;
 /** 4 KiB: what a guest's file system writes at once, so that a write copies no more than it changes. */
 const CHUNK_BYTES = 4096;
@@ -32,7 +34,6 @@ export const isOurMark = (mark: string): boolean => /^banger-(?:base|cow-[0-9a-f
 export const dmName = (vm: string): string => `${DM_PREFIX}${vm}`;
 /** The image's loop, lengthened by zeros to what the guest is to see. */
 const baseName = (vm: string): string => `${DM_PREFIX}${vm}-base`;
-export const dmDevice = (vm: string): string => `/dev/mapper/${dmName(vm)}`;
 const cowName = (vm: string): string => `${vm}.cow`;
 const cowPath = ({ paths }: HelperContext, vm: string): string => `${paths.cowDir}/${cowName(vm)}`;
 
@@ -47,40 +48,8 @@ export function rootBytesFor(cowBytes: number): number {
   return Math.max(0, whole);
 }
 
-export interface DmFacts {
-  readonly major: number;
-  readonly minor: number;
-  /** How many have the device open. */
-  readonly users: number;
-}
-
-/** False where the kernel has no device mapper loaded, and so no device of it. */
-const isLoaded = (): boolean => readFileSync("/proc/devices", "utf8").includes(" device-mapper\n");
-
-/** Every dm device of this product, by name. */
-async function readAll(): Promise<ReadonlyMap<string, DmFacts>> {
-  if (!isLoaded()) return new Map();
-  const words = ["info", "-c", "--noheadings", "--separator", ":", "-o", "name,major,minor,open"];
-  const text = await runTool("dmsetup", words, { timeoutMs: TIMEOUT_MS });
-  return new Map(
-    [...text.matchAll(/^\s*([^:\s]+):(\d+):(\d+):(\d+)$/gm)]
-      .map(
-        ([, name = "", major, minor, users]) =>
-          [name, { major: Number(major), minor: Number(minor), users: Number(users) }] as const,
-      )
-      .filter(([name]) => name.startsWith(DM_PREFIX)),
-  );
-}
-
-/** Null when there is no such device. */
-export async function readDm(name: string): Promise<DmFacts | null> {
-  return (await readAll()).get(name) ?? null;
-}
-
 /** Names of this product's dm devices. */
-export async function listDm(): Promise<readonly string[]> {
-  return [...(await readAll()).keys()];
-}
+export const listDm = (): readonly string[] => listDmNames().filter((name) => name.startsWith(DM_PREFIX));
 
 export interface Snapshot {
   readonly baseLoop: string;
@@ -114,16 +83,15 @@ export async function createSnapshot(
   let origin = base.label;
   try {
     if (sectors > imageSectors) {
-      const table = [`0 ${imageSectors} linear ${base.label} 0`, `${imageSectors} ${sectors - imageSectors} zero`];
-      await runTool("dmsetup", ["create", baseName(vm), "--readonly"], {
-        timeoutMs: TIMEOUT_MS,
-        stdin: `${table.join("\n")}\n`,
-      });
-      origin = `/dev/mapper/${baseName(vm)}`;
+      const lengthened: readonly DmTarget[] = [
+        { start: 0, length: imageSectors, type: "linear", parameters: `${base.label} 0` },
+        { start: imageSectors, length: sectors - imageSectors, type: "zero", parameters: "" },
+      ];
+      const { major, minor } = createDm(baseName(vm), lengthened, "read");
+      origin = `${major}:${minor}`;
     }
-    const options = `P ${CHUNK_BYTES / SECTOR_BYTES} 1 discard_zeroes_cow`;
-    const table = `0 ${sectors} snapshot ${origin} ${cowLoop.label} ${options}`;
-    await runTool("dmsetup", ["create", dmName(vm), "--table", table], { timeoutMs: TIMEOUT_MS });
+    const parameters = `${origin} ${cowLoop.label} P ${CHUNK_BYTES / SECTOR_BYTES} 1 discard_zeroes_cow`;
+    createDm(dmName(vm), [{ start: 0, length: sectors, type: "snapshot", parameters }], "write");
   } catch (thrown) {
     await removeDevices(context, vm);
     throw thrown;
@@ -134,13 +102,38 @@ export async function createSnapshot(
 /** Removes the VM's devices, the nodes of them first; their loops end with them. @throws BangerError IN_USE while the VM runs. */
 export async function removeDevices(context: HelperContext, vm: string): Promise<void> {
   dropNodes(context, vm);
-  const devices = await readAll();
-  const names = [dmName(vm), baseName(vm)].filter((name) => devices.has(name));
   // The base is open for as long as the snapshot is there.
-  const users = devices.get(dmName(vm))?.users ?? 0;
-  if (users > 0) throw new BangerError("IN_USE", `${dmName(vm)} is open`);
-  // udev may look at a device for an instant; that is what --retry is for.
-  for (const name of names) await runTool("dmsetup", ["remove", "--retry", name], { timeoutMs: TIMEOUT_MS });
+  for (const name of [dmName(vm), baseName(vm)]) {
+    await whenUnused(vm, () => {
+      try {
+        if (readDm(name) !== null) removeDm(name);
+        return "removed";
+      } catch (thrown) {
+        if (isErrno(thrown, "EBUSY")) return "busy";
+        throw thrown;
+      }
+    });
+  }
+}
+
+/** Tries again while somebody has the device open: udev, and tools like it, look into a new device for an instant. */
+async function whenUnused<T>(vm: string, attempt: () => T | "busy"): Promise<T> {
+  const deadline = Date.now() + BUSY_TIMEOUT_MS;
+  for (;;) {
+    const result = attempt();
+    if (result !== "busy") return result;
+    if (Date.now() > deadline) throw new BangerError("IN_USE", `the root snapshot of ${vm} is open`);
+    await Bun.sleep(BUSY_POLL_MS);
+  }
+}
+
+/** The VM's snapshot, which nobody has open. @throws BangerError VM_NOT_FOUND without one, IN_USE */
+export async function findUnused(vm: string): Promise<DmFacts> {
+  return await whenUnused(vm, () => {
+    const facts = readDm(dmName(vm));
+    if (facts === null) throw new BangerError("VM_NOT_FOUND", `${vm} has no root snapshot`);
+    return facts.users > 0 ? "busy" : facts;
+  });
 }
 
 /** Removes the COW file: what the guest wrote to its root disk is gone. "Not there" is fine. */

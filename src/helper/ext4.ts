@@ -8,7 +8,7 @@ import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { BangerError, isErrno } from "../shared/errors.ts";
 import type { HelperContext } from "./context.ts";
 import { openJails } from "./directories.ts";
-import { dmName, readDm } from "./dm.ts";
+import { findUnused } from "./dm.ts";
 import { clearWorkshop, WORKSHOPS } from "./jail.ts";
 import { tryTool, type ToolResult } from "./run-tool.ts";
 import { scopePids } from "./scope.ts";
@@ -32,9 +32,8 @@ async function withWorkshop<T>(
   vm: string,
   work: (workshop: Workshop) => Promise<T>,
 ): Promise<T> {
-  const facts = await readDm(dmName(vm));
-  if (facts === null) throw new BangerError("VM_NOT_FOUND", `${vm} has no root snapshot`);
-  if (facts.users > 0 || scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} runs`);
+  if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} runs`);
+  const facts = await findUnused(vm);
   const { uid } = takeSlot(context, vm);
   using jails = openJails(context);
   makeDirectory(jails, WORKSHOPS);

@@ -4,7 +4,7 @@
  */
 
 import { BangerError } from "../shared/errors.ts";
-import { SIGNALS } from "../shared/helper-contract.ts";
+import { DM_PREFIX, SIGNALS } from "../shared/helper-contract.ts";
 import {
   contains,
   LOOPBACK_BLOCK,
@@ -36,7 +36,6 @@ export function enforce<Facts>(gate: Gate<Facts>, facts: Facts): void {
 const BRIDGE_NAME = /^br-fc(?:-[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
 /** 8 characters after the prefix are what an interface's 15 leave. */
 const TAP_NAME = /^tap-(?:fc-[a-z0-9]{1,8}|pool-(?:0|[1-9]\d{0,5}))$/;
-export const DM_PREFIX = "fc-rootfs-";
 
 export const isBridgeName = (name: string): boolean => name.length <= 15 && BRIDGE_NAME.test(name);
 export const isTapName = (name: string): boolean => name.length <= 15 && TAP_NAME.test(name);

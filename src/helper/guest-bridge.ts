@@ -10,7 +10,7 @@ export const GUEST_BRIDGE_FACTS = [realTap, realBridge, guestInSubnet] as const;
 /** @throws BangerError FAILED when tap or bridge isn't there, HELPER_REFUSED by the gates */
 export async function findGuestBridge(guest: { readonly tap: string; readonly guest_ip: string }): Promise<string> {
   const { tap, guest_ip } = guest;
-  const links = await listInterfaces();
+  const links = listInterfaces();
   const link = links.find(({ name }) => name === tap);
   if (link === undefined) throw new BangerError("FAILED", `there is no ${tap}`);
   enforce(realTap, { link });

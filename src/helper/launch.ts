@@ -8,11 +8,11 @@ import { BangerError, isErrno } from "../shared/errors.ts";
 import { type HelperOutputOf, type HelperParsedInputOf, JAIL } from "../shared/helper-contract.ts";
 import { ACCESS_ACL, encodeAcl } from "./acl.ts";
 import type { HelperContext } from "./context.ts";
-import { dmName, readDm } from "./dm.ts";
+import { findUnused } from "./dm.ts";
 import { listLibraries, resolveFirecracker } from "./firecracker.ts";
 import { enforce, jailSocket, realTap } from "./gates.ts";
 import { admitOwner, copyLibraries, jailRoot, makeJail, openJailRoot, removeJail } from "./jail.ts";
-import { type Interface, readInterface } from "./network.ts";
+import { readInterface } from "./network.ts";
 import { linkOrCopy, openOwnersFile } from "./owner-files.ts";
 import { tryTool } from "./run-tool.ts";
 import { findVmProcess, killScope, scopeName, scopePids, SLICE } from "./scope.ts";
@@ -44,12 +44,9 @@ export async function launch(context: HelperContext, input: Input): Promise<Outp
   removeJail(context, vm);
   try {
     using root = makeJail(context, vm, slot.uid);
-    const [tapLink] = await Promise.all([
-      input.tap === null ? null : readInterface(input.tap),
-      stage(context, input, slot, root),
-    ]);
+    await stage(context, input, slot, root);
     copyLibraries(root, libraries, slot.uid);
-    if (input.tap !== null) handOverTap(input.tap, tapLink, slot.uid);
+    if (input.tap !== null) handOverTap(input.tap, slot.uid);
     await runJailer(context, input, slot, program);
     await waitForSocket(context, vm, slot, root);
     admitOwner(root);
@@ -97,9 +94,7 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
     giveDisk(context, `vms/${vm}/root.ext4`, root, inRoot(JAIL.rootDrive), uid);
     return;
   }
-  const dm = await readDm(dmName(vm));
-  if (dm === null) throw new BangerError("VM_NOT_FOUND", `${vm} has no root snapshot`);
-  if (dm.users > 0) throw new BangerError("IN_USE", `the root snapshot of ${vm} is open`);
+  const dm = await findUnused(vm);
   root.makeBlockNode(inRoot(JAIL.rootDrive), dm.major, dm.minor);
   using node = root.openPath(inRoot(JAIL.rootDrive));
   node.chown(uid, uid);
@@ -122,7 +117,8 @@ function giveDisk(context: HelperContext, path: string, root: Descriptor, name: 
   }
 }
 
-function handOverTap(tap: string, link: Interface | null, uid: number): void {
+function handOverTap(tap: string, uid: number): void {
+  const link = readInterface(tap);
   if (link === null) throw new BangerError("FAILED", `there is no ${tap}`);
   enforce(realTap, { link });
   try {

@@ -1,6 +1,7 @@
-/** Interfaces and addresses, by `ip -json`. Source: ip(8). */
+/** Interfaces, by sysfs; addresses and routes, by `ip -json`. Sources: kernel doc ABI/testing/sysfs-class-net, ip(8). */
 
-import { writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import * as v from "valibot";
 import { BangerError, isErrno } from "../shared/errors.ts";
 import type { HostRoute, InterfaceFacts } from "./gates.ts";
@@ -13,23 +14,6 @@ export async function ip(...args: readonly string[]): Promise<void> {
   await runTool("ip", args, { timeoutMs: TIMEOUT_MS });
 }
 
-const Link = v.object({
-  ifname: v.string(),
-  master: v.optional(v.string()),
-  address: v.optional(v.string()),
-  operstate: v.optional(v.string()),
-  linkinfo: v.optional(
-    v.object({
-      info_kind: v.optional(v.string()),
-      info_data: v.optional(
-        v.object({ type: v.optional(v.string()), user: v.optional(v.union([v.string(), v.number()])) }),
-      ),
-      info_slave_data: v.optional(v.object({ state: v.optional(v.string()) })),
-    }),
-  ),
-});
-/** `ip` prints an empty object for what its filter left out. */
-const Links = v.array(v.union([Link, v.object({})]));
 const Addresses = v.array(
   v.object({
     addr_info: v.optional(v.array(v.object({ local: v.optional(v.string()), prefixlen: v.optional(v.number()) }))),
@@ -38,48 +22,66 @@ const Addresses = v.array(
 const Routes = v.array(v.object({ dst: v.optional(v.string()), dev: v.optional(v.string()) }));
 
 export interface Interface extends InterfaceFacts {
-  /** Who may open a tap: a uid, as text, or a name where the host's users have one. */
-  readonly user: string | null;
-  readonly mac: string | null;
+  /** Who may open a tap; null for a tap without an owner, and for what is none. */
+  readonly uid: number | null;
+  readonly mac: string;
   /** Up, with a carrier. */
   readonly isUp: boolean;
-  /** A bridge port's: `forwarding`, `disabled` …; null for what is no port. */
-  readonly portState: string | null;
+  /** True for a bridge's port that passes frames on. */
+  readonly isForwarding: boolean;
 }
 
 async function ask<S extends v.GenericSchema>(schema: S, args: readonly string[]): Promise<v.InferOutput<S>> {
   return v.parse(schema, JSON.parse((await runTool("ip", ["-json", ...args], { timeoutMs: TIMEOUT_MS })) || "[]"));
 }
 
-function describe(link: v.InferOutput<typeof Link>): Interface {
-  const user = link.linkinfo?.info_data?.user;
-  return {
-    name: link.ifname,
-    kind: link.linkinfo?.info_kind ?? null,
-    tunType: link.linkinfo?.info_data?.type ?? null,
-    master: link.master ?? null,
-    user: user === undefined ? null : user === "root" ? "0" : String(user),
-    mac: link.address ?? null,
-    isUp: link.operstate === "UP",
-    portState: link.linkinfo?.info_slave_data?.state ?? null,
-  };
+const INTERFACES = "/sys/class/net";
+/** IFF_TAP of linux/if_tun.h, in what `tun_flags` says. */
+const IFF_TAP = 0x0002;
+/** BR_STATE_FORWARDING of linux/if_bridge.h. */
+const FORWARDING = "3";
+
+/** Null when the interface, or that property of its kind, isn't there, or goes while it is read. */
+function readProperty(name: string, property: string): string | null {
+  try {
+    return readFileSync(`${INTERFACES}/${name}/${property}`, "utf8").trim();
+  } catch (thrown) {
+    // ENOTDIR: bonding keeps a file among the interfaces. EINVAL: the kernel's word for an interface that is going.
+    if (["ENOENT", "ENOTDIR", "ENODEV", "EINVAL"].some((errno) => isErrno(thrown, errno))) return null;
+    throw thrown;
+  }
 }
 
-export async function listInterfaces(): Promise<readonly Interface[]> {
-  const links = await ask(Links, ["-details", "link", "show"]);
-  return links.flatMap((link) => ("ifname" in link ? [describe(link)] : []));
+function readMaster(name: string): string | null {
+  try {
+    return basename(readlinkSync(`${INTERFACES}/${name}/master`));
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return null;
+    throw thrown;
+  }
 }
 
 /** Null when there is no such interface. */
-export async function readInterface(name: string): Promise<Interface | null> {
-  const result = await tryTool("ip", ["-json", "-details", "link", "show", "dev", name], { timeoutMs: TIMEOUT_MS });
-  if (result.exitCode !== 0) {
-    if (/does not exist|Cannot find device/.test(result.stderr)) return null;
-    throw new BangerError("FAILED", `ip link show ${name}: ${result.stderr.trim()}`);
-  }
-  const links = v.parse(Links, JSON.parse(new TextDecoder().decode(result.stdout)));
-  const link = links.find((one) => "ifname" in one);
-  return link === undefined ? null : describe(link as v.InferOutput<typeof Link>);
+export function readInterface(name: string): Interface | null {
+  const mac = readProperty(name, "address");
+  if (mac === null) return null;
+  const tunFlags = readProperty(name, "tun_flags");
+  const isBridge = existsSync(`${INTERFACES}/${name}/bridge`);
+  const uid = readProperty(name, "owner");
+  return {
+    name,
+    kind: isBridge ? "bridge" : tunFlags === null ? null : "tun",
+    tunType: tunFlags === null ? null : (Number(tunFlags) & IFF_TAP) === 0 ? "tun" : "tap",
+    master: readMaster(name),
+    uid: uid === null || uid === "-1" ? null : Number(uid),
+    mac,
+    isUp: readProperty(name, "operstate") === "up",
+    isForwarding: readProperty(name, "brport/state") === FORWARDING,
+  };
+}
+
+export function listInterfaces(): readonly Interface[] {
+  return readdirSync(INTERFACES).flatMap((name) => readInterface(name) ?? []);
 }
 
 /** Names of a bridge's ports among interfaces. Pure. */
@@ -88,8 +90,8 @@ export function portsOf(bridge: string, links: readonly Interface[]): readonly s
 }
 
 /** Names of a bridge's ports. */
-export async function listPorts(bridge: string): Promise<readonly string[]> {
-  return portsOf(bridge, await listInterfaces());
+export function listPorts(bridge: string): readonly string[] {
+  return portsOf(bridge, listInterfaces());
 }
 
 /** A device's IPv4 addresses as `a.b.c.d/n`. */

@@ -37,6 +37,9 @@ export const HELPER_REQUEST_TIMEOUT_MS = 5000;
 /** How long a verb may take before a client may give up, in milliseconds. The helper finishes or undoes it anyway. */
 export const HELPER_ANSWER_TIMEOUT_MS = 120_000;
 
+/** Every dm device of this product is named after its VM, behind this. */
+export const DM_PREFIX = "fc-rootfs-";
+
 /** Names inside a jail, as the jailed Firecracker sees them: what goes into its API's bodies. */
 export const JAIL = {
   kernel: "/kernel",
@@ -168,6 +171,7 @@ export const HELPER_VERBS = {
     }),
     output: v.strictObject({
       dm_name: v.string(),
+      /** Its path, for people: udev makes it when it comes to it. */
       dm_device: v.string(),
       base_loop: v.string(),
       cow_loop: v.string(),

@@ -32,7 +32,6 @@ export const HELPER_TOOLS = {
   ebtables: { paths: ["/usr/sbin/ebtables", "/sbin/ebtables"], package: "ebtables", feature: "NAT" },
   // To name who drops guests' packets, where somebody filters with it.
   nft: { paths: ["/usr/sbin/nft", "/sbin/nft"], package: "nftables", feature: null },
-  dmsetup: { paths: ["/usr/sbin/dmsetup", "/sbin/dmsetup"], package: "dmsetup", feature: "root disks" },
   resolvectl: { paths: ["/usr/bin/resolvectl"], package: "systemd-resolved", feature: "names" },
   debugfs: { paths: ["/usr/sbin/debugfs", "/sbin/debugfs"], package: "e2fsprogs", feature: "root disks" },
   e2fsck: { paths: ["/usr/sbin/e2fsck", "/sbin/e2fsck"], package: "e2fsprogs", feature: "root disks" },

@@ -106,6 +106,7 @@ async function timeBare(
     "machine-config": { vcpu_count: 1, mem_size_mib: 320 },
     drives: [drive("root", `/dev/mapper/fc-rootfs-${vm.id}`, true), drive("work", `${BARE}/work.ext4`, false)],
     "network-interfaces": [{ iface_id: "eth0", host_dev_name: "bare0" }],
+    vsock: { guest_cid: 3, uds_path: `${BARE}/vsock` },
     entropy: {},
   };
   await host.writeFile(`${BARE}/config.json`, JSON.stringify(config), 0o600);

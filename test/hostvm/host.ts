@@ -86,7 +86,7 @@ export function hostArgv(options: {
     ...["-nodefaults", "-no-user-config", "-display", "none", "-M", "q35"],
     ...(options.acceleration === "kvm"
       ? ["-accel", "kvm", "-cpu", "host"]
-      : ["-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt"]),
+      : ["-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt,-erms"]),
     ...["-smp", "2", "-m", "6G"],
     ...["-kernel", image.kernelPath, "-initrd", image.initrdPath],
     ...["-append", "root=/dev/vda console=ttyS0 quiet loglevel=4 net.ifnames=0 mitigations=off audit=0 panic=0"],

@@ -56,9 +56,9 @@ beforeEach(() => {
   ip("route", "add", "default", "via", "192.0.2.1");
 });
 afterEach(async () => {
-  for (const { name } of await listInterfaces()) {
+  for (const { name } of listInterfaces()) {
     // The other end of a pair goes with the first.
-    if (name !== "lo" && (await readInterface(name)) !== null) ip("link", "delete", name);
+    if (name !== "lo" && readInterface(name) !== null) ip("link", "delete", name);
   }
   iptables("-P", "FORWARD", "ACCEPT");
   for (const table of ["filter", "nat"]) {
@@ -144,7 +144,7 @@ describe("taps", () => {
     expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toEqual({});
     expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toEqual({});
     expect(ip("-6", "address", "show", "dev", "tap-pool-1")).toBe("");
-    expect(await readInterface("tap-pool-1")).toMatchObject({ kind: "tun", tunType: "tap", master: "br-fc" });
+    expect(readInterface("tap-pool-1")).toMatchObject({ kind: "tun", tunType: "tap", master: "br-fc" });
     for (const who of [OWNER, uid]) expect(await openTapAs(who, "tap-pool-1")).toBe("EPERM");
     giveTap("tap-pool-1", uid);
     expect(await openTapAs(uid, "tap-pool-1")).toBe("opened");
@@ -158,7 +158,7 @@ describe("taps", () => {
     expect(await call("priv.release_vm", { vm: "0123456789ab" })).toEqual({});
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
-    expect(await readInterface("tap-pool-1")).toBeNull();
+    expect(readInterface("tap-pool-1")).toBeNull();
   });
 
   test("in use are neither deleted nor made anew", async () => {

@@ -10,7 +10,11 @@ if (process.getuid?.() !== 0) {
   console.log("test/root: skipped: it needs root (sudo bun test/root/run.ts)");
   process.exit(0);
 }
-const namespaces = ["/usr/bin/unshare", "--mount", "--net", "--propagation", "private", "--"];
+// sysfs tells of the network namespace that it was mounted in.
+const namespaces = [
+  ...["/usr/bin/unshare", "--mount", "--net", "--propagation", "private", "--"],
+  ...["/bin/sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "sh"],
+];
 const probe = Bun.spawnSync([...namespaces, "/bin/true"]);
 if (probe.exitCode !== 0) {
   console.log(`test/root: skipped: no namespaces here: ${probe.stderr.toString().trim()}`);

@@ -7,6 +7,8 @@ import { JAIL } from "../../src/shared/helper-contract.ts";
 
 export interface FakeFirecracker extends AsyncDisposable {
   readonly requests: { readonly method: string; readonly path: string; readonly body: unknown }[];
+  /** How many connections were made. */
+  connections(): number;
 }
 
 /**
@@ -43,9 +45,12 @@ export async function startFakeFirecracker(
       }
     });
   });
+  let connections = 0;
+  server.on("connection", () => connections++);
   await new Promise<void>((resolve) => server.listen(join(link, "api.sock"), resolve));
   return {
     requests,
+    connections: () => connections,
     [Symbol.asyncDispose]: async () => {
       await new Promise<void>((resolve) => server.close(() => resolve()));
       await rm(link, { force: true });

@@ -21,7 +21,15 @@ import { readInstall } from "./read-install.ts";
 import { pickReservedRange } from "./reserved-ids.ts";
 import { runRootTool } from "./root-tool.ts";
 import { checkSystemd, systemctl } from "./systemd.ts";
-import { DAEMON_EXECUTABLE, HELPER_EXECUTABLE, renderSystemFiles, SERVICES, TMPFILES_PATH, UNITS } from "./units.ts";
+import {
+  DAEMON_EXECUTABLE,
+  HELPER_EXECUTABLE,
+  renderSystemFiles,
+  SERVICES,
+  TMPFILES_PATH,
+  UDEV_RULES_PATH,
+  UNITS,
+} from "./units.ts";
 
 export const EXECUTABLE = "/usr/local/bin/banger";
 const TOOL_TIMEOUT_MS = 60_000;
@@ -109,6 +117,7 @@ export function directories({ owner }: InstallConfig, paths: SystemPaths): reado
   return [
     { path: dirname(paths.installFile), ...root, mode: 0o755 },
     { path: dirname(TMPFILES_PATH), ...root, mode: 0o755 },
+    { path: dirname(UDEV_RULES_PATH), ...root, mode: 0o755 },
     { path: paths.baseDir, ...root, mode: 0o711 },
     { path: paths.stateDir, ...owned },
     { path: paths.jailDir, ...root, mode: 0o711 },

@@ -1,9 +1,9 @@
 /**
- * Firecracker's API: HTTP on a unix socket in the VM's jail, one connection per request. What answers may be a hostile
+ * Firecracker's API: HTTP on a unix socket in the VM's jail, one connection for all requests of a session. What answers may be a hostile
  * VMM: answers are bounded, and late ones are no answers. Source: Firecracker src/firecracker/swagger/firecracker.yaml.
  */
 
-import { request } from "node:http";
+import { Agent, request } from "node:http";
 import { BangerError } from "../../shared/errors.ts";
 import { JAIL } from "../../shared/helper-contract.ts";
 import { openJailSocket } from "../../shared/jail.ts";
@@ -12,44 +12,52 @@ const ANSWER_LIMIT_BYTES = 64 * 1024;
 /** Emulated two levels deep, an InstanceStart with a large initrd takes seconds. */
 const ANSWER_TIMEOUT_MS = 30_000;
 
-export interface FirecrackerApi {
+/** A session: to be disposed of when its last request is answered. */
+export interface FirecrackerApi extends Disposable {
   /** @throws BangerError VMM_FAILED with the VMM's reason, or when it doesn't answer */
   put(path: string, body: unknown): Promise<void>;
   get(path: string): Promise<unknown>;
 }
 
-export function createFirecrackerApi(jailRoot: string, timeoutMs = ANSWER_TIMEOUT_MS): FirecrackerApi {
+/** @throws BangerError VMM_FAILED when there is no socket to ask at. Nothing is sent yet. */
+export function openFirecrackerApi(jailRoot: string, timeoutMs = ANSWER_TIMEOUT_MS): FirecrackerApi {
+  const socket = (() => {
+    try {
+      return openJailSocket(jailRoot, JAIL.apiSocket);
+    } catch (cause) {
+      throw new BangerError("VMM_FAILED", `Firecracker's API: ${(cause as Error).message}`, { cause });
+    }
+  })();
+  // Of this session alone: the next VM's socket may get this one's short name, but never its connection.
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const session = { socketPath: socket.path, agent, timeoutMs };
   return {
     put: async (path, body) => {
-      await send(jailRoot, "PUT", path, JSON.stringify(body), timeoutMs);
+      await send(session, "PUT", path, JSON.stringify(body));
     },
     get: async (path) => {
-      const text = await send(jailRoot, "GET", path, null, timeoutMs);
+      const text = await send(session, "GET", path, null);
       try {
         return JSON.parse(text);
       } catch (cause) {
         throw new BangerError("VMM_FAILED", `Firecracker's answer to GET ${path} is not JSON`, { cause });
       }
     },
+    [Symbol.dispose]: () => {
+      agent.destroy();
+      socket[Symbol.dispose]();
+    },
   };
 }
 
 async function send(
-  jailRoot: string,
+  { socketPath, agent, timeoutMs }: { readonly socketPath: string; readonly agent: Agent; readonly timeoutMs: number },
   method: "GET" | "PUT",
   path: string,
   body: string | null,
-  timeoutMs: number,
 ): Promise<string> {
   const failed = (why: string, cause?: unknown): BangerError =>
     new BangerError("VMM_FAILED", `Firecracker's API, ${method} ${path}: ${why}`, { cause });
-  using socket = (() => {
-    try {
-      return openJailSocket(jailRoot, JAIL.apiSocket);
-    } catch (thrown) {
-      throw failed((thrown as Error).message, thrown);
-    }
-  })();
   const { status, text } = await new Promise<{ readonly status: number; readonly text: string }>((resolve, reject) => {
     const timer = setTimeout(() => outgoing.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
     const settle = (act: () => void): void => {
@@ -58,15 +66,13 @@ async function send(
     };
     const outgoing = request(
       {
-        socketPath: socket.path,
+        socketPath,
         method,
         path,
-        // No pool: the next VM's socket may get this one's short name.
-        agent: false,
+        agent,
         headers: {
           host: "localhost",
           accept: "application/json",
-          connection: "close",
           ...(body === null
             ? {}
             : { "content-type": "application/json", "content-length": String(Buffer.byteLength(body)) }),

@@ -8,7 +8,7 @@ import { JAIL } from "../../shared/helper-contract.ts";
 import type { VmId, VmSpec } from "../../shared/schemas.ts";
 import type { Privileged } from "../privileged.ts";
 import { type BridgeAddress, firecrackerBootArgs } from "./boot-args.ts";
-import { createFirecrackerApi, type FirecrackerApi } from "./firecracker-api.ts";
+import { type FirecrackerApi, openFirecrackerApi } from "./firecracker-api.ts";
 import { isAlive } from "./processes.ts";
 import type { ProcessIdentity, Vmm } from "./vmm.ts";
 
@@ -140,7 +140,8 @@ export function createFirecrackerVmm(privileged: Privileged, jailRootOf: (id: Vm
     },
     powerDown: async (id) => {
       try {
-        await createFirecrackerApi(jailRootOf(id)).put("/actions", { action_type: "SendCtrlAltDel" });
+        using api = openFirecrackerApi(jailRootOf(id));
+        await api.put("/actions", { action_type: "SendCtrlAltDel" });
         return true;
       } catch (thrown) {
         if (thrown instanceof BangerError && thrown.code === "VMM_FAILED") return false;

@@ -1,7 +1,7 @@
 /** Who is at the other end of a unix socket, and telling systemd that we are ready. Source: unix(7), sd_notify(3). */
 
 import type { Socket } from "node:net";
-import { closeSync } from "node:fs";
+import { Descriptor } from "./descriptors.ts";
 import { check, errno, libc, ptr } from "./libc.ts";
 
 const SOL_SOCKET = 1;
@@ -32,6 +32,12 @@ export function readPeer(socket: Socket): Peer {
   return { pid: view.getInt32(0, true), uid: view.getUint32(4, true) };
 }
 
+/** A socket to send by, or to ask the kernel about interfaces with. */
+export function openDatagramSocket(): Descriptor {
+  const fd = check("socket", "AF_UNIX, SOCK_DGRAM", libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), errno());
+  return new Descriptor(fd, "a datagram socket");
+}
+
 /** Sends `message` (`READY=1`) to the service manager at the address of NOTIFY_SOCKET. */
 export function notifyManager(address: string, message: string): void {
   const path = new TextEncoder().encode(address);
@@ -40,11 +46,12 @@ export function notifyManager(address: string, message: string): void {
   target[0] = AF_UNIX;
   target.set(path, 2);
   if (address.startsWith("@")) target[2] = 0;
-  const fd = check("socket", "AF_UNIX, SOCK_DGRAM", libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), errno());
-  try {
-    const bytes = new TextEncoder().encode(message);
-    check("sendto", address, libc.sendto(fd, ptr(bytes), BigInt(bytes.length), 0, ptr(target), target.length), errno());
-  } finally {
-    closeSync(fd);
-  }
+  using socket = openDatagramSocket();
+  const bytes = new TextEncoder().encode(message);
+  check(
+    "sendto",
+    address,
+    libc.sendto(socket.fd, ptr(bytes), BigInt(bytes.length), 0, ptr(target), target.length),
+    errno(),
+  );
 }

@@ -10,8 +10,7 @@ export const clearResolverRouting: Verb<"priv.clear_resolver_routing"> = {
   facts: [],
   lock: networkLock,
   run: async ({ bridge }) => {
-    if ((await readInterface(bridge)) !== null)
-      await runTool("resolvectl", ["revert", bridge], { timeoutMs: TIMEOUT_MS });
+    if (readInterface(bridge) !== null) await runTool("resolvectl", ["revert", bridge], { timeoutMs: TIMEOUT_MS });
     return {};
   },
 };

@@ -1,4 +1,4 @@
-import { createSnapshot, dmDevice, dmName } from "../dm.ts";
+import { createSnapshot, dmName } from "../dm.ts";
 import { ownersOnlyFile, rootsFile } from "../gates.ts";
 import { takeSlot } from "../slots.ts";
 import { type Verb, vmLock } from "../verb.ts";
@@ -15,6 +15,13 @@ export const createDmSnapshot: Verb<"priv.create_dm_snapshot"> = {
     // Taken before anything of the VM exists, so that `release_vm` has something to release.
     takeSlot(context, vm);
     const { baseLoop, cowLoop, bytes, kept } = await createSnapshot(context, vm, image, root_bytes);
-    return { dm_name: dmName(vm), dm_device: dmDevice(vm), base_loop: baseLoop, cow_loop: cowLoop, bytes, kept };
+    return {
+      dm_name: dmName(vm),
+      dm_device: `/dev/mapper/${dmName(vm)}`,
+      base_loop: baseLoop,
+      cow_loop: cowLoop,
+      bytes,
+      kept,
+    };
   },
 };

@@ -1,7 +1,7 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { bridgeName, enforce, realBridge, realTap, tapName } from "../gates.ts";
-import { disableIpv6, ip, listInterfaces, portsOf } from "../network.ts";
-import { dropTap, giveTap } from "../sys/taps.ts";
+import { disableIpv6, listInterfaces, portsOf } from "../network.ts";
+import { dropTap, giveTap, plugTap } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 const ROOT_UID = 0;
@@ -15,13 +15,15 @@ export const createTap: Verb<"priv.create_tap"> = {
   },
   lock: networkLock,
   run: async ({ tap, bridge }) => {
-    const links = await listInterfaces();
+    const links = listInterfaces();
     const link = links.find(({ name }) => name === bridge);
     if (link === undefined) throw new BangerError("FAILED", `there is no ${bridge}`);
     enforce(realBridge, { link, ports: portsOf(bridge, links) });
     const before = links.find(({ name }) => name === tap);
     if (before !== undefined) enforce(realTap, { link: before });
     try {
+      // Whatever one of that name was set to, or is a port of, goes with it.
+      if (before !== undefined) dropTap(tap);
       giveTap(tap, ROOT_UID);
     } catch (thrown) {
       if (isErrno(thrown, "EBUSY")) throw new BangerError("IN_USE", `${tap} is open`, { cause: thrown });
@@ -29,9 +31,9 @@ export const createTap: Verb<"priv.create_tap"> = {
     }
     try {
       disableIpv6(tap);
-      await ip("link", "set", "dev", tap, "master", bridge, "up");
+      plugTap(tap, bridge);
     } catch (thrown) {
-      if (before === undefined) dropTap(tap);
+      dropTap(tap);
       throw thrown;
     }
     return {};

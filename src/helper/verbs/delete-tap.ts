@@ -9,7 +9,7 @@ export const deleteTap: Verb<"priv.delete_tap"> = {
   facts: [realTap],
   lock: networkLock,
   run: async ({ tap }) => {
-    const link = await readInterface(tap);
+    const link = readInterface(tap);
     if (link === null) return {};
     enforce(realTap, { link });
     try {

@@ -10,10 +10,10 @@ export const ensureBridge: Verb<"priv.ensure_bridge"> = {
   lock: networkLock,
   run: async ({ bridge, ip: address, prefix }) => {
     enforce(subnetFree, { ip: address, prefix, bridge, routes: await listRoutes() });
-    if ((await readInterface(bridge)) === null) await ip("link", "add", "name", bridge, "type", "bridge");
-    const link = await readInterface(bridge);
+    if (readInterface(bridge) === null) await ip("link", "add", "name", bridge, "type", "bridge");
+    const link = readInterface(bridge);
     if (link === null) throw new BangerError("FAILED", `${bridge} vanished`);
-    const ports = await listPorts(bridge);
+    const ports = listPorts(bridge);
     enforce(realBridge, { link, ports });
     const wanted = `${address}/${prefix}`;
     const addresses = await listAddresses(bridge);

@@ -14,20 +14,20 @@ export const inventory: Verb<"priv.inventory"> = {
   byDesign: { rule: "reads only; names of ours by prefix, loops by the mark root gave them", stops: "hidden leaks" },
   lock: () => null,
   run: async (_, context) => {
-    const [interfaces, dm, natRules] = await Promise.all([listInterfaces(), listDm(), listNatRules()]);
+    const interfaces = listInterfaces();
     return {
       bridges: interfaces.filter(({ name, kind }) => kind === "bridge" && isBridgeName(name)).map(({ name }) => name),
       taps: interfaces
         .filter(({ name, tunType }) => tunType === "tap" && isTapName(name))
-        .map(({ name, user }) => ({ tap: name, uid: user !== null && /^\d+$/.test(user) ? Number(user) : null })),
-      dm: [...dm],
+        .map(({ name, uid }) => ({ tap: name, uid })),
+      dm: [...listDm()],
       loops: listLoops()
         .filter(({ facts }) => isOurMark(facts.mark))
         .map(({ device, facts }) => ({ device, mark: facts.mark })),
       mounts: [...listJailMounts(context)],
       jails: [...listJails(context)],
       cow_files: listCowFiles(context).map(({ vm, allocatedBytes }) => ({ vm, allocated_bytes: allocatedBytes })),
-      nat_rules: [...natRules],
+      nat_rules: [...(await listNatRules())],
       scopes: listScopes(context).map((vm) => ({ vm, pids: [...scopePids(context, vm)] })),
       slots: listSlots(context).map(({ vm, uid }) => ({ vm, uid })),
     };

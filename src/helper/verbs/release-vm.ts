@@ -2,7 +2,7 @@ import { BangerError, isErrno } from "../../shared/errors.ts";
 import type { HelperContext } from "../context.ts";
 import { openState } from "../directories.ts";
 import { listCowFiles, listDm } from "../dm.ts";
-import { DM_PREFIX } from "../gates.ts";
+import { DM_PREFIX } from "../../shared/helper-contract.ts";
 import { listJails } from "../jail.ts";
 import { listInterfaces } from "../network.ts";
 import { hasProcessOf, scopePids } from "../scope.ts";
@@ -10,12 +10,12 @@ import { findSlot, releaseSlot } from "../slots.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 /** What is left of a VM, as a phrase; null when nothing is. */
-async function findRest(context: HelperContext, vm: string, uid: number): Promise<string | null> {
+function findRest(context: HelperContext, vm: string, uid: number): string | null {
   if (scopePids(context, vm).length > 0 || hasProcessOf(uid)) return "a process";
   if (listJails(context).includes(vm)) return "its jail";
   if (listCowFiles(context).some((file) => file.vm === vm)) return "its COW file";
-  if ((await listDm()).some((name) => name.startsWith(`${DM_PREFIX}${vm}`))) return "its root snapshot";
-  if ((await listInterfaces()).some(({ user }) => user === String(uid))) return "a tap of its uid";
+  if (listDm().some((name) => name.startsWith(`${DM_PREFIX}${vm}`))) return "its root snapshot";
+  if (listInterfaces().some((link) => link.uid === uid)) return "a tap of its uid";
   return hasDirectory(context, vm) ? "its directory" : null;
 }
 
@@ -42,7 +42,7 @@ export const releaseVm: Verb<"priv.release_vm"> = {
   run: async ({ vm }, context) => {
     const slot = findSlot(context, vm);
     if (slot === null) return {};
-    const rest = await findRest(context, vm, slot.uid);
+    const rest = findRest(context, vm, slot.uid);
     if (rest !== null) throw new BangerError("IN_USE", `${rest} of ${vm} is still there`);
     releaseSlot(context, slot);
     return {};

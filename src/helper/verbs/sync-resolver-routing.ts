@@ -11,9 +11,9 @@ export const syncResolverRouting: Verb<"priv.sync_resolver_routing"> = {
   facts: [realBridge, resolverIsOurs],
   lock: networkLock,
   run: async ({ bridge, resolver }) => {
-    const link = await readInterface(bridge);
+    const link = readInterface(bridge);
     if (link === null) throw new BangerError("FAILED", `there is no ${bridge}`);
-    enforce(realBridge, { link, ports: await listPorts(bridge) });
+    enforce(realBridge, { link, ports: listPorts(bridge) });
     enforce(resolverIsOurs, { resolver, addresses: await listAddresses(bridge) });
     await runTool("resolvectl", ["default-route", bridge, "no"], { timeoutMs: TIMEOUT_MS });
     await runTool("resolvectl", ["domain", bridge, "~vm"], { timeoutMs: TIMEOUT_MS });

@@ -9,7 +9,7 @@ import { readTail } from "../../../guest/ready.ts";
 import { netmaskOf, tapOf } from "../../../net/addresses.ts";
 import type { GuestNetwork } from "../../../net/guest-network.ts";
 import type { Privileged } from "../../../privileged.ts";
-import { createFirecrackerApi } from "../../../vmm/firecracker-api.ts";
+import { openFirecrackerApi } from "../../../vmm/firecracker-api.ts";
 import { bootGuest, type FirecrackerVmm } from "../../../vmm/firecracker.ts";
 import type { Step } from "../../step.ts";
 import { serialLogPath, vmmLogPath } from "../launch.ts";
@@ -68,8 +68,9 @@ export function boot({ network, jailRootOf, nameServer, isEmulated }: LaunchPart
       if (guestIp === undefined || guestIp === null) throw new BangerError("INTERNAL", `${vm.name} has no address`);
       const { ip, prefix } = network.network();
       await writeFile(uncleanMarkPath(dirs.state), "", { mode: 0o600 });
+      using api = openFirecrackerApi(jailRootOf(id));
       await bootGuest(
-        createFirecrackerApi(jailRootOf(id)),
+        api,
         {
           id,
           name: vm.name,

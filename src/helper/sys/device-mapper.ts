@@ -1,0 +1,147 @@
+/** Device-mapper devices by ioctl: `dmsetup` would wait for udev, which nobody here needs. Source: linux/dm-ioctl.h. */
+
+import { constants, openSync, readdirSync, readFileSync } from "node:fs";
+import { isErrno } from "../../shared/errors.ts";
+import { Descriptor } from "./descriptors.ts";
+import { addressOf, check, errno, libc, SystemCallError } from "./libc.ts";
+
+const IOCTLS = {
+  DM_DEV_CREATE: 0xc138fd03,
+  DM_DEV_REMOVE: 0xc138fd04,
+  DM_DEV_SUSPEND: 0xc138fd06,
+  DM_DEV_STATUS: 0xc138fd07,
+  DM_TABLE_LOAD: 0xc138fd09,
+} as const;
+const VERSION_MAJOR = 4;
+const DM_READONLY_FLAG = 1;
+// struct dm_ioctl (312 bytes): u32 version[3], data_size, data_start, target_count, s32 open_count, u32 flags, event_nr, padding,
+// u64 dev, name[128], uuid[129], data[7].
+const HEADER_BYTES = 312;
+const SIZE_AT = 12;
+const START_AT = 16;
+const TARGETS_AT = 20;
+const OPEN_COUNT_AT = 24;
+const FLAGS_AT = 28;
+const DEVICE_AT = 40;
+const NAME_AT = 48;
+const NAME_BYTES = 128;
+// struct dm_target_spec (40 bytes): u64 sector_start, length, s32 status, u32 next, target_type[16]; its parameters follow.
+const TARGET_BYTES = 40;
+const NEXT_AT = 20;
+const TYPE_AT = 24;
+
+/** A part of a device, in sectors. */
+export interface DmTarget {
+  readonly start: number;
+  readonly length: number;
+  readonly type: "linear" | "zero" | "snapshot";
+  readonly parameters: string;
+}
+
+export interface DmFacts {
+  readonly major: number;
+  readonly minor: number;
+  /** How many have the device open. */
+  readonly users: number;
+}
+
+/** A table as DM_TABLE_LOAD takes it: each target, its parameters, up to the next multiple of eight. Pure. */
+export function encodeTargets(targets: readonly DmTarget[]): Uint8Array {
+  return Buffer.concat(
+    targets.map(({ start, length, type, parameters }) => {
+      const text = new TextEncoder().encode(`${parameters}\0`);
+      const bytes = new Uint8Array(TARGET_BYTES + Math.ceil(text.length / 8) * 8);
+      const view = new DataView(bytes.buffer);
+      view.setBigUint64(0, BigInt(start), true);
+      view.setBigUint64(8, BigInt(length), true);
+      view.setUint32(NEXT_AT, bytes.length, true);
+      bytes.set(new TextEncoder().encode(type), TYPE_AT);
+      bytes.set(text, TARGET_BYTES);
+      return bytes;
+    }),
+  );
+}
+
+/** A device number as the kernel hands it out: minor bits 0-7, major bits 8-19, the rest of the minor above. Pure. */
+export function splitDevice(device: bigint): { readonly major: number; readonly minor: number } {
+  return {
+    major: Number((device >> 8n) & 0xfffn),
+    minor: Number((device & 0xffn) | ((device >> 12n) & 0xfff00n)),
+  };
+}
+
+/** @throws SystemCallError */
+function act(
+  call: keyof typeof IOCTLS,
+  name: string,
+  { targets = [], flags = 0 }: { readonly targets?: readonly DmTarget[]; readonly flags?: number } = {},
+): DmFacts {
+  const nameBytes = new TextEncoder().encode(name);
+  if (nameBytes.length >= NAME_BYTES) throw new Error(`a device's name is shorter than ${NAME_BYTES} bytes: ${name}`);
+  const table = encodeTargets(targets);
+  const request = new Uint8Array(HEADER_BYTES + table.length);
+  const view = new DataView(request.buffer);
+  view.setUint32(0, VERSION_MAJOR, true);
+  view.setUint32(SIZE_AT, request.length, true);
+  view.setUint32(START_AT, HEADER_BYTES, true);
+  view.setUint32(TARGETS_AT, targets.length, true);
+  view.setUint32(FLAGS_AT, flags, true);
+  request.set(nameBytes, NAME_AT);
+  request.set(table, HEADER_BYTES);
+  using control = new Descriptor(openSync("/dev/mapper/control", constants.O_RDWR | 0o2000000), "/dev/mapper/control");
+  check("ioctl", `${call}, ${name}`, libc.ioctl(control.fd, BigInt(IOCTLS[call]), addressOf(request)), errno());
+  return { ...splitDevice(view.getBigUint64(DEVICE_AT, true)), users: view.getInt32(OPEN_COUNT_AT, true) };
+}
+
+/**
+ * Makes a device of these targets; when that fails, there is none. @throws SystemCallError EBUSY when one has that name;
+ * for a bad table whatever its target says (the kernel's log has more).
+ */
+export function createDm(name: string, targets: readonly DmTarget[], access: "read" | "write"): DmFacts {
+  const flags = access === "read" ? DM_READONLY_FLAG : 0;
+  act("DM_DEV_CREATE", name, { flags });
+  try {
+    act("DM_TABLE_LOAD", name, { targets, flags });
+    // Without the flag that suspends, this call resumes.
+    return act("DM_DEV_SUSPEND", name);
+  } catch (thrown) {
+    act("DM_DEV_REMOVE", name);
+    throw thrown;
+  }
+}
+
+/** Removes a device; one that isn't there is fine. @throws SystemCallError EBUSY while somebody has it open */
+export function removeDm(name: string): void {
+  try {
+    act("DM_DEV_REMOVE", name);
+  } catch (thrown) {
+    if (!(thrown instanceof SystemCallError) || thrown.code !== "ENXIO") throw thrown;
+  }
+}
+
+/** False where the kernel has no device mapper loaded, and so no device of it. */
+const isLoaded = (): boolean => readFileSync("/proc/devices", "utf8").includes(" device-mapper\n");
+
+/** Null when there is no such device. */
+export function readDm(name: string): DmFacts | null {
+  if (!isLoaded()) return null;
+  try {
+    return act("DM_DEV_STATUS", name);
+  } catch (thrown) {
+    if (thrown instanceof SystemCallError && thrown.code === "ENXIO") return null;
+    throw thrown;
+  }
+}
+
+/** Names of all dm devices of this host. */
+export function listDmNames(): readonly string[] {
+  return readdirSync("/sys/block").flatMap((device) => {
+    if (!/^dm-\d+$/.test(device)) return [];
+    try {
+      return [readFileSync(`/sys/block/${device}/dm/name`, "utf8").trim()];
+    } catch (thrown) {
+      if (isErrno(thrown, "ENOENT") || isErrno(thrown, "ENODEV")) return [];
+      throw thrown;
+    }
+  });
+}
