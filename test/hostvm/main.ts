@@ -123,6 +123,13 @@ async function collect(scenario: Scenario, host: Host, thrown: unknown): Promise
   await writeFile(join(directory, "console.log"), await host.console());
   const looks: Readonly<Record<string, readonly string[]>> = {
     "journal.log": ["journalctl", "--no-pager", "-b", "-o", "short-monotonic"],
+    // What VMs and the daemon wrote, of those that run and of those that ended.
+    "vms.txt": [
+      "bash",
+      "-c",
+      "cd /var/lib/banger && for file in owner/daemon.log jail/firecracker/*/root/io/*.log owner/vms/*/*.log; do " +
+        '[ -f "$file" ] && printf "\\n== %s\\n" "$file" && tail -c 32768 "$file" | tr -d "\\000"; done; true',
+    ],
     "state.txt": [
       "bash",
       "-c",

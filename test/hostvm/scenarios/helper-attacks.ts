@@ -1,4 +1,5 @@
 import { deepEqual, equal, match } from "node:assert/strict";
+import type { Host } from "../host.ts";
 import type { Scenario } from "../scenario.ts";
 import { closeLab, drive, LAB, lookAtTreasure, openLab, TREASURE } from "../support/helper-lab.ts";
 import { differences, takeSnapshot } from "../support/snapshot.ts";
@@ -86,6 +87,11 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ["exec", { argv: ["id"] }, /^INVALID_REQUEST/],
 ];
 
+/** What the host's disks are called by what is written on them, when udev is done. */
+async function listDiskNames(host: Host): Promise<string> {
+  return await host.sh("udevadm settle; find /dev/disk/by-uuid /dev/disk/by-label -type l -printf '%p %l\\n' | sort");
+}
+
 export const scenario: Scenario = {
   name: "helper-attacks",
   summary: "everything the root helper is there to stop, tried as the owner: refused, and the host is what it was",
@@ -127,6 +133,12 @@ export const scenario: Scenario = {
         ln $state/treasure/work.ext4 $state/vms/bbbbbbbbbbbb/work.ext4
         `,
       );
+      // An image that calls itself what the host's own root disk is called.
+      await host.sh(
+        `disk=$(findmnt -no SOURCE /)
+        tune2fs -U "$(blkid -o value -s UUID $disk)" -L "$(blkid -o value -s LABEL $disk)" /var/lib/banger/owner/images/lab/rootfs.ext4`,
+      );
+      const names = await listDiskNames(host);
       const started = await drive(host, "askAll", [
         ["ensure_bridge", { bridge: LAB.bridge, ip: "172.29.7.1", prefix: 24 }],
         ["create_tap", { tap: LAB.tap, bridge: LAB.bridge }],
@@ -139,6 +151,7 @@ export const scenario: Scenario = {
         ["launch_firecracker", { ...launch, tap: "tap-fc-dummy" }],
       ]);
       deepEqual((started as readonly string[]).slice(0, 3), ["ok", "ok", "ok"]);
+      equal(await listDiskNames(host), names);
 
       const [before, treasure] = [await takeSnapshot(host), await lookAtTreasure(host)];
       const requests = JSON.parse(JSON.stringify(ATTACKS).replaceAll("HOST_LOOP", loop)) as typeof ATTACKS;

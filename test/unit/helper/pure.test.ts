@@ -9,6 +9,7 @@ import { parseMounts } from "../../../src/helper/jail.ts";
 import { jailerCommand } from "../../../src/helper/launch.ts";
 import { Locks } from "../../../src/helper/locks.ts";
 import { findHostile } from "../../../src/helper/sanitize.ts";
+import { encodeTargets, splitDevice } from "../../../src/helper/sys/device-mapper.ts";
 import { chooseUid, isReservedUid } from "../../../src/helper/slots.ts";
 import { systemPaths } from "../../../src/shared/paths.ts";
 
@@ -267,5 +268,30 @@ describe("locks", () => {
     expect(await first.catch((thrown: Error) => thrown.message)).toBe("a1");
     await second;
     expect(log).toEqual(["b", "none", "a1", "a2"]);
+  });
+});
+
+describe("device mapper's structures", () => {
+  test("a table: each target says where the next one is, from its own beginning", () => {
+    const bytes = encodeTargets([
+      { start: 0, length: 8, type: "linear", parameters: "/dev/loop0 0" },
+      { start: 8, length: 2 ** 33, type: "zero", parameters: "" },
+    ]);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const text = (at: number): string => new TextDecoder().decode(bytes.subarray(at)).replace(/\0.*$/s, "");
+    const next = view.getUint32(20, true);
+    expect([text(24), text(40), next]).toEqual(["linear", "/dev/loop0 0", 40 + 16]);
+    expect([view.getBigUint64(next, true), view.getBigUint64(next + 8, true)]).toEqual([8n, 2n ** 33n]);
+    expect([text(next + 24), text(next + 40)]).toEqual(["zero", ""]);
+    expect(next + view.getUint32(next + 20, true)).toBe(bytes.length);
+  });
+
+  test.each([
+    [0xfd00n, 253, 0],
+    [0xfd03n, 253, 3],
+    [0x1fd2an, 509, 42],
+    [0x1000fd00n, 253, 0x10000],
+  ])("device number %p", (device, major, minor) => {
+    expect(splitDevice(device)).toEqual({ major, minor });
   });
 });

@@ -1,13 +1,11 @@
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { directories } from "../../../../src/cmd/system/install.ts";
 import { renderSystemFiles, UNITS } from "../../../../src/cmd/system/units.ts";
 import { systemPaths } from "../../../../src/shared/paths.ts";
 
-const files = new Map(
-  renderSystemFiles(
-    { owner: { uid: 1000, gid: 1001, name: "dev" }, vm_ids: { first: 1_900_000_000, count: 4096 } },
-    systemPaths(),
-  ).map(({ path, text }) => [path.split("/").at(-1), text]),
-);
+const config = { owner: { uid: 1000, gid: 1001, name: "dev" }, vm_ids: { first: 1_900_000_000, count: 4096 } };
+const files = new Map(renderSystemFiles(config, systemPaths()).map(({ path, text }) => [path.split("/").at(-1), text]));
 const textOf = (name: string): string => files.get(name) ?? "";
 /** Values of a key, one per line it stands on. */
 const valuesOf = (name: string, key: string): readonly string[] =>
@@ -15,6 +13,21 @@ const valuesOf = (name: string, key: string): readonly string[] =>
     .split("\n")
     .filter((line) => line.startsWith(`${key}=`))
     .map((line) => line.slice(key.length + 1));
+
+test("docs/privileges.md names everything that an install makes", async () => {
+  const page = await Bun.file(join(import.meta.dir, "../../../../docs/privileges.md")).text();
+  for (const name of files.keys()) expect(page).toContain(name ?? "");
+  for (const { path } of directories(config, systemPaths())) expect(page).toContain(path);
+});
+
+test("udev reads no disk of a guest's, whatever the distribution calls its rules of device mapper", () => {
+  const name = [...files.keys()].find((file) => file?.endsWith(".rules") === true) ?? "none";
+  const rules = textOf(name);
+  // A backslash continues a line, and nothing may come between a rule and its end.
+  expect(rules.match(/^KERNEL==.*\\\n {2}ENV\{/gm)).toHaveLength(2);
+  expect(rules).toContain('ATTR{dm/name}=="fc-rootfs-*"');
+  expect([name, "10-dm.rules"].toSorted()).toEqual([name, "10-dm.rules"]);
+});
 
 describe("units", () => {
   test("every unit that is started is rendered", () => {
