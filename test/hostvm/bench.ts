@@ -15,6 +15,7 @@ import {
   BOOT_TIMEOUT_MS,
   bangerOk,
   ensureInstalledWithImage,
+  type GuestVm,
   inGuest,
   showVm,
   SMALL_VM,
@@ -27,23 +28,18 @@ const HELPER_BAR_MIB = 50;
 const DAEMON_BAR_MIB = 70;
 const CREATES = 8;
 const LOST_ROUNDS_LIMIT = 3;
+/** USER_HZ, of /proc's times: 100 on every Linux that banger runs on. */
+const CLOCK_TICKS = 100;
+const SERVICES = { helper: "bangerd-root.service", daemon: "bangerd.service" } as const;
 const STATE = "/var/lib/banger/owner";
 const COW = "/var/lib/banger/cow";
 const BARE = "/srv/bare";
-const IMAGE = "debian-trixie";
-/** What SMALL_VM says. */
-const ROOT_BYTES = 2 * 1024 ** 3;
 
 const { values } = parseArgs({ options: { rounds: { type: "string", default: "5" } } });
 const rounds = Number(values.rounds);
 
 /** Milliseconds that a command took in the host, by the host's own clock. */
-async function time(
-  host: Host,
-  script: string,
-  args: readonly string[] = [],
-  user: "root" | "dev" = "root",
-): Promise<number> {
+async function time(host: Host, user: "root" | "dev", script: string, ...args: readonly string[]): Promise<number> {
   const text = await host.sh(`began=$(date +%s%N)\n${script}\necho $(( ($(date +%s%N) - began) / 1000000 ))`, args, {
     user,
     timeoutMs: BOOT_TIMEOUT_MS,
@@ -67,8 +63,8 @@ async function settleMemory(host: Host): Promise<void> {
  */
 async function timeOurs(host: Host): Promise<{ readonly startMs: number; readonly execMs: number }> {
   await settleMemory(host);
-  const startMs = await time(host, "banger vm start bench > /dev/null 2>&1", [], "dev");
-  const execMs = await time(host, "banger vm exec bench -- true", [], "dev");
+  const startMs = await time(host, "dev", "banger vm start bench > /dev/null 2>&1");
+  const execMs = await time(host, "dev", "banger vm exec bench -- true");
   await bangerOk(host, "vm", "stop", "bench");
   return { startMs, execMs };
 }
@@ -78,42 +74,28 @@ async function timeOurs(host: Host): Promise<{ readonly startMs: number; readonl
  * The VM's own snapshot, a copy of its work disk, a tap and the file are made before the clock starts; what this guest writes to
  * the snapshot is taken back afterwards.
  */
-async function timeBare(
-  host: Host,
-  vm: { readonly id: string; readonly guestIp: string },
-  bootArgs: string,
-): Promise<number> {
+async function timeBare(host: Host, vm: GuestVm, bootArgs: string): Promise<number> {
   const cow = `${COW}/${vm.id}.cow`;
-  await host.sh(
-    `mkdir -p ${BARE}
-     cp -a --sparse=always ${cow} ${BARE}/cow
-     cp --sparse=always ${STATE}/vms/$1/work.ext4 ${BARE}/work.ext4
-     ip tuntap add dev bare0 mode tap
-     ip link set bare0 master br-fc up`,
-    [vm.id],
-  );
-  await askHelper(host, "priv.create_dm_snapshot", { vm: vm.id, image: IMAGE, root_bytes: ROOT_BYTES });
-  const kernel = (await host.sh(`ls -d ${STATE}/kernels/*`)).trim();
-  const drive = (id: string, path: string, isRoot: boolean) => ({
-    drive_id: id,
-    path_on_host: path,
-    is_root_device: isRoot,
-    is_read_only: false,
-    cache_type: "Writeback",
-  });
-  const config = {
-    "boot-source": { kernel_image_path: `${kernel}/vmlinux`, initrd_path: `${kernel}/initrd.img`, boot_args: bootArgs },
-    "machine-config": { vcpu_count: 1, mem_size_mib: 320 },
-    drives: [drive("root", `/dev/mapper/fc-rootfs-${vm.id}`, true), drive("work", `${BARE}/work.ext4`, false)],
-    "network-interfaces": [{ iface_id: "eth0", host_dev_name: "bare0" }],
-    vsock: { guest_cid: 3, uds_path: `${BARE}/vsock` },
-    entropy: {},
-  };
-  await host.writeFile(`${BARE}/config.json`, JSON.stringify(config), 0o600);
-  await settleMemory(host);
   try {
+    await host.sh(
+      `mkdir -p ${BARE}
+       cp -a --sparse=always "$1" ${BARE}/cow.part
+       mv ${BARE}/cow.part ${BARE}/cow
+       cp --sparse=always "$2" ${BARE}/work.ext4
+       ip tuntap add dev bare0 mode tap
+       ip link set bare0 master br-fc up`,
+      [cow, `${STATE}/vms/${vm.id}/work.ext4`],
+    );
+    await askHelper(host, "priv.create_dm_snapshot", {
+      vm: vm.id,
+      image: vm.image,
+      root_bytes: vm.spec.systemOverlayBytes,
+    });
+    await host.writeFile(`${BARE}/config.json`, JSON.stringify(await bareConfig(host, vm, bootArgs)), 0o600);
+    await settleMemory(host);
     return await time(
       host,
+      "root",
       `/payload/firecracker/firecracker --no-api --config-file ${BARE}/config.json > ${BARE}/console 2>&1 &
        echo $! > ${BARE}/pid
        until timeout 20 ssh -F /dev/null -i ${STATE}/ssh/id_ed25519 -o BatchMode=yes -o StrictHostKeyChecking=no \\
@@ -121,13 +103,34 @@ async function timeBare(
          kill -0 "$(cat ${BARE}/pid)" || { tail -5 ${BARE}/console >&2; exit 1; }
          sleep 0.05
        done`,
-      [vm.guestIp],
+      vm.guestIp,
     );
   } finally {
-    await host.sh(`kill -9 "$(cat ${BARE}/pid)" || true; sleep 1; ip link del bare0`);
+    // The round may be made again, wherever this one ended.
+    await host.sh(`kill -9 "$(cat ${BARE}/pid)" || true; sleep 1; ip link del bare0 || true`);
     await askHelper(host, "priv.remove_dm_snapshot", { vm: vm.id, discard: false });
-    await host.sh(`mv ${BARE}/cow ${cow}; rm -r ${BARE}`);
+    await host.sh(`[ ! -e ${BARE}/cow ] || mv ${BARE}/cow "$1"; rm -rf ${BARE}`, [cow]);
   }
+}
+
+/** What `firecracker --config-file` reads: the devices that the VM has under banger. */
+async function bareConfig(host: Host, { id, spec }: GuestVm, bootArgs: string): Promise<unknown> {
+  const kernel = (await host.sh(`ls -d ${STATE}/kernels/*`)).trim();
+  const drive = (name: string, path: string, isRoot: boolean) => ({
+    drive_id: name,
+    path_on_host: path,
+    is_root_device: isRoot,
+    is_read_only: false,
+    cache_type: "Writeback",
+  });
+  return {
+    "boot-source": { kernel_image_path: `${kernel}/vmlinux`, initrd_path: `${kernel}/initrd.img`, boot_args: bootArgs },
+    "machine-config": { vcpu_count: spec.vcpu, mem_size_mib: spec.memoryMiB },
+    drives: [drive("root", `/dev/mapper/fc-rootfs-${id}`, true), drive("work", `${BARE}/work.ext4`, false)],
+    "network-interfaces": [{ iface_id: "eth0", host_dev_name: "bare0" }],
+    vsock: { guest_cid: 3, uds_path: `${BARE}/vsock` },
+    entropy: {},
+  };
 }
 
 async function residentMiB(host: Host, unit: string): Promise<number> {
@@ -135,27 +138,44 @@ async function residentMiB(host: Host, unit: string): Promise<number> {
   return Math.round((Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? NaN) / 1024) * 10) / 10;
 }
 
+/** Processor time of a service's own process so far. Each is one thread where it counts: no core takes work off it. */
+async function processorMs(host: Host, unit: string): Promise<number> {
+  const stat = await host.readFile(`/proc/${await mainPid(host, unit)}/stat`);
+  const [user = "", system = ""] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13);
+  return ((Number(user) + Number(system)) / CLOCK_TICKS) * 1000;
+}
+
 async function measure(host: Host): Promise<boolean> {
   await ensureInstalledWithImage(host);
   await bangerOk(host, "ps");
   await Bun.sleep(10_000);
-  const helperMiB = await residentMiB(host, "bangerd-root.service");
-  const daemonMiB = await residentMiB(host, "bangerd.service");
+  const helperMiB = await residentMiB(host, SERVICES.helper);
+  const daemonMiB = await residentMiB(host, SERVICES.daemon);
   host.note(`idle: helper ${helperMiB} MiB (bar ${HELPER_BAR_MIB}), daemon ${daemonMiB} MiB (bar ${DAEMON_BAR_MIB})`);
 
   const create = (name: string): string =>
     `banger vm create --no-start --name ${name} ${SMALL_VM.join(" ")} 2> /dev/null`;
   const one: number[] = [];
-  for (let round = 0; round < rounds; round++) one.push(await time(host, create(`one-${round}`), [], "dev"));
+  for (let round = 0; round < rounds; round++) one.push(await time(host, "dev", create(`one-${round}`)));
   const names = Array.from({ length: CREATES }, (_, index) => `eight-${index}`);
+  const usedSoFar = async (): Promise<readonly [helper: number, daemon: number]> => [
+    await processorMs(host, SERVICES.helper),
+    await processorMs(host, SERVICES.daemon),
+  ];
+  const [helperBefore, daemonBefore] = await usedSoFar();
   const eight = await time(
     host,
-    `pids=""\n${names.map((name) => `${create(name)} & pids="$pids $!"`).join("\n")}\nfor pid in $pids; do wait "$pid"; done`,
-    [],
     "dev",
+    `pids=""\n${names.map((name) => `${create(name)} & pids="$pids $!"`).join("\n")}\nfor pid in $pids; do wait "$pid"; done`,
   );
+  const [helperAfter, daemonAfter] = await usedSoFar();
+  const processor = { helperMs: helperAfter - helperBefore, daemonMs: daemonAfter - daemonBefore };
   const cores = Number((await host.ok(["nproc"])).trim());
   host.note(`${CREATES} creates at once: ${eight} ms, one: ${median(one)} ms, on ${cores} cores`);
+  host.note(`of it the daemon's processor time: ${processor.daemonMs} ms, the helper's: ${processor.helperMs} ms`);
   await bangerOk(host, "vm", "delete", ...names, ...one.map((_, round) => `one-${round}`));
 
   await bangerOk(host, "vm", "create", "--name", "bench", ...SMALL_VM);
@@ -198,7 +218,15 @@ async function measure(host: Host): Promise<boolean> {
           ratioWithExec: withExec,
         },
         idleMiB: { helper: helperMiB, helperBar: HELPER_BAR_MIB, daemon: daemonMiB, daemonBar: DAEMON_BAR_MIB },
-        creates: { eightMs: eight, oneMs: one, ratio: eight / median(one), cores },
+        creates: {
+          eightMs: eight,
+          oneMs: one,
+          ratio: eight / median(one),
+          cores,
+          processor,
+          // What eight would take with a core for each: never less than the one thread that they all need.
+          leastRatio: Math.max(processor.helperMs, processor.daemonMs) / median(one),
+        },
         date: new Date().toISOString(),
       },
       null,

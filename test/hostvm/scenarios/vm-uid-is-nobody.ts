@@ -34,6 +34,8 @@ for path in sockets:
 print("\n".join(could))
 `;
 
+const SLICE_CGROUP = "/sys/fs/cgroup/banger.slice/banger-vms.slice";
+
 export const scenario: Scenario = {
   name: "vm-uid-is-nobody",
   summary: "a process with another VM's uid can't signal, trace, read or connect to a VM, the owner or the daemons",
@@ -48,7 +50,8 @@ export const scenario: Scenario = {
         [],
       );
       const jail = `/var/lib/banger/jail/firecracker/${LAB.vm}/root`;
-      const vmm = Number((await host.ok(["pgrep", "-x", "firecracker"])).trim());
+      // Another scenario's VM may run beside the lab's.
+      const vmm = Number(await host.readFile(`${SLICE_CGROUP}/banger-vm-${LAB.vm}.scope/cgroup.procs`));
       const owner = Number(
         (await host.sh("runuser -u dev -- sleep 600 > /dev/null 2>&1 & sleep 1; pgrep -u dev -x sleep")).trim(),
       );

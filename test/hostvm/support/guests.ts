@@ -26,6 +26,8 @@ export interface GuestVm {
   readonly pid: number | null;
   readonly bootId: string | null;
   readonly guestIp: string;
+  readonly image: string;
+  readonly spec: { readonly vcpu: number; readonly memoryMiB: number; readonly systemOverlayBytes: number };
 }
 
 export interface HelperInventory {
