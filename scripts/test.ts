@@ -18,6 +18,7 @@ import {
   runBunTest,
   withoutPasses,
 } from "./bun-test.ts";
+import { NAMESPACES } from "../test/root/namespaces.ts";
 import { runChecks } from "./check.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
@@ -70,14 +71,12 @@ async function runFiles(
   return total;
 }
 
-/** In namespaces of their own, as test/root/run.ts runs them by hand. */
 async function runRootTests(): Promise<Outcome> {
   const files = await listTestFiles("test/root");
   if (process.getuid?.() !== 0) return skipAll(files, "needs root");
-  const prefix = ["unshare", "--mount", "--net", "--propagation", "private", "--"];
-  const probe = Bun.spawnSync([...prefix, "true"], { stdin: "ignore", stderr: "pipe" });
+  const probe = Bun.spawnSync([...NAMESPACES, "true"], { stdin: "ignore", stderr: "pipe" });
   if (probe.exitCode !== 0) return skipAll(files, `no namespaces here (${probe.stderr.toString().trim()})`);
-  return await runFiles(files, { prefix, env: { BANGER_TEST_ROOT: "1" } });
+  return await runFiles(files, { prefix: NAMESPACES, env: { BANGER_TEST_ROOT: "1" } });
 }
 
 /** The installed system, in virtual machines of its own; its runner counts and names by itself. */
