@@ -1,6 +1,10 @@
+/** sysfs tells of the network namespace that it was mounted in. The host's cgroups stay in their place. */
+const MOUNT_SYSFS = `mount --rbind /sys/fs/cgroup /mnt
+  mount -t sysfs sysfs /sys
+  mount --move /mnt /sys/fs/cgroup
+  exec "$@"`;
 /** What the tests of this folder run in, as words before a command: mount and network namespaces, and the sysfs of the latter. */
 export const NAMESPACES: readonly string[] = [
   ...["unshare", "--mount", "--net", "--propagation", "private", "--"],
-  // sysfs tells of the network namespace that it was mounted in.
-  ...["sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "sh"],
+  ...["sh", "-ec", MOUNT_SYSFS, "sh"],
 ];
