@@ -17,8 +17,9 @@ const POLL_MS = 200;
 const PANIC = /Kernel panic[^\n]*|BUG: [^\n]*|Unable to mount root[^\n]*/;
 
 /**
- * The host's own kernel is gone. Nothing under test runs in a kernel: seen when the emulator mixes up the registers of a nested
- * guest and its host's (a page fault within KVM_RUN, on and on).
+ * The emulator has lost the host's own kernel, or a guest of it. Nothing under test runs in a kernel: seen when the emulator mixes up
+ * the registers of a nested guest and its host's (a page fault within KVM_RUN, on and on), and when it lets a guest no further
+ * ({@link findStuckGuest}).
  */
 export class HostCrashed extends Error {
   override readonly name = "HostCrashed";
@@ -69,6 +70,26 @@ export interface BootOptions {
   readonly payloadPath: string;
   readonly note: (message: string) => void;
   readonly signal: AbortSignal;
+}
+
+/** Entries into a guest in a fifth of a second, all at one instruction and all to come back at once: thousands when it is stuck. */
+const STUCK_ENTRIES = 500;
+const LOOK_FOR_STUCK = `
+  events=/sys/kernel/tracing/events/kvm/kvm_entry/enable
+  [ -e $events ] && pgrep -x firecracker > /dev/null || exit 0
+  trap 'echo 0 > $events; echo > /sys/kernel/tracing/trace' EXIT
+  echo 1 > $events; sleep 0.2; echo 0 > $events
+  sed -nE 's/.*-([0-9]+) .*(rip 0x[0-9a-f]+).*immediate exit.*/thread \\1 at \\2/p' /sys/kernel/tracing/trace \
+    | sort | uniq -c | awk '$1 > ${STUCK_ENTRIES} { print }'
+`;
+
+/**
+ * A guest that the emulator enters at one and the same instruction and leaves at once, for ever, as KVM's own trace tells it; null
+ * when none is so. Its VMM is busy, and it answers nothing until the host's kernel dies of it, minutes later.
+ */
+export async function findStuckGuest(host: Host): Promise<string | null> {
+  const { stdout } = await host.run(["bash", "--norc", "-c", LOOK_FOR_STUCK]);
+  return stdout.trim() === "" ? null : stdout.trim();
 }
 
 /** The command line of QEMU. Pure. */

@@ -11,12 +11,13 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bootHost, type Host, HostCrashed } from "./host.ts";
+import { bootHost, findStuckGuest, type Host, HostCrashed } from "./host.ts";
 import { CACHE_DIR, ensureHostImage, type HostImage } from "./image.ts";
 import type { Scenario } from "./scenario.ts";
 import { makePayload } from "./support/payload.ts";
 
 const SCENARIO_TIMEOUT_MS = 10 * 60_000;
+const WATCH_EVERY_MS = 20_000;
 const HOST_TOOLS = ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "ssh", "ssh-keygen", "lz4"];
 const FAILURES_DIR = join(CACHE_DIR, "hostvm-failures");
 
@@ -78,7 +79,7 @@ async function runBatch(
       const verdict = await runOne(scenario, running);
       if (signal.aborted) break;
       if (verdict.kind === "failed" && verdict.isHostGone && !crashed.has(scenario)) {
-        // A kernel's crash is not the scenario's; a second one fails it all the same.
+        // What the emulator does is not the scenario's; a second time fails it all the same.
         console.log(`again ${scenario.name}: ${verdict.why}`);
         crashed.add(scenario);
         waiting.unshift(scenario);
@@ -95,20 +96,37 @@ async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
   const timeoutMs = scenario.timeoutMs ?? SCENARIO_TIMEOUT_MS;
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => late.reject(new Error(`not done within ${timeoutMs / 1000} s`)), timeoutMs);
+  const watch = new AbortController();
   try {
-    const work = scenario.run(host);
-    await Promise.race([work, late.promise]);
+    const ends: Promise<unknown>[] = [scenario.run(host), late.promise];
+    if (scenario.needs?.includes("firecracker") === true) ends.push(watchGuests(host, watch.signal));
+    await Promise.race(ends);
     return { kind: "passed" };
   } catch (thrown) {
+    // Whatever the scenario says of a guest that the emulator lost is no verdict on banger.
+    const stuck = thrown instanceof HostCrashed ? null : await findStuckGuest(host).catch(() => null);
     const kept = await collect(scenario, host, thrown).catch((lost: unknown) => `not collected: ${messageOf(lost)}`);
     return {
       kind: "failed",
-      why: `${messageOf(thrown)}\n  logs: ${kept}`,
-      isHostGone: thrown instanceof HostCrashed,
+      why: `${messageOf(thrown)}${stuck === null ? "" : `\n  the emulator is stuck in a guest: ${stuck}`}\n  logs: ${kept}`,
+      isHostGone: thrown instanceof HostCrashed || stuck !== null,
     };
   } finally {
     clearTimeout(timer);
+    watch.abort();
   }
+}
+
+/** Never resolves. @throws HostCrashed when the emulator has lost a guest */
+async function watchGuests(host: Host, signal: AbortSignal): Promise<never> {
+  while (!signal.aborted) {
+    await Bun.sleep(WATCH_EVERY_MS);
+    if (signal.aborted) break;
+    // A host that doesn't answer right now is the scenario's to judge.
+    const stuck = await findStuckGuest(host).catch(() => null);
+    if (stuck !== null) throw new HostCrashed(`the emulator is stuck in a guest: ${stuck}`);
+  }
+  return await new Promise(() => {});
 }
 
 /** Keeps what tells why: the journal, the console, and how the host stands. Returns where. */
