@@ -19,7 +19,7 @@ const PANIC = /Kernel panic[^\n]*|BUG: [^\n]*|Unable to mount root[^\n]*/;
 /**
  * The emulator has lost the host's own kernel, or a guest of it. Nothing under test runs in a kernel: seen when the emulator mixes up
  * the registers of a nested guest and its host's (a page fault within KVM_RUN, on and on), and when it lets a guest no further
- * ({@link findStuckGuest}).
+ * ({@link findStuckGuest}) or to a triple fault.
  */
 export class HostCrashed extends Error {
   override readonly name = "HostCrashed";
@@ -90,6 +90,21 @@ const LOOK_FOR_STUCK = `
 export async function findStuckGuest(host: Host): Promise<string | null> {
   const { stdout } = await host.run(["bash", "--norc", "-c", LOOK_FOR_STUCK]);
   return stdout.trim() === "" ? null : stdout.trim();
+}
+
+const LOOK_FOR_TRIPLE_FAULT = `
+  cd /var/lib/banger && grep -ls 'vcpu run: Shutdown' owner/vms/*/vmm.log jail/firecracker/*/root/io/firecracker.log || true
+`;
+
+/**
+ * What the emulator did to a guest of a scenario that failed; null when nothing tells so. A triple fault counts: guests shut down
+ * by other ways, and one that banger's own mistake led to would come again.
+ */
+export async function findLostGuest(host: Host): Promise<string | null> {
+  const stuck = await findStuckGuest(host);
+  if (stuck !== null) return `the emulator is stuck in a guest: ${stuck}`;
+  const { stdout } = await host.run(["bash", "--norc", "-c", LOOK_FOR_TRIPLE_FAULT]);
+  return stdout.trim() === "" ? null : `a guest ended by a triple fault: ${stdout.trim()}`;
 }
 
 /** The command line of QEMU. Pure. */

@@ -11,7 +11,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { bootHost, findStuckGuest, type Host, HostCrashed } from "./host.ts";
+import { bootHost, findLostGuest, findStuckGuest, type Host, HostCrashed } from "./host.ts";
 import { CACHE_DIR, ensureHostImage, type HostImage } from "./image.ts";
 import type { Scenario } from "./scenario.ts";
 import { makePayload } from "./support/payload.ts";
@@ -104,12 +104,12 @@ async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
     return { kind: "passed" };
   } catch (thrown) {
     // Whatever the scenario says of a guest that the emulator lost is no verdict on banger.
-    const stuck = thrown instanceof HostCrashed ? null : await findStuckGuest(host).catch(() => null);
+    const lost = thrown instanceof HostCrashed ? null : await findLostGuest(host).catch(() => null);
     const kept = await collect(scenario, host, thrown).catch((lost: unknown) => `not collected: ${messageOf(lost)}`);
     return {
       kind: "failed",
-      why: `${messageOf(thrown)}${stuck === null ? "" : `\n  the emulator is stuck in a guest: ${stuck}`}\n  logs: ${kept}`,
-      isHostGone: thrown instanceof HostCrashed || stuck !== null,
+      why: `${messageOf(thrown)}${lost === null ? "" : `\n  ${lost}`}\n  logs: ${kept}`,
+      isHostGone: thrown instanceof HostCrashed || lost !== null,
     };
   } finally {
     clearTimeout(timer);
