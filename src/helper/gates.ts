@@ -104,7 +104,7 @@ export const subnetFree: Gate<{
 /** What the kernel says of an interface. */
 export interface InterfaceFacts {
   readonly name: string;
-  /** `bridge`, `tun`, or another kind; null for hardware. */
+  /** `bridge` or `tun`; null for every other kind. */
   readonly kind: string | null;
   /** `tap` or `tun` where the kind is `tun`. */
   readonly tunType: string | null;
