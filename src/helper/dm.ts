@@ -13,9 +13,9 @@ import { openCowFiles } from "./directories.ts";
 import { enforce, rootsFile } from "./gates.ts";
 import { dropNodes } from "./jail.ts";
 import { openOwnersFile, reopen } from "./owner-files.ts";
-import type { Descriptor } from "./sys/descriptors.ts";
+import { type Descriptor, openDevice } from "./sys/descriptors.ts";
 import { createDm, type DmFacts, type DmTarget, listDmNames, readDm, removeDm } from "./sys/device-mapper.ts";
-import { attachLoop, detachLoop, listLoops, openLoop, readLoop } from "./sys/loops.ts";
+import { attachLoop, detachLoop, listLoops, readLoop } from "./sys/loops.ts";
 
 const BUSY_TIMEOUT_MS = 5000;
 const BUSY_POLL_MS = 20;
@@ -106,7 +106,7 @@ export async function removeDevices(context: HelperContext, vm: string): Promise
   for (const name of [dmName(vm), baseName(vm)]) {
     await whenUnused(vm, () => {
       try {
-        if (readDm(name) !== null) removeDm(name);
+        removeDm(name);
         return "removed";
       } catch (thrown) {
         if (isErrno(thrown, "EBUSY")) return "busy";
@@ -150,7 +150,7 @@ export function discardCow(context: HelperContext, vm: string): void {
 export function detachStrayLoops(vm: string): void {
   for (const { device, facts } of listLoops()) {
     if (facts.mark !== cowMark(vm)) continue;
-    using loop = openLoop(device, false);
+    using loop = openDevice(device, false);
     detachLoop(loop);
   }
 }
@@ -194,7 +194,7 @@ function openCow(context: HelperContext, vm: string): Descriptor {
 function shareLoop(image: Descriptor): Descriptor {
   const { identity } = image.stat();
   for (const { device } of listLoops()) {
-    const loop = openLoop(device, true);
+    const loop = openDevice(device, true);
     // Open from here on, so it can't be cleared and taken for another file between the look and the use.
     const facts = readLoop(loop);
     if (facts?.mark === BASE_MARK && facts.readOnly && facts.identity === identity) return loop;

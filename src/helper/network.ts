@@ -6,6 +6,7 @@ import * as v from "valibot";
 import { BangerError, isErrno } from "../shared/errors.ts";
 import type { HostRoute, InterfaceFacts } from "./gates.ts";
 import { runTool, tryTool } from "./run-tool.ts";
+import { IFF_TAP } from "./sys/taps.ts";
 
 const TIMEOUT_MS = 10_000;
 
@@ -36,8 +37,6 @@ async function ask<S extends v.GenericSchema>(schema: S, args: readonly string[]
 }
 
 const INTERFACES = "/sys/class/net";
-/** IFF_TAP of linux/if_tun.h, in what `tun_flags` says. */
-const IFF_TAP = 0x0002;
 /** BR_STATE_FORWARDING of linux/if_bridge.h. */
 const FORWARDING = "3";
 

@@ -72,6 +72,13 @@ export interface BootOptions {
   readonly signal: AbortSignal;
 }
 
+/**
+ * Virtualization as AMD has it. Without `erms` kernels and libraries copy and clear by words; with it they do so by single
+ * bytes, each of which is emulated (measured: 320 MiB cleared in 1.3 s against 2.9 s, and in 7 s against 25 s where code of
+ * an earlier guest was).
+ */
+const EMULATED_CPU = "max,+svm,+npt,-erms";
+
 /** Entries into a guest in a fifth of a second, all at one instruction and all to come back at once: thousands when it is stuck. */
 const STUCK_ENTRIES = 500;
 const LOOK_FOR_STUCK = `
@@ -122,7 +129,7 @@ export function hostArgv(options: {
     ...["-nodefaults", "-no-user-config", "-display", "none", "-M", "q35"],
     ...(options.acceleration === "kvm"
       ? ["-accel", "kvm", "-cpu", "host"]
-      : ["-accel", "tcg,thread=multi", "-cpu", "max,+svm,+npt,-erms"]),
+      : ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU]),
     ...["-smp", "2", "-m", "6G"],
     ...["-kernel", image.kernelPath, "-initrd", image.initrdPath],
     ...["-append", "root=/dev/vda console=ttyS0 quiet loglevel=4 net.ifnames=0 mitigations=off audit=0 panic=0"],

@@ -2,8 +2,8 @@ import { describe, expect, test } from "bun:test";
 import { constants, ftruncateSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { openOwnersFile, reopen } from "../../src/helper/owner-files.ts";
-import { openRoot } from "../../src/helper/sys/descriptors.ts";
-import { attachLoop, detachLoop, listLoops, openLoop, readLoop } from "../../src/helper/sys/loops.ts";
+import { openRoot, openDevice } from "../../src/helper/sys/descriptors.ts";
+import { attachLoop, detachLoop, listLoops, readLoop } from "../../src/helper/sys/loops.ts";
 import { makeHost, type TestHost } from "./support.ts";
 
 const MIB = 1024 * 1024;
@@ -33,7 +33,7 @@ describe("loop devices", () => {
       expect(readFileSync(`/sys/block/${device.slice(5)}/ro`, "utf8").trim()).toBe("1");
     }
     // Nobody has it open: the kernel let go of the file by itself.
-    using again = openLoop(device, true);
+    using again = openDevice(device, true);
     expect(readLoop(again)).toBeNull();
     rmSync(`${path}.moved`);
   });

@@ -1,6 +1,6 @@
 /**
- * Firecracker's API: HTTP on a unix socket in the VM's jail, one connection for all requests of a session. What answers may be a hostile
- * VMM: answers are bounded, and late ones are no answers. Source: Firecracker src/firecracker/swagger/firecracker.yaml.
+ * Firecracker's API: HTTP on a unix socket in the VM's jail, one connection for all requests of a session. What answers may
+ * be a hostile VMM: answers are bounded, and late ones are no answers. Source: Firecracker src/firecracker/swagger/firecracker.yaml.
  */
 
 import { Agent, request } from "node:http";

@@ -4,7 +4,7 @@
  * fchownat(2), xattr(7).
  */
 
-import { closeSync, chmodSync, constants, fstatSync, readdirSync } from "node:fs";
+import { closeSync, chmodSync, constants, fstatSync, openSync, readdirSync } from "node:fs";
 import { addressOf, check, cString, errno, libc, ptr } from "./libc.ts";
 
 const SYS_OPENAT2 = 437;
@@ -204,6 +204,11 @@ function openat2(dirFd: number, path: string, flags: number, mode: number, resol
     errno(),
   );
   return new Descriptor(fd, label);
+}
+
+/** A device of the kernel's, by a path that only root makes. */
+export function openDevice(path: string, readOnly: boolean): Descriptor {
+  return new Descriptor(openSync(path, (readOnly ? constants.O_RDONLY : constants.O_RDWR) | O_CLOEXEC), path);
 }
 
 /**

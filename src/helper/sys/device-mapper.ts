@@ -1,8 +1,8 @@
 /** Device-mapper devices by ioctl: `dmsetup` would wait for udev, which nobody here needs. Source: linux/dm-ioctl.h. */
 
-import { constants, openSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { isErrno } from "../../shared/errors.ts";
-import { Descriptor } from "./descriptors.ts";
+import { openDevice } from "./descriptors.ts";
 import { addressOf, check, errno, libc, SystemCallError } from "./libc.ts";
 
 const IOCTLS = {
@@ -88,7 +88,7 @@ function act(
   view.setUint32(FLAGS_AT, flags, true);
   request.set(nameBytes, NAME_AT);
   request.set(table, HEADER_BYTES);
-  using control = new Descriptor(openSync("/dev/mapper/control", constants.O_RDWR | 0o2000000), "/dev/mapper/control");
+  using control = openDevice("/dev/mapper/control", false);
   check("ioctl", `${call}, ${name}`, libc.ioctl(control.fd, BigInt(IOCTLS[call]), addressOf(request)), errno());
   return { ...splitDevice(view.getBigUint64(DEVICE_AT, true)), users: view.getInt32(OPEN_COUNT_AT, true) };
 }
@@ -110,17 +110,18 @@ export function createDm(name: string, targets: readonly DmTarget[], access: "re
   }
 }
 
+/** False where the kernel has no device mapper loaded, and so no device of it. */
+const isLoaded = (): boolean => readFileSync("/proc/devices", "utf8").includes(" device-mapper\n");
+
 /** Removes a device; one that isn't there is fine. @throws SystemCallError EBUSY while somebody has it open */
 export function removeDm(name: string): void {
+  if (!isLoaded()) return;
   try {
     act("DM_DEV_REMOVE", name);
   } catch (thrown) {
     if (!(thrown instanceof SystemCallError) || thrown.code !== "ENXIO") throw thrown;
   }
 }
-
-/** False where the kernel has no device mapper loaded, and so no device of it. */
-const isLoaded = (): boolean => readFileSync("/proc/devices", "utf8").includes(" device-mapper\n");
 
 /** Null when there is no such device. */
 export function readDm(name: string): DmFacts | null {

@@ -3,9 +3,9 @@
  * in between an owner could put another file there. Source: loop(4), linux/loop.h.
  */
 
-import { constants, existsSync, openSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { addressOf, check, errno, libc, SystemCallError } from "./libc.ts";
-import { Descriptor } from "./descriptors.ts";
+import { type Descriptor, openDevice } from "./descriptors.ts";
 
 const LOOP_CTL_GET_FREE = 0x4c82;
 const LOOP_CONFIGURE = 0x4c0a;
@@ -35,11 +35,6 @@ export interface LoopFacts {
    * opened, a mount namespace that ended with an earlier helper. Only root attaches loops, so only root marks them.
    */
   readonly mark: string;
-}
-
-function openDevice(device: string, readOnly: boolean): Descriptor {
-  const flags = (readOnly ? constants.O_RDONLY : constants.O_RDWR) | 0o2000000;
-  return new Descriptor(openSync(device, flags), device);
 }
 
 /** Attaches an open file. The device stays for as long as the result, or another user of it, is open. */
@@ -88,11 +83,6 @@ export function readLoop(loop: Descriptor): LoopFacts | null {
     readOnly: (view.getUint32(INFO_FLAGS_AT, true) & LO_FLAGS_READ_ONLY) !== 0,
     mark: new TextDecoder().decode(info.subarray(INFO_NAME_AT, INFO_NAME_AT + NAME_BYTES)).replace(/\0.*$/s, ""),
   };
-}
-
-/** Opens a loop device that is there. */
-export function openLoop(device: string, readOnly: boolean): Descriptor {
-  return openDevice(device, readOnly);
 }
 
 /** Detaches the backing file, at once or when the last user is gone. "Not attached" is fine. */

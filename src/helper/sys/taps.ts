@@ -1,15 +1,15 @@
 /** Tap interfaces by ioctl, because `ip tuntap` leaves a tap without an owner open to everybody. Source: kernel doc tuntap, linux/if_tun.h. */
 
-import { constants, openSync, readFileSync, writeSync } from "node:fs";
+import { readFileSync, writeSync } from "node:fs";
 import { addressOf, check, errno, libc } from "./libc.ts";
-import { Descriptor } from "./descriptors.ts";
+import { type Descriptor, openDevice } from "./descriptors.ts";
 import { openDatagramSocket } from "./sockets.ts";
 
 const TUNSETIFF = 0x400454ca;
 const TUNSETPERSIST = 0x400454cb;
 const TUNSETOWNER = 0x400454cc;
 const TUNGETVNETHDRSZ = 0x800454d7;
-const IFF_TAP = 0x0002;
+export const IFF_TAP = 0x0002;
 const IFF_NO_PI = 0x1000;
 /** Firecracker opens its tap with this flag, so the tap has it from the start. */
 const IFF_VNET_HDR = 0x4000;
@@ -31,7 +31,7 @@ function interfaceRequest(name: string): { readonly request: Uint8Array; readonl
 
 /** Makes the tap if it isn't there, or takes the one that is. EBUSY while a VMM has it open. */
 function openTap(name: string): Descriptor {
-  const tun = new Descriptor(openSync("/dev/net/tun", constants.O_RDWR | 0o2000000), `tap ${name}`);
+  const tun = openDevice("/dev/net/tun", false);
   const { request, view } = interfaceRequest(name);
   view.setUint16(IFNAMSIZ, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true);
   try {
