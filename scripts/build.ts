@@ -1,6 +1,8 @@
 /**
- * `bun run build [--target T] [--outfile FILE]`: compiles src/main.ts into one executable, runs what it built, and only then
- * puts it in place, with a rename: a running banger keeps its file, and nobody ever sees half of a new one.
+ * `bun run build [--target T] [--outfile FILE] [--for-tests]`: compiles src/main.ts into one executable, runs what it built, and
+ * only then puts it in place, with a rename: a running banger keeps its file, and nobody ever sees half of a new one.
+ *
+ * `--for-tests` builds dist/banger-for-tests, which accepts an old Firecracker. No installer takes it.
  */
 
 import { chmod, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
@@ -26,6 +28,8 @@ export interface BuildOptions {
   readonly outfile: string;
   /** Null: the machine that builds. */
   readonly target: BuildTarget | null;
+  /** Makes a test build (`IS_TEST_BUILD` in src/shared/version.ts). */
+  readonly forTests?: boolean;
 }
 
 /**
@@ -47,6 +51,7 @@ export function buildArgv(options: BuildOptions): readonly string[] {
     "--minify-syntax",
     "--minify-whitespace",
     "--sourcemap=none",
+    `--define=BANGER_FOR_TESTS=${options.forTests === true}`,
     ...(options.target === null ? [] : [`--target=${BUILD_TARGETS[options.target]}`]),
     `--outfile=${options.outfile}`,
   ];
@@ -122,7 +127,13 @@ export async function build(options: BuildOptions, version: string): Promise<str
 }
 
 if (import.meta.main) {
-  const { values } = parseArgs({ options: { target: { type: "string" }, outfile: { type: "string" } } });
+  const { values } = parseArgs({
+    options: {
+      target: { type: "string" },
+      outfile: { type: "string" },
+      "for-tests": { type: "boolean", default: false },
+    },
+  });
   if (values.target !== undefined && !Object.hasOwn(BUILD_TARGETS, values.target)) {
     console.error(`error: --target is one of ${Object.keys(BUILD_TARGETS).join(", ")}`);
     process.exit(2);
@@ -132,7 +143,8 @@ if (import.meta.main) {
       await build(
         {
           entry: join(ROOT, "src/main.ts"),
-          outfile: resolve(values.outfile ?? join(ROOT, "dist/banger")),
+          outfile: resolve(values.outfile ?? join(ROOT, values["for-tests"] ? "dist/banger-for-tests" : "dist/banger")),
+          forTests: values["for-tests"],
           target: (values.target as BuildTarget | undefined) ?? null,
         },
         VERSION,

@@ -1,7 +1,7 @@
 /**
  * Runs the scenarios of the installed system in test hosts.
  *
- *   bun test/hostvm/main.ts [--list] [--scenario NAME[,NAME…]] [--jobs N]
+ *   bun test/hostvm/main.ts [--list] [--full] [--scenario NAME[,NAME…]] [--jobs N]
  *   bun test/hostvm/main.ts --shell     boots a host and says how to log in, until ctrl-c
  *
  * One boot serves many scenarios. The last line counts: `N passed, N failed, N skipped`.
@@ -18,6 +18,8 @@ import { makePayload } from "./support/payload.ts";
 
 const SCENARIO_TIMEOUT_MS = 10 * 60_000;
 const WATCH_EVERY_MS = 20_000;
+/** How often a scenario is tried when the emulator loses its host or a guest. */
+const ATTEMPTS = 3;
 const HOST_TOOLS = ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "ssh", "ssh-keygen", "lz4"];
 const FAILURES_DIR = join(CACHE_DIR, "hostvm-failures");
 
@@ -34,8 +36,9 @@ async function loadScenarios(): Promise<readonly Scenario[]> {
   );
 }
 
-function choose(all: readonly Scenario[], wanted: string | undefined): readonly Scenario[] {
-  if (wanted === undefined) return all;
+/** The named scenarios; without names all, long ones only in a full run. */
+function choose(all: readonly Scenario[], wanted: string | undefined, isFull: boolean): readonly Scenario[] {
+  if (wanted === undefined) return all.filter(({ isLong }) => isFull || isLong !== true);
   return wanted.split(",").map((name) => {
     const found = all.find((scenario) => scenario.name === name);
     if (found === undefined) throw new Error(`there is no scenario ${name}; --list shows them`);
@@ -60,7 +63,7 @@ async function runBatch(
   report: (scenario: Scenario, verdict: Verdict, ms: number) => void,
 ): Promise<void> {
   const waiting = [...batch];
-  const crashed = new Set<Scenario>();
+  const crashes = new Map<Scenario, number>();
   while (waiting.length > 0 && !signal.aborted) {
     let host;
     try {
@@ -78,10 +81,11 @@ async function runBatch(
       const began = performance.now();
       const verdict = await runOne(scenario, running);
       if (signal.aborted) break;
-      if (verdict.kind === "failed" && verdict.isHostGone && !crashed.has(scenario)) {
-        // What the emulator does is not the scenario's; a second time fails it all the same.
+      const crashed = crashes.get(scenario) ?? 0;
+      if (verdict.kind === "failed" && verdict.isHostGone && crashed < ATTEMPTS - 1) {
+        // What the emulator does is not the scenario's; the last time fails it all the same.
         console.log(`again ${scenario.name}: ${verdict.why}`);
-        crashed.add(scenario);
+        crashes.set(scenario, crashed + 1);
         waiting.unshift(scenario);
         break;
       }
@@ -170,10 +174,12 @@ async function main(): Promise<number> {
       list: { type: "boolean" },
       scenario: { type: "string" },
       jobs: { type: "string", default: "1" },
+      full: { type: "boolean", default: false },
       shell: { type: "boolean" },
     },
   });
-  const scenarios = choose(await loadScenarios(), values.scenario);
+  const all = await loadScenarios();
+  const scenarios = choose(all, values.scenario, values.full || values.list === true);
   if (values.list === true) {
     const width = Math.max(...scenarios.map(({ name }) => name.length));
     for (const { name, summary } of scenarios) console.log(`${name.padEnd(width)}  ${summary}`);
@@ -236,6 +242,10 @@ async function main(): Promise<number> {
     } finally {
       await rm(directory, { recursive: true, force: true });
     }
+  }
+  if (values.scenario === undefined && !values.full) {
+    const long = all.filter(({ isLong }) => isLong === true).map(({ name }) => name);
+    if (long.length > 0) console.log(`     not in the default run: ${long.join(", ")} (npm run test:full)`);
   }
   if (abort.signal.aborted) {
     console.log("interrupted; every host is gone");

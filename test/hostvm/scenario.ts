@@ -12,6 +12,8 @@ export interface Scenario {
   readonly needs?: readonly Need[];
   /** Gets a freshly booted host of its own. */
   readonly isolated?: true;
+  /** Left out of the default run, which boots few guests; `npm run test:full` and `--scenario` have it. */
+  readonly isLong?: true;
   /** Default ten minutes. */
   readonly timeoutMs?: number;
   run(host: Host): Promise<void>;

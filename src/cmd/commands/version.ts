@@ -1,11 +1,11 @@
 import { API_LEVEL } from "../../shared/api-level.ts";
 import { defineCommand } from "../command.ts";
 import type { Output } from "../output.ts";
-import { VERSION } from "../../shared/version.ts";
+import { IS_TEST_BUILD, VERSION } from "../../shared/version.ts";
 
 export function printVersion(out: Output, json: boolean): void {
   if (json) out.json({ version: VERSION, apiLevel: API_LEVEL });
-  else out.line(`banger ${VERSION}`);
+  else out.line(`banger ${VERSION}${IS_TEST_BUILD ? " (built for tests)" : ""}`);
 }
 
 export const command = defineCommand({

@@ -1,6 +1,6 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
-import { GIVEN, purge } from "../support/installed.ts";
+import { GIVEN, purge, RELEASE } from "../support/installed.ts";
 import { differences, takeSnapshot } from "../support/snapshot.ts";
 
 export const scenario: Scenario = {
@@ -28,6 +28,13 @@ export const scenario: Scenario = {
     `);
     await refused(["--owner", "dev", "--firecracker-dir", "/root/old"], 32, /1\.13\.0 has known security holes/);
     await host.ok(["rm", "-r", "/root/old"]);
+    // What only a test build takes, a release build refuses.
+    if ((await host.run(["test", "-e", RELEASE])).status === 0) {
+      const words = ["system", "install", "--owner", "dev", "--firecracker-dir", "/payload/firecracker"];
+      const result = await host.run([RELEASE, ...words]);
+      equal(result.status, 32, result.stderr);
+      match(result.stderr, /has known security holes/);
+    } else host.note("no test build in this run: what a release build refuses is not tried");
 
     await host.ok(["chmod", "g+w", "/usr/local/bin"]);
     await refused(["--owner", "dev", "--no-firecracker"], 12, /\/usr\/local\/bin can be written by others/);

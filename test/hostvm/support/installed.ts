@@ -4,6 +4,8 @@ import type { Host } from "../host.ts";
 
 /** The binary under test before anything is installed. */
 export const GIVEN = "/payload/banger";
+/** The release build, where {@link GIVEN} is a test build because this run's Firecracker is an old one. */
+export const RELEASE = "/payload/banger-release";
 /** The installed one. */
 export const BANGER = "/usr/local/bin/banger";
 

@@ -3,6 +3,7 @@
 import { chmod, copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { existsSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { fetchTestFirecracker, type TestFirecracker } from "../../../scripts/fetch-test-firecracker.ts";
 import { writeCpio } from "../../../src/daemon/kernel/write-cpio.ts";
 import { runTool } from "../../../src/daemon/run-tool.ts";
 import { ensureImages } from "../../support/banger.ts";
@@ -24,16 +25,34 @@ export interface Payload {
   readonly missing: Readonly<Record<Need, string | null>>;
 }
 
-/** The binary under test: `BANGER_BIN`, else `dist/banger`. */
-const BANGER = resolve(process.env["BANGER_BIN"] ?? join(import.meta.dir, "../../../dist/banger"));
+const ROOT = join(import.meta.dir, "../../..");
+/** The release build: `BANGER_BIN`, else `dist/banger`. */
+const RELEASE = resolve(process.env["BANGER_BIN"] ?? join(ROOT, "dist/banger"));
+const TEST_BUILD = join(ROOT, "dist/banger-for-tests");
+const BUILD_TIMEOUT_MS = 300_000;
 
-/** Directory with `firecracker` and `jailer`: BANGER_TEST_FIRECRACKER_DIR, else where PATH has both; null when nowhere. */
-export function findFirecracker(env: Readonly<Record<string, string | undefined>>): string | null {
+/** A Firecracker for the scenarios. `isOld`: only a test build of banger accepts it. */
+interface FirecrackerChoice {
+  readonly directory: string;
+  readonly isOld: boolean;
+}
+
+/**
+ * Directory with `firecracker` and `jailer`: BANGER_TEST_FIRECRACKER_DIR, else where PATH has both, else the one that
+ * scripts/fetch-test-firecracker.ts fetches; or why there is none.
+ */
+export async function findFirecracker(
+  env: Readonly<Record<string, string | undefined>>,
+  fetch: () => Promise<TestFirecracker> = fetchTestFirecracker,
+): Promise<FirecrackerChoice | { readonly why: string }> {
   const named = env["BANGER_TEST_FIRECRACKER_DIR"];
   const onPath = Bun.which("firecracker", { PATH: env["PATH"] ?? "" });
   const directory = named ?? (onPath === null ? null : dirname(onPath));
-  if (directory === null) return null;
-  return ["firecracker", "jailer"].every((name) => isFile(join(directory, name))) ? directory : null;
+  if (directory !== null && ["firecracker", "jailer"].every((name) => isFile(join(directory, name))))
+    return { directory, isOld: false };
+  if (named !== undefined) return { why: `no firecracker and jailer in ${named} (BANGER_TEST_FIRECRACKER_DIR)` };
+  const fetched = await fetch();
+  return "why" in fetched ? fetched : { directory: fetched.directory, isOld: true };
 }
 
 const isFile = (path: string): boolean => existsSync(path) && statSync(path).isFile();
@@ -44,15 +63,20 @@ const isFile = (path: string): boolean => existsSync(path) && statSync(path).isF
  */
 export async function makePayload(image: HostImage, directory: string, wantsImage: boolean): Promise<Payload> {
   const tree = join(directory, "payload");
-  const hasBanger = isFile(BANGER);
+  const hasBanger = isFile(RELEASE);
   await mkdir(join(tree, "guest"), { recursive: true });
-  const firecracker = findFirecracker(process.env);
-  if (firecracker !== null) {
+  const firecracker = await findFirecracker(process.env);
+  if ("directory" in firecracker) {
     await mkdir(join(tree, "firecracker"));
     for (const name of ["firecracker", "jailer"])
-      await copyExecutable(join(firecracker, name), join(tree, "firecracker", name));
+      await copyExecutable(join(firecracker.directory, name), join(tree, "firecracker", name));
+    if (firecracker.isOld) {
+      await runTool([process.execPath, join(ROOT, "scripts/build.ts"), "--for-tests"], { timeoutMs: BUILD_TIMEOUT_MS });
+      await copyExecutable(TEST_BUILD, join(tree, "banger"));
+      if (hasBanger) await copyExecutable(RELEASE, join(tree, "banger-release"));
+    }
   }
-  if (hasBanger) await copyExecutable(BANGER, join(tree, "banger"));
+  if (hasBanger && !isFile(join(tree, "banger"))) await copyExecutable(RELEASE, join(tree, "banger"));
   if (wantsImage && hasBanger) {
     const images = await ensureImages();
     await runTool(["cp", "-a", "--sparse=always", `${images}/images`, `${images}/kernels`, tree], {
@@ -69,8 +93,8 @@ export async function makePayload(image: HostImage, directory: string, wantsImag
   return {
     imagePath,
     missing: {
-      firecracker: firecracker === null ? "no firecracker and jailer in BANGER_TEST_FIRECRACKER_DIR or on PATH" : null,
-      banger: hasBanger ? null : `no ${BANGER}; bun run build makes it`,
+      firecracker: "why" in firecracker ? firecracker.why : null,
+      banger: hasBanger ? null : `no ${RELEASE}; bun run build makes it`,
       image: hasBanger ? null : "building it takes a banger",
     },
   };

@@ -26,6 +26,14 @@ test("every autoload is off, bytecode comes with esm, identifiers keep their nam
   expect(buildArgv({ entry: "a.ts", outfile: "b", target: null }).join(" ")).not.toContain("--target");
 });
 
+test("only a test build is one, and says so", async () => {
+  const given = { entry: "a.ts", outfile: "b", target: null };
+  expect(buildArgv(given)).toContain("--define=BANGER_FOR_TESTS=false");
+  expect(buildArgv({ ...given, forTests: true })).toContain("--define=BANGER_FOR_TESTS=true");
+  const installer = await Bun.file(join(import.meta.dir, "../../../install.sh")).text();
+  expect(installer).not.toContain("for-tests");
+});
+
 test("a target runs where its architecture is", () => {
   expect(canRunTarget(null, "arm64")).toBe(true);
   expect(canRunTarget("arm64", "x64")).toBe(false);

