@@ -1,6 +1,6 @@
 /**
- * The contracts' Valibot schemas as JSON Schema (2020-12), converted by `@valibot/to-json-schema`. This file adds banger's names for
- * shared records, and the types in words for the reference pages, which no library has.
+ * The contracts' Valibot schemas as JSON Schema (2020-12), converted by `@valibot/to-json-schema`. This file adds
+ * banger's names for shared records, and the types in words for the reference pages, which no library has.
  */
 
 import { type ConversionConfig, toJsonSchema as convert, toJsonSchemaDefs } from "@valibot/to-json-schema";

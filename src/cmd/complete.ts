@@ -1,8 +1,8 @@
 /**
  * What a shell may offer for the word under the cursor. Pure but for the names, which the caller looks up.
  *
- * By hand, because `@bomb.sh/tab` 0.0.22 has bash run what is typed: Tab after `exec box -- $(reboot)` reboots. It also offers no
- * files, asks for names before it knows which kind is needed, and loads every command to complete one.
+ * By hand, because `@bomb.sh/tab` 0.0.22 has bash run what is typed: Tab after `exec box -- $(reboot)` reboots. It also
+ * offers no files, asks for names before it knows which kind is needed, and loads every command to complete one.
  */
 
 import { flagsOf } from "./cli.ts";

@@ -1,6 +1,6 @@
 /**
- * Completion scripts. Each asks banger itself, so that a new banger needs no new script. No word that is typed, and no candidate,
- * is ever evaluated: by hand for that reason, see complete.ts.
+ * Completion scripts. Each asks banger itself, so that a new banger needs no new script. None evaluates a word that is
+ * typed, or a candidate: that is why they are by hand, see complete.ts.
  */
 
 import { usageError } from "./cli.ts";
