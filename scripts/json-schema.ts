@@ -53,7 +53,7 @@ export function defineJsonSchemas(named: readonly Named[]): Readonly<Record<stri
   return Object.fromEntries(Object.entries(converted).map(([name, schema]) => [name, { ...schema }]));
 }
 
-/** A type as a person reads it: `integer 1…64`, `string, null`, `VmRecord[]`. */
+/** A type as a person reads it, in Markdown: `integer 1 to 64`, `string or null`, `list of VmRecord`. */
 export function describeType(schema: JsonSchema): string {
   if (typeof schema["$ref"] === "string") return schema["$ref"].replace("#/components/schemas/", "");
   if (Array.isArray(schema["anyOf"])) return (schema["anyOf"] as JsonSchema[]).map(describeType).join(" or ");
@@ -73,7 +73,7 @@ export function describeType(schema: JsonSchema): string {
     case "number":
       return `${schema["type"]}${range("minimum", "maximum")}`;
     case "string": {
-      if (typeof schema["pattern"] === "string") return `string /${schema["pattern"]}/`;
+      if (typeof schema["pattern"] === "string") return `string \`/${schema["pattern"]}/\``;
       if (schema["format"] === "date-time") return "RFC 3339 time";
       if (typeof schema["format"] === "string") return `${schema["format"]} address`;
       const length = range("minLength", "maxLength");

@@ -74,5 +74,7 @@ test("types read as a person would say them", () => {
   expect(said(v.nullable(v.string()))).toBe("string or null");
   expect(said(v.array(v.boolean()))).toBe("list of boolean");
   expect(said(v.pipe(v.string(), v.minLength(1), v.maxLength(63)))).toBe("string of 1 to 63 characters");
+  // In a code span: outside of one, `[a-z](?:x)` is a link.
+  expect(said(v.pipe(v.string(), v.regex(/^[a-z](?:x)?$/)))).toBe("string `/^[a-z](?:x)?$/`");
   expect(said(v.picklist(["kvm", "tcg"]))).toBe('"kvm", "tcg"');
 });
