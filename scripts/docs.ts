@@ -19,7 +19,7 @@ import { API_LEVEL, METHODS, MINIMUM_API_LEVEL } from "../src/shared/contract.ts
 import { ERROR_TABLE } from "../src/shared/errors.ts";
 import * as schemas from "../src/shared/schemas.ts";
 import { VERSION } from "../src/shared/version.ts";
-import { defineJsonSchema, describeType, type JsonSchema, type Named, toJsonSchema } from "./json-schema.ts";
+import { defineJsonSchemas, describeType, type JsonSchema, type Named, toJsonSchema } from "./json-schema.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
 
@@ -124,8 +124,7 @@ function renderApi(): string {
       ...(errors.length === 0 ? [] : [`[Errors](errors.md): ${errors.map((code) => `\`${code}\``).join(", ")}.`]),
     ].join("\n\n"),
   );
-  const records = named.map(({ name, schema }) => {
-    const defined = defineJsonSchema(schema, named);
+  const records = Object.entries(defineJsonSchemas(named)).map(([name, defined]) => {
     return `### ${name}\n\n${defined["type"] === "object" ? fieldTable(defined) : `${describeType(defined)}.`}`;
   });
   return [
@@ -209,7 +208,7 @@ function renderOpenApi(): string {
     ),
     components: {
       schemas: {
-        ...Object.fromEntries(named.map(({ name, schema }) => [name, defineJsonSchema(schema, named)])),
+        ...defineJsonSchemas(named),
         ErrorDocument: ERROR_DOCUMENT,
       },
     },

@@ -1,4 +1,9 @@
-/** What a shell may offer for the word under the cursor. Pure but for the names, which the caller looks up. */
+/**
+ * What a shell may offer for the word under the cursor. Pure but for the names, which the caller looks up.
+ *
+ * By hand, because `@bomb.sh/tab` 0.0.22 has bash run what is typed: Tab after `exec box -- $(reboot)` reboots. It also
+ * offers no files, asks for names before it knows which kind is needed, and loads every command to complete one.
+ */
 
 import { flagsOf } from "./cli.ts";
 import type { Command } from "./command.ts";
@@ -34,19 +39,25 @@ const KINDS: ReadonlyMap<string, NameKind | "file" | "endpoint"> = new Map([
   ["dst", "endpoint"],
 ]);
 
-/** bash takes `--flag=value` apart at the `=`; here it is put together again. */
+/** Joins the words that bash splits at the `=` of `--flag=value` and at the colon of `VM:PATH`. */
 export function joinBashWords(words: readonly string[]): string[] {
   const joined: string[] = [];
   for (let i = 0; i < words.length; i++) {
     const word = words[i] ?? "";
-    if (word === "=" && joined.at(-1)?.startsWith("--") === true) {
-      joined.push(`${joined.pop()}=${words[i + 1] ?? ""}`);
+    const before = joined.at(-1);
+    if (before !== undefined && (word === ":" || (word === "=" && before.startsWith("--")))) {
+      joined[joined.length - 1] = `${before}${word}${words[i + 1] ?? ""}`;
       i++;
     } else {
       joined.push(word);
     }
   }
   return joined;
+}
+
+/** What of a candidate bash inserts: it replaces only what is typed after the last `=` or `:` of the word. */
+export function tailForBash(value: string, partial: string): string {
+  return value.slice(Math.max(partial.lastIndexOf("="), partial.lastIndexOf(":")) + 1);
 }
 
 /** `words` are those after `banger`, the last one being typed. */
@@ -110,6 +121,9 @@ async function completeCommand(
     if (kind === undefined) return NOTHING;
     if (kind === "file") return { candidates: [], files: true };
     if (kind === "endpoint") {
+      const { parseEndpoint } = await import("./copy.ts");
+      // A path in the guest: this host doesn't know it.
+      if (parseEndpoint(typed).kind === "guest") return NOTHING;
       const vms = (await lookUp("vm")).map(({ value, description }) => ({ value: `${value}:`, description }));
       return { candidates: startingWith(vms, typed), files: true };
     }

@@ -1,4 +1,7 @@
-/** Completion scripts. Each asks banger itself, so that they never have to be written anew. */
+/**
+ * Completion scripts. Each asks banger itself, so that a new banger needs no new script. None evaluates a word that is
+ * typed, or a candidate: that is why they are by hand, see complete.ts.
+ */
 
 import { usageError } from "./cli.ts";
 
@@ -27,7 +30,7 @@ _banger() {
       COMPREPLY+=("$line")
     fi
   done < <("\${COMP_WORDS[0]}" internal complete bash -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null </dev/null)
-  [[ \${#COMPREPLY[@]} == 1 && \${COMPREPLY[0]} == *: ]] && compopt -o nospace 2>/dev/null
+  [[ \${#COMPREPLY[@]} == 1 && \${COMPREPLY[0]} == *: ]] && compopt +o filenames -o nospace 2>/dev/null
   return 0
 }
 complete -F _banger banger
@@ -36,16 +39,17 @@ complete -F _banger banger
 # banger completion for zsh
 _banger() {
   local line value files=0
-  local -a items
+  local -a items suffix
   while IFS= read -r line; do
     if [[ $line == ":files" ]]; then
       files=1
     elif [[ -n $line ]]; then
       value=\${line%%$'\\t'*}
+      [[ $value == *: ]] && suffix=(-S '')
       items+=("\${value//:/\\\\:}:\${line#*$'\\t'}")
     fi
   done < <("\${words[1]}" internal complete zsh -- "\${(@)words[2,CURRENT]}" 2>/dev/null </dev/null)
-  (( \${#items} )) && _describe banger items
+  (( \${#items} )) && _describe banger items "\${suffix[@]}"
   (( files )) && _files
   return 0
 }

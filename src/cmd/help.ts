@@ -17,19 +17,7 @@ function columns(rows: readonly (readonly [string, string])[]): string[] {
   });
 }
 
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === "" ? word : `${line} ${word}`;
-    }
-  }
-  return [...lines, line];
-}
+const wrap = (text: string, width: number): string[] => Bun.wrapAnsi(text, width).split("\n");
 
 /** Help of a group, from the table alone. */
 export function groupHelp(path: readonly string[], group: Group): string {

@@ -1,4 +1,8 @@
-/** POSIX access control lists in the form the kernel stores them. Source: acl(5), linux/posix_acl_xattr.h. */
+/**
+ * POSIX access control lists in the form the kernel stores them. Source: acl(5), linux/posix_acl_xattr.h.
+ *
+ * By hand: setfacl(1) takes a path, which could be another file by then; here it is an open descriptor.
+ */
 
 export const ACCESS_ACL = "system.posix_acl_access";
 export const DEFAULT_ACL = "system.posix_acl_default";

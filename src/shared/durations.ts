@@ -1,4 +1,8 @@
-/** Durations as people write them. */
+/**
+ * Durations as people write them.
+ *
+ * By hand: `ms` doesn't read `2h30m`, and both it and `parse-duration` take negative ones.
+ */
 
 const UNITS_MS: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
 

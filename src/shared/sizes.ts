@@ -1,4 +1,8 @@
-/** Sizes as people write them. Binary multiples throughout: `2G` and `2GiB` are the same. */
+/**
+ * Sizes as people write them. Binary multiples throughout: `2G` and `2GiB` are the same.
+ *
+ * By hand: `bytes` reads `2G` as two bytes.
+ */
 
 const UNITS: Readonly<Record<string, number>> = { K: 1024, M: 1024 ** 2, G: 1024 ** 3, T: 1024 ** 4 };
 const SIZE = /^(\d{1,15}(?:\.\d{1,6})?)(?:([KMGT])(?:i?B)?)?$/i;

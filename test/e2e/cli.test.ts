@@ -219,6 +219,12 @@ describe("the daemon", () => {
 });
 
 describe("completion in real shells", () => {
+  /** Words that a shell would run if it evaluated what is typed. Each leaves `proof` behind. */
+  const HOSTILE = ["$(touch proof)", "`touch proof`", "; touch proof;", "<(touch proof)", "a'$(touch proof)'"];
+  /** Commands that such a word stands in: as a name, a path, a flag's value, and after `--`. */
+  const PLACES = ["vm stop", "cp", "vm run --image", "exec box --"];
+  const expectNoProof = (): void => expect(existsSync(join(home.dir, "proof"))).toBe(false);
+
   const installed = (name: string): boolean => {
     if (Bun.which(name) !== null) return true;
     console.error(`skip: ${name} is not installed, so its completion is not tried`);
@@ -243,6 +249,40 @@ describe("completion in real shells", () => {
     expect((await shell(["bash", "--norc", "-c", script])).stdout).toBe(`${dir}/a file\n`);
   });
 
+  test("bash on a terminal completes a VM's name up to its colon, without a space", async () => {
+    const lines = [
+      "source <(banger completion bash)",
+      // Stands in for a daemon with a VM named box.
+      "banger() { [[ $1 == internal ]] && printf ':files\\nbox:\\n' || printf '[%s]' \"$@\"; }",
+      "banger cp bo\t/etc there",
+      "exit",
+    ];
+    const child = Bun.spawn(["script", "-qec", "bash --norc -i", "/dev/null"], {
+      cwd: home.dir,
+      env: { ...home.env, PATH: `${bin}:${home.env["PATH"]}`, TERM: "dumb" },
+      stdin: new TextEncoder().encode(`${lines.join("\n")}\n`),
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const said = await new Response(child.stdout).text();
+    expect(await child.exited).toBe(0);
+    expect(said).toContain("[cp][box:/etc][there]");
+    expect(said).toContain("banger cp box:/etc there");
+    expect(said).not.toContain("box\\:");
+  });
+
+  test("bash runs nothing that is typed", async () => {
+    const script = `
+      source <(banger completion bash)
+      offer() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _banger 2>/dev/null; }
+      for place in "\${places[@]}"; do for word; do offer banger $place "$word"; offer banger $place "$word" b; done; done
+      echo done`;
+    const places = `places=(${PLACES.map((place) => `"${place}"`).join(" ")})`;
+    const result = await shell(["bash", "--norc", "-c", `${places}; ${script}`, "bash", ...HOSTILE]);
+    expect(result).toEqual({ status: 0, stdout: "done\n", stderr: "" });
+    expectNoProof();
+  });
+
   test.skipIf(!installed("zsh"))("zsh", async () => {
     const script = `
       autoload -Uz compinit; compinit -u -d "$HOME/.zcompdump"
@@ -263,6 +303,32 @@ describe("completion in real shells", () => {
       ].join("\n"),
     );
     expect(result.stderr).toBe("");
+  });
+
+  test.skipIf(!installed("zsh"))("zsh runs nothing that is typed", async () => {
+    const script = `
+      autoload -Uz compinit; compinit -u -d "$HOME/.zcompdump"
+      source <(banger completion zsh)
+      _describe() { } ; _files() { }
+      offer() { words=("$@"); CURRENT=$#; _banger }
+      for place in $places; do for word; do offer banger \${=place} "$word"; offer banger \${=place} "$word" b; done; done
+      echo done`;
+    const places = `places=(${PLACES.map((place) => `"${place}"`).join(" ")})`;
+    const result = await shell(["zsh", "-f", "-c", `${places}; ${script}`, "zsh", ...HOSTILE]);
+    expect(result).toEqual({ status: 0, stdout: "done\n", stderr: "" });
+    expectNoProof();
+  });
+
+  test.skipIf(!installed("fish"))("fish runs nothing that is typed", async () => {
+    const script = `
+      source (banger completion fish | psub)
+      for place in $places; for word in $argv; complete -C "banger $place $word" >/dev/null; complete -C "banger $place $word b" >/dev/null; end; end
+      echo done`;
+    const places = `set places ${PLACES.map((place) => `"${place}"`).join(" ")}`;
+    const hostile = [...HOSTILE, "(touch proof)", '"$(touch proof)'];
+    const result = await shell(["fish", "--no-config", "-c", `${places}; ${script}`, ...hostile]);
+    expect(result).toEqual({ status: 0, stdout: "done\n", stderr: "" });
+    expectNoProof();
   });
 
   test.skipIf(!installed("fish"))("fish", async () => {

@@ -1,4 +1,9 @@
-/** Writes a cpio archive in the "newc" form the kernel reads. Source: Documentation/driver-api/early-userspace/buffer-format.rst. */
+/**
+ * Writes a cpio archive in the "newc" form the kernel reads.
+ * Source: Documentation/driver-api/early-userspace/buffer-format.rst.
+ *
+ * By hand: cpio(1) packs a device node only from one on disk, which only root can make.
+ */
 
 export interface CpioEntry {
   readonly path: string;

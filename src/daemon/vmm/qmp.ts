@@ -1,6 +1,6 @@
 /**
  * QEMU's monitor protocol, one command per connection.
- * Source: QEMU docs/interop/qmp-spec.
+ * Source: QEMU docs/interop/qmp-spec. By hand: a client for streams of events would be more code than one question needs.
  */
 
 import { connect } from "node:net";

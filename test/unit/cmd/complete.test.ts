@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { complete, joinBashWords, type NameKind } from "../../../src/cmd/complete.ts";
+import { complete, joinBashWords, type NameKind, tailForBash } from "../../../src/cmd/complete.ts";
 import { ROOT } from "../../../src/cmd/commands/index.ts";
 import { runInProcess } from "../../support/cli.ts";
 import { makeVm } from "../../support/vm-record.ts";
@@ -70,7 +70,18 @@ describe("the word under the cursor", () => {
     expect((await offer("vm", "stop", "")).files).toBe(false);
   });
 
-  test("bash takes --flag=value apart", () => {
+  test("nothing inside a guest, whose files this host doesn't know", async () => {
+    expect(await offer("cp", "box:")).toEqual({ values: [], files: false });
+    expect(await offer("cp", "box:/et")).toEqual({ values: [], files: false });
+    expect(await offer("cp", "./a:b")).toEqual({ values: [], files: true });
+  });
+
+  test("bash splits --flag=value and VM:PATH", () => {
+    expect(joinBashWords(["cp", "box", ":", "/etc", "da"])).toEqual(["cp", "box:/etc", "da"]);
+    expect(joinBashWords(["cp", "a", "box", ":"])).toEqual(["cp", "a", "box:"]);
+    expect(tailForBash("--image=debian-trixie", "--image=d")).toBe("debian-trixie");
+    expect(tailForBash("--image", "--im")).toBe("--image");
+    expect(tailForBash("box:", "b")).toBe("box:");
     expect(joinBashWords(["run", "--image", "=", "deb"])).toEqual(["run", "--image=deb"]);
     expect(joinBashWords(["run", "--image", "="])).toEqual(["run", "--image="]);
     expect(joinBashWords(["exec", "-e", "A", "=", "b"])).toEqual(["exec", "-e", "A", "=", "b"]);
@@ -81,6 +92,12 @@ test("what the shells get", async () => {
   const answers = { "vm.list": [makeVm({ state: "running" })] };
   const bash = await runInProcess(["internal", "complete", "bash", "--", "vm", "stop", ""], answers);
   expect(bash).toMatchObject({ status: 0, stdout: "box\n", stderr: "" });
+  const second = await runInProcess(["internal", "complete", "bash", "--", "cp", "box", ":", "/etc", ""], answers);
+  expect(second.stdout).toBe(":files\nbox:\n");
+  const value = await runInProcess(["internal", "complete", "bash", "--", "run", "--image", "=", ""], {
+    "image.list": [{ name: "debian-trixie", distro: "debian", release: "trixie" }],
+  });
+  expect(value.stdout).toBe("debian-trixie\n");
   const zsh = await runInProcess(["internal", "complete", "zsh", "--", "cp", ""], answers);
   expect(zsh.stdout).toBe(":files\nbox:\trunning, debian-trixie\n");
 });

@@ -1,5 +1,5 @@
 import { readShell, SHELLS } from "../../completion-scripts.ts";
-import { complete, joinBashWords, type Candidate, type NameKind } from "../../complete.ts";
+import { complete, joinBashWords, tailForBash, type Candidate, type NameKind } from "../../complete.ts";
 import { defineCommand, type Invocation } from "../../command.ts";
 import { printable } from "../../output.ts";
 
@@ -16,11 +16,9 @@ export const command = defineCommand({
     const typed = rest ?? [];
     const words = shell === "bash" ? joinBashWords(typed) : typed;
     const { candidates, files } = await complete(words, ROOT, async (kind) => await lookUp(kind, client));
-    // bash replaces what stands after its last `=`.
-    const shown = (value: string): string =>
-      shell === "bash" && value.startsWith("--") ? value.replace(/^--[^=]*=/, "") : value;
+    const partial = words.at(-1) ?? "";
     const lines = candidates.map(({ value, description }) =>
-      shell === "bash" ? shown(value) : `${value}\t${printable(description)}`,
+      shell === "bash" ? tailForBash(value, partial) : `${value}\t${printable(description)}`,
     );
     out.data([...(files ? [":files"] : []), ...lines].map((line) => `${line}\n`).join(""));
   },
