@@ -20,7 +20,7 @@ import { createGuest } from "./guest/guest.ts";
 import { createImageStore } from "./image/store.ts";
 import { type InstanceLock, tryLockInstance } from "./instance-lock.ts";
 import { createKernelStore } from "./kernel/store.ts";
-import { Locks } from "./locks.ts";
+import { Locks } from "../shared/locks.ts";
 import { type Log, openLog } from "./log.ts";
 import { Operations } from "./operations.ts";
 import { createPrivileged } from "./privileged.ts";

@@ -2,6 +2,7 @@
 
 import { BangerError } from "./errors.ts";
 import { parseDuration } from "./durations.ts";
+import { isLoopbackIpv4, isPrivateIpv4 } from "./ipv4.ts";
 import { IMAGE_NAME_PATTERN } from "./names.ts";
 import { parseSize } from "./sizes.ts";
 import { suggest } from "./suggest.ts";
@@ -83,22 +84,10 @@ function readFileSync(raw: unknown): FileSync | null {
   };
 }
 
-/** The four parts of an IPv4 address; null for anything else. */
-function readIpv4(text: string): readonly number[] | null {
-  const parts = /^\d{1,3}(?:\.\d{1,3}){3}$/.test(text) ? text.split(".").map(Number) : [];
-  return parts.length === 4 && parts.every((part) => part <= 255) ? parts : null;
-}
-
-/** RFC 1918. */
-function isPrivateIpv4(text: string): boolean {
-  const [first = -1, second = -1] = readIpv4(text) ?? [];
-  return first === 10 || (first === 172 && second >= 16 && second <= 31) || (first === 192 && second === 168);
-}
-
 /** `IP:PORT` with a loopback address. */
 function isLoopbackEndpoint(text: string): boolean {
   const [ip = "", port = "", ...rest] = text.split(":");
-  return readIpv4(ip)?.[0] === 127 && /^[1-9]\d{0,4}$/.test(port) && Number(port) <= 65535 && rest.length === 0;
+  return isLoopbackIpv4(ip) && /^[1-9]\d{0,4}$/.test(port) && Number(port) <= 65535 && rest.length === 0;
 }
 
 /** The one table of keys. */

@@ -13,7 +13,7 @@ import * as v from "valibot";
 import { growWorkDisk } from "../disk/work-disk.ts";
 import type { Guest, GuestAddress } from "../guest/guest.ts";
 import type { ImageStore } from "../image/store.ts";
-import type { Locks } from "../locks.ts";
+import type { Locks } from "../../shared/locks.ts";
 import type { Log } from "../log.ts";
 import type { ForwardTable } from "../store/forwards.ts";
 import type { JournalOperation, JournalTable } from "../store/journal.ts";
@@ -146,7 +146,7 @@ export class VmService {
     };
     // In the turn in which its name and address were found free.
     vms.insert(vm);
-    return await locks.with(vm.id, async () => {
+    return await locks.run(vm.id, async () => {
       try {
         await runner.run("create", engine.createSteps, this.#stepContext(vm, files, run));
         await this.#save(vm);
@@ -246,7 +246,7 @@ export class VmService {
   }
 
   async start(id: VmId, run: Run): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       if (vm.state === "running") throw new BangerError("WRONG_STATE", `${vm.name} is running already`);
       return await this.#start(vm, run);
@@ -254,7 +254,7 @@ export class VmService {
   }
 
   async stop(id: VmId, run: Run): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       if (vm.state !== "running" && vm.state !== "error")
         throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}, not running`, {
@@ -295,14 +295,14 @@ export class VmService {
   }
 
   async restart(id: VmId, run: Run): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       return await this.#start(vm.state === "running" ? await this.#stop(vm, run) : vm, run);
     });
   }
 
   async kill(id: VmId, signal: NodeJS.Signals): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const { vmm } = this.parts.engine;
       const vm = this.#current(id);
       const processes = await vmm.find(id, this.dirs(id).runtime);
@@ -328,7 +328,7 @@ export class VmService {
   }
 
   async delete(id: VmId): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       await this.#delete(vm);
       await this.parts.engine.afterDelete();
@@ -349,7 +349,7 @@ export class VmService {
   }
 
   async set(id: VmId, changes: Partial<VmSpec>): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       const { engine } = this.parts;
       if (vm.state === "running" && engine.setNat !== null && Object.keys(changes).every((key) => key === "nat")) {
@@ -468,14 +468,14 @@ export class VmService {
     const { vms, engine, log, config, locks } = this.parts;
     for (const [id, underway] of this.#unseen) {
       try {
-        await locks.with(id, async () => await this.#reconcileOne(id, underway));
+        await locks.run(id, async () => await this.#reconcileOne(id, underway));
         this.#unseen.delete(id);
       } catch (thrown) {
         log.warn("still not reconciled", { vm: id, error: toBangerError(thrown).message });
       }
     }
     for (const { id } of vms.list().filter(({ state }) => state === "running")) {
-      await locks.with(id, async () => {
+      await locks.run(id, async () => {
         const vm = vms.get(id);
         if (vm === null || vm.state !== "running") return;
         if ((await engine.vmm.find(id, this.dirs(id).runtime)).length === 0) {
@@ -579,7 +579,7 @@ export class VmService {
   #finishStop(vm: VmRecord): void {
     const { locks, log, vms } = this.parts;
     void locks
-      .with(vm.id, async () => {
+      .run(vm.id, async () => {
         await this.#stop({ ...vm, state: "running" }, { progress: () => undefined });
       })
       .catch((thrown: unknown) => {

@@ -6,21 +6,14 @@ import { join } from "node:path";
 import type { Config } from "../../shared/config.ts";
 import { BangerError, isErrno, toBangerError } from "../../shared/errors.ts";
 import { JAIL } from "../../shared/helper-contract.ts";
+import { formatIpv4, parseIpv4, subnetOf } from "../../shared/ipv4.ts";
 import { jailRootOf as jailRootBelow, openJailFile } from "../../shared/jail.ts";
 import type { SystemPaths } from "../../shared/paths.ts";
 import type { DoctorRow, VmId, VmRecord } from "../../shared/schemas.ts";
 import { VERSION } from "../../shared/version.ts";
 import { readTail } from "../guest/ready.ts";
 import type { Log } from "../log.ts";
-import {
-  chooseNameServer,
-  isInNetwork,
-  nextFreeAddress,
-  parseIpv4,
-  parseRoutes,
-  rangeOf,
-  formatIpv4,
-} from "../net/addresses.ts";
+import { chooseNameServer, isInNetwork, nextFreeAddress, parseRoutes } from "../net/addresses.ts";
 import { type DnsServer, startDnsServer } from "../net/dns-server.ts";
 import { GuestNetwork } from "../net/guest-network.ts";
 import type { Privileged } from "../privileged.ts";
@@ -156,7 +149,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
   /** The address that guests have theirs by: of the first VM that has one, else of the bridge as it is. */
   const bridgeIpInUse = (): string | null => {
     const [guestIp] = addresses();
-    const first = guestIp === undefined ? null : rangeOf(parseIpv4(guestIp) ?? 0, config.cidr).first;
+    const first = guestIp === undefined ? null : subnetOf(parseIpv4(guestIp) ?? 0, config.cidr).first;
     const route = parseRoutes(host.routes()).find(({ device }) => device === config.bridge_name);
     const base = first ?? route?.first;
     return base === undefined ? null : formatIpv4(base + 1);
