@@ -23,13 +23,15 @@ import type { Engine } from "./engine.ts";
 import { findLeftovers, removeLeftovers } from "./gc.ts";
 import { readHandles, writeHandles } from "./handles.ts";
 import { generateName } from "./names.ts";
-import { resolveSpec } from "./plan.ts";
+import { type HostSize, resolveSpec, whyUnfit } from "./plan.ts";
 import { type Runner, undoSteps } from "./runner.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 import type { StepContext, UndoContext, VmDirs } from "./step.ts";
 import { workDiskPath } from "./steps/work-disk.ts";
 
 const DIAL_MS = 2000;
+
+const thisHost = (): HostSize => ({ cpus: cpus().length, memoryMiB: totalmem() / 1024 ** 2 });
 
 export interface Run {
   readonly signal: AbortSignal;
@@ -95,14 +97,27 @@ export class VmService {
     return vm;
   }
 
+  /** @throws BangerError VM_NOT_FOUND, and WRONG_STATE for a VM whose record is damaged: it can only be deleted */
   #current(id: VmId): VmRecord {
-    const vm = this.parts.vms.get(id);
-    if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
-    return vm;
+    const read = this.parts.vms.read(id);
+    if (read === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
+    if (read.flaw === null) return read.record;
+    const { name } = read.record;
+    throw new BangerError("WRONG_STATE", `the record of ${name} is damaged: ${read.flaw}`, {
+      details: { disks: this.dirs(id).state },
+      hint: `banger vm delete ${name}`,
+    });
   }
 
   resolveSpec(asked: Partial<VmSpec>): VmSpec {
-    return resolveSpec(asked, this.parts.config, { cpus: cpus().length, memoryMiB: totalmem() / 1024 ** 2 });
+    return resolveSpec(asked, this.parts.config, thisHost());
+  }
+
+  /** @throws BangerError with that code when this host could never run the VM */
+  #checkFits(vm: Pick<VmRecord, "name" | "engine" | "spec">, code: "INVALID_VALUE" | "HOST_UNSUPPORTED"): void {
+    const why = whyUnfit(vm, thisHost());
+    if (why === null) return;
+    throw new BangerError(code, why, code === "INVALID_VALUE" ? {} : { hint: `banger vm set ${vm.name} --help` });
   }
 
   async create(
@@ -144,6 +159,7 @@ export class VmService {
       createdAt: now,
       touchedAt: now,
     };
+    this.#checkFits(vm, "INVALID_VALUE");
     // In the turn in which its name and address were found free.
     vms.insert(vm);
     return await locks.run(vm.id, async () => {
@@ -197,6 +213,7 @@ export class VmService {
 
   async #start(before: VmRecord, run: Run): Promise<VmRecord> {
     const { images, runner, forwards, engine, vms } = this.parts;
+    this.#checkFits(before, "HOST_UNSUPPORTED");
     const others = vms.list().filter(({ id }) => id !== before.id);
     const starting = await this.#save(
       become(before, "starting", { ...NOT_RUNNING, ...engine.reserve(others, before) }),
@@ -258,7 +275,7 @@ export class VmService {
       const vm = this.#current(id);
       if (vm.state !== "running" && vm.state !== "error")
         throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}, not running`, {
-          hint: `banger vm start ${vm.name}`,
+          hint: `banger vm show ${vm.name}`,
         });
       return await this.#stop(vm, run);
     });
@@ -329,7 +346,9 @@ export class VmService {
 
   async delete(id: VmId): Promise<VmRecord> {
     return await this.parts.locks.run(id, async () => {
-      const vm = this.#current(id);
+      // Whatever its record is like.
+      const vm = this.parts.vms.get(id);
+      if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
       await this.#delete(vm);
       await this.parts.engine.afterDelete();
       return { ...vm, ...NOT_RUNNING, state: "stopped" as const };
@@ -364,6 +383,8 @@ export class VmService {
           hint: `banger vm stop ${vm.name}`,
         });
       }
+      const spec = { ...vm.spec, ...changes };
+      this.#checkFits({ ...vm, spec }, "INVALID_VALUE");
       const dirs = this.dirs(id);
       const grow = async (
         key: "diskBytes" | "systemOverlayBytes",
@@ -377,7 +398,7 @@ export class VmService {
       };
       await grow("diskBytes", async (bytes, signal) => await growWorkDisk(workDiskPath(dirs.state), bytes, signal));
       await grow("systemOverlayBytes", async (bytes, signal) => await engine.growRoot(dirs, bytes, signal));
-      return await this.#save({ ...vm, spec: { ...vm.spec, ...changes } });
+      return await this.#save({ ...vm, spec });
     });
   }
 
@@ -419,9 +440,11 @@ export class VmService {
   async reach(vm: VmRecord): Promise<GuestAddress> {
     const address = this.#address(vm);
     if (vm.state !== "running" || address === null) {
-      throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}`, {
+      const why = vm.state === "error" && vm.reason !== null ? `: ${vm.reason}` : "";
+      throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}${why}`, {
         details: { state: vm.state },
-        hint: `banger vm start ${vm.name}`,
+        hint:
+          vm.state === "stopped" || vm.state === "created" ? `banger vm start ${vm.name}` : `banger vm show ${vm.name}`,
       });
     }
     await this.parts.guest.open(address, this.parts.engine.deadlines(vm.acceleration ?? "tcg").readyMs / 5);
@@ -443,7 +466,7 @@ export class VmService {
       this.#cpuSamples.set(vm.id, { ticks: usage.cpuTicks, at: now });
     }
     let diskBytes = await this.parts.engine.extraDiskBytes(vm.id);
-    for (const name of await readdir(dirs.state))
+    for (const name of await readdir(dirs.state).catch(() => []))
       diskBytes += ((await stat(join(dirs.state, name)).catch(() => null))?.blocks ?? 0) * 512;
     const counters =
       vm.state === "running"
@@ -504,15 +527,26 @@ export class VmService {
    */
   async reconcile(): Promise<void> {
     const { vms, journal, log, paths } = this.parts;
+    for (const id of vms.removeNameless()) log.error("removed a row of the store whose id is none", { id });
     const underway = new Map<string, Set<JournalOperation>>();
-    for (const { vm, operation } of journal.list()) underway.set(vm, (underway.get(vm) ?? new Set()).add(operation));
+    for (const { vm, operation } of journal.list()) {
+      if (v.is(VmId, vm)) underway.set(vm, (underway.get(vm) ?? new Set()).add(operation));
+      else journal.clearVm(vm);
+    }
     for (const name of await readdir(paths.vmsDir).catch(() => [])) {
       const id = v.safeParse(VmId, name);
-      if (!id.success || vms.get(id.output) !== null || underway.has(name)) continue;
+      if (!id.success || underway.has(name)) continue;
+      const row = vms.read(id.output);
+      if (row !== null && row.flaw === null) continue;
       const vm = await readHandles(this.dirs(name).state);
-      if (vm === null) continue;
-      log.warn("knew a VM again from its handles", { vm: name });
-      vms.insert(vm);
+      if (vm === null || vm.id !== id.output) continue;
+      try {
+        if (row === null) vms.insert(vm);
+        else vms.update(vm);
+        log.warn("knew a VM again from its handles", { vm: name, ...(row === null ? {} : { flaw: row.flaw }) });
+      } catch (thrown) {
+        log.error("handles of a VM can't be used", { vm: name, error: toBangerError(thrown).message });
+      }
     }
     const ids = new Set([...vms.list().map(({ id }) => id), ...[...underway.keys()].map((id) => v.parse(VmId, id))]);
     await Promise.all(
@@ -522,10 +556,12 @@ export class VmService {
         } catch (thrown) {
           const error = toBangerError(thrown);
           log.error("could not be reconciled", { vm: id, error: error.message });
-          const vm = vms.get(id);
+          const row = vms.read(id);
+          if (row === null || row.flaw !== null) return;
+          const { record: vm } = row;
           // What can't be seen now may well run: the patrol looks again.
-          if (vm?.state === "running") this.#unseen.set(id, underway.get(id) ?? new Set());
-          else if (vm !== null) vms.update({ ...vm, state: "error", reason: error.message });
+          if (vm.state === "running") this.#unseen.set(id, underway.get(id) ?? new Set());
+          else vms.update({ ...vm, state: "error", reason: error.message });
         }
       }),
     );
@@ -533,14 +569,20 @@ export class VmService {
 
   async #reconcileOne(id: VmId, underway: ReadonlySet<JournalOperation>): Promise<void> {
     const { vms, log, journal, engine } = this.parts;
-    const vm = vms.get(id);
-    if (vm === null || underway.has("create")) {
+    const row = vms.read(id);
+    if (row === null || underway.has("create")) {
       log.warn("taking back an unfinished create", { vm: id });
       return await this.#discard(id);
     }
+    const { record: vm, flaw } = row;
     if (underway.has("delete")) {
       log.warn("finishing a delete", { vm: id });
       return await this.#delete(vm);
+    }
+    if (flaw !== null) {
+      // What may run of it is left alone: whether it should is what can't be read.
+      log.error("the record of a VM is damaged", { vm: id, flaw });
+      return;
     }
     const processes = await engine.vmm.find(id, this.dirs(id).runtime);
     if (underway.has("stop") || underway.has("start") || vm.state === "starting" || vm.state === "stopping") {
