@@ -62,6 +62,11 @@ export const ERROR_TABLE = {
   },
   KERNEL_NOT_FOUND: { exit: 20, summary: "No kernel has that name.", hint: "banger kernel list" },
   OPERATION_NOT_FOUND: { exit: 20, summary: "No operation has that id; ended ones are forgotten after a while." },
+  FORWARD_NOT_FOUND: {
+    exit: 20,
+    summary: "No such port of this host is forwarded to that VM.",
+    hint: "banger vm ports",
+  },
   ALREADY_EXISTS: { exit: 21, summary: "The name is taken." },
   WRONG_STATE: { exit: 22, summary: "The VM is not in a state in which this can be done." },
   AMBIGUOUS: { exit: 23, summary: "The id prefix fits several VMs; give more of it." },

@@ -18,6 +18,7 @@ import type { Log } from "../log.ts";
 import type { ForwardTable } from "../store/forwards.ts";
 import type { JournalOperation, JournalTable } from "../store/journal.ts";
 import type { VmTable } from "../store/vms.ts";
+import { CpuMeter } from "../vmm/cpu-meter.ts";
 import { readUsage, waitUntilGone } from "../vmm/processes.ts";
 import type { Engine } from "./engine.ts";
 import { findLeftovers, removeLeftovers } from "./gc.ts";
@@ -62,7 +63,7 @@ export class VmService {
   readonly parts: ServiceParts;
   /** VMs that the last reconcile could not look at, with what was under way of each. */
   readonly #unseen = new Map<VmId, ReadonlySet<JournalOperation>>();
-  readonly #cpuSamples = new Map<string, { readonly ticks: number; readonly at: number }>();
+  readonly #cpu = new CpuMeter();
 
   constructor(parts: ServiceParts) {
     this.parts = parts;
@@ -208,7 +209,7 @@ export class VmService {
     await undoSteps([...createSteps, ...startSteps], this.undoContext(id));
     this.parts.vms.remove(id);
     this.parts.journal.clearVm(id);
-    this.#cpuSamples.delete(id);
+    this.#cpu.forget(id);
   }
 
   async #start(before: VmRecord, run: Run): Promise<VmRecord> {
@@ -364,7 +365,7 @@ export class VmService {
     }
     this.parts.vms.remove(vm.id);
     this.parts.journal.clearVm(vm.id);
-    this.#cpuSamples.delete(vm.id);
+    this.#cpu.forget(vm.id);
   }
 
   async set(id: VmId, changes: Partial<VmSpec>): Promise<VmRecord> {
@@ -458,13 +459,7 @@ export class VmService {
   async stats(vm: VmRecord): Promise<VmStats> {
     const dirs = this.dirs(vm.id);
     const usage = vm.pid === null ? null : await readUsage(vm.pid);
-    const now = Date.now();
-    let cpuPercent = 0;
-    if (usage !== null) {
-      const since = this.#cpuSamples.get(vm.id) ?? { ticks: 0, at: Date.parse(vm.startedAt ?? vm.createdAt) };
-      cpuPercent = Math.max(0, ((usage.cpuTicks - since.ticks) * 1000) / Math.max(1, now - since.at));
-      this.#cpuSamples.set(vm.id, { ticks: usage.cpuTicks, at: now });
-    }
+    const cpuPercent = usage === null ? 0 : this.#cpu.percent(vm.id, usage.cpu);
     let diskBytes = await this.parts.engine.extraDiskBytes(vm.id);
     for (const name of await readdir(dirs.state).catch(() => []))
       diskBytes += ((await stat(join(dirs.state, name)).catch(() => null))?.blocks ?? 0) * 512;
