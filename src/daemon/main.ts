@@ -231,6 +231,7 @@ async function startLocked(
     await api.close();
     await operations.drain(DRAIN_TIMEOUT_MS);
     await patrolling;
+    await service.close();
     await engine.close();
     log.info("daemon stopped", { pid: process.pid });
     db.close();

@@ -12,6 +12,7 @@ import { VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/sch
 import * as v from "valibot";
 import { growWorkDisk } from "../disk/work-disk.ts";
 import type { Guest, GuestAddress } from "../guest/guest.ts";
+import { readTail } from "../guest/ready.ts";
 import type { ImageStore } from "../image/store.ts";
 import type { Locks } from "../../shared/locks.ts";
 import type { Log } from "../log.ts";
@@ -25,12 +26,15 @@ import { findLeftovers, removeLeftovers } from "./gc.ts";
 import { readHandles, writeHandles } from "./handles.ts";
 import { generateName } from "./names.ts";
 import { type HostSize, resolveSpec, whyUnfit } from "./plan.ts";
+import { isReboot, LAST_WORDS_BYTES, Reboots } from "./reboots.ts";
 import { type Runner, undoSteps } from "./runner.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 import type { StepContext, UndoContext, VmDirs } from "./step.ts";
 import { workDiskPath } from "./steps/work-disk.ts";
 
 const DIAL_MS = 2000;
+/** The reason of a VM between its guest's reboot and the start that follows. */
+const REBOOTED = "the guest rebooted";
 
 const thisHost = (): HostSize => ({ cpus: cpus().length, memoryMiB: totalmem() / 1024 ** 2 });
 
@@ -64,6 +68,9 @@ export class VmService {
   /** VMs that the last reconcile could not look at, with what was under way of each. */
   readonly #unseen = new Map<VmId, ReadonlySet<JournalOperation>>();
   readonly #cpu = new CpuMeter();
+  readonly #reboots = new Reboots();
+  readonly #background = new Set<Promise<void>>();
+  readonly #ending = new AbortController();
 
   constructor(parts: ServiceParts) {
     this.parts = parts;
@@ -210,22 +217,21 @@ export class VmService {
     this.parts.vms.remove(id);
     this.parts.journal.clearVm(id);
     this.#cpu.forget(id);
+    this.#reboots.forget(id);
   }
 
   async #start(before: VmRecord, run: Run): Promise<VmRecord> {
-    const { images, runner, forwards, engine, vms } = this.parts;
+    const { images, runner, forwards, engine, vms, log } = this.parts;
     this.#checkFits(before, "HOST_UNSUPPORTED");
     const others = vms.list().filter(({ id }) => id !== before.id);
     const starting = await this.#save(
       become(before, "starting", { ...NOT_RUNNING, ...engine.reserve(others, before) }),
     );
+    let files: StepContext["image"];
     let context: StepContext;
     try {
-      context = this.#stepContext(
-        starting,
-        await images.files(before.image, before.kernel === "" ? undefined : before.kernel),
-        run,
-      );
+      files = await images.files(before.image, before.kernel === "" ? undefined : before.kernel);
+      context = this.#stepContext(starting, files, run);
     } catch (thrown) {
       await this.#save(become(starting, "stopped", { reason: toBangerError(thrown).message }));
       throw thrown;
@@ -242,9 +248,27 @@ export class VmService {
         ...changes,
       });
     };
+    /** What the first attempt ended with, when it is worth another one: all of it is undone then. */
+    let emulatorFault: unknown = null;
+    const isLeftUp = (cause: unknown): boolean => {
+      const error = toBangerError(cause);
+      if (error.code !== "GUEST_NOT_READY") return false;
+      const isFault = context.acceleration === "tcg" && error.details?.["panic"] === "before init";
+      if (emulatorFault !== null || !isFault) return true;
+      emulatorFault = cause;
+      return false;
+    };
     try {
       forwards.clear(before.id);
-      await runner.run("start", engine.startSteps, context, (cause) => toBangerError(cause).code === "GUEST_NOT_READY");
+      await runner.run("start", engine.startSteps, context, isLeftUp).catch(async (thrown: unknown) => {
+        if (emulatorFault === null || thrown !== emulatorFault) throw thrown;
+        log.warn("the guest's kernel panicked before its init ran, under emulation: started once more", {
+          vm: before.id,
+          console: (thrown as BangerError).details?.["console"],
+        });
+        context = this.#stepContext(starting, files, run);
+        await runner.run("start", engine.startSteps, context, isLeftUp);
+      });
     } catch (thrown) {
       const error = toBangerError(thrown);
       const after =
@@ -267,6 +291,7 @@ export class VmService {
     return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       if (vm.state === "running") throw new BangerError("WRONG_STATE", `${vm.name} is running already`);
+      this.#reboots.forget(id);
       return await this.#start(vm, run);
     });
   }
@@ -345,6 +370,81 @@ export class VmService {
     return stopped;
   }
 
+  /** The VMM ended and nobody asked it to: settled, and started again when the guest's last words were that it reboots. */
+  async #settleEnded(vm: VmRecord, otherwise: string): Promise<void> {
+    const { engine, log } = this.parts;
+    const lastWords = await (async () => {
+      using serial = engine.openLog(vm.id, this.dirs(vm.id), "serial");
+      return serial === null ? "" : await readTail(serial.path, LAST_WORDS_BYTES);
+    })();
+    if (!isReboot(lastWords)) {
+      await this.#settle(vm, otherwise);
+      return;
+    }
+    const upMs = Date.now() - Date.parse(vm.startedAt ?? vm.createdAt);
+    if (!this.#reboots.allow(vm.id, upMs)) {
+      log.warn("the guest reboots again and again, and is not started any more", { vm: vm.id });
+      await this.#settle(vm, "the guest rebooted again and again, each time soon after its start");
+      return;
+    }
+    // The guest unmounted its disks before it said so.
+    await engine.noteCleanEnd(this.dirs(vm.id));
+    await this.#settle(vm, REBOOTED);
+    log.info("the guest rebooted, and is started again", { vm: vm.id, upMs });
+    this.#inBackground(vm.id, async (run) => await this.#startAgain(vm.id, run));
+  }
+
+  /** The start after a reboot, with the forwards that there were. */
+  async #startAgain(id: VmId, run: Run): Promise<void> {
+    const { forwards, guest, log, vms } = this.parts;
+    const vm = vms.get(id);
+    // Somebody may have come first.
+    if (vm === null || vm.state !== "stopped" || vm.reason !== REBOOTED) return;
+    const before = forwards.list(id);
+    let address: GuestAddress | null;
+    try {
+      address = this.#address(await this.#start(vm, run));
+    } catch (thrown) {
+      const left = vms.get(id);
+      // The daemon ends: the next one goes on.
+      if (run.signal.aborted && left?.state === "stopped") await this.#save({ ...left, reason: REBOOTED });
+      throw thrown;
+    }
+    for (const { hostPort, guestPort } of before) {
+      try {
+        if (address === null) break;
+        await guest.addForward(address, hostPort, guestPort);
+        forwards.add({ vm: id, hostPort, guestPort });
+      } catch (thrown) {
+        log.warn("a forward is gone with the reboot", { vm: id, hostPort, error: toBangerError(thrown).message });
+      }
+    }
+  }
+
+  /** Work on a VM that nobody waits for, under its lock. The daemon's end cancels it and waits until it is undone. */
+  #inBackground(id: VmId, work: (run: Run) => Promise<void>): void {
+    const { locks, log } = this.parts;
+    const { signal } = this.#ending;
+    const done: Promise<void> = locks
+      .run(id, async () => {
+        if (!signal.aborted) await work({ signal, progress: () => undefined });
+      })
+      .catch((thrown: unknown) => log.error("work on a VM failed", { vm: id, error: toBangerError(thrown).message }))
+      .finally(() => this.#background.delete(done));
+    this.#background.add(done);
+  }
+
+  /** Resolves when everything that was begun by the daemon itself has ended. */
+  async settled(): Promise<void> {
+    while (this.#background.size > 0) await Promise.all(this.#background);
+  }
+
+  /** The daemon ends: nothing new is begun, and what is under way is undone. */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    await this.settled();
+  }
+
   async delete(id: VmId): Promise<VmRecord> {
     return await this.parts.locks.run(id, async () => {
       // Whatever its record is like.
@@ -366,6 +466,7 @@ export class VmService {
     this.parts.vms.remove(vm.id);
     this.parts.journal.clearVm(vm.id);
     this.#cpu.forget(vm.id);
+    this.#reboots.forget(vm.id);
   }
 
   async set(id: VmId, changes: Partial<VmSpec>): Promise<VmRecord> {
@@ -498,7 +599,7 @@ export class VmService {
         if (vm === null || vm.state !== "running") return;
         if ((await engine.vmm.find(id, this.dirs(id).runtime)).length === 0) {
           log.info("the VMM ended by itself", { vm: id });
-          await this.#settle(vm, "the guest powered off, or its VMM ended");
+          await this.#settleEnded(vm, "the guest powered off, or its VMM ended");
           return;
         }
         if (await engine.lookAfter(vm, this.dirs(id))) {
@@ -597,10 +698,11 @@ export class VmService {
     if (vm.state !== "running") {
       // Nothing may run of a VM that is recorded as stopped.
       if (processes.length > 0) await this.#settle(vm, vm.reason);
+      if (vm.reason === REBOOTED) this.#inBackground(id, async (run) => await this.#startAgain(id, run));
       return;
     }
     if (processes.length === 0) {
-      await this.#settle(vm, "the VMM ended while no daemon ran");
+      await this.#settleEnded(vm, "the VMM ended while no daemon ran");
       return;
     }
     // A logout may have taken the runtime directory away under the VM.

@@ -22,6 +22,7 @@ import { decideJailedAcceleration, type KvmFacts, readKvmFacts } from "../vmm/ac
 import { createFirecrackerVmm } from "../vmm/firecracker.ts";
 import type { Deadlines, Engine, LogFile } from "./engine.ts";
 import { readHandles } from "./handles.ts";
+import { isPowerOff, LAST_WORDS_BYTES } from "./reboots.ts";
 import type { VmDirs } from "./step.ts";
 import { identity } from "./steps/identity.ts";
 import { serialLogPath, vmmLogPath } from "./steps/launch.ts";
@@ -63,8 +64,6 @@ const RULES_CHECK_MS = 30_000;
 /** How long after a start taps are made ahead for the next ones. */
 const POOL_DELAY_MS = 3000;
 const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
-/** What the kernel prints last when it has no way to cut the power: the guest is over, its VMM isn't. */
-const POWERED_DOWN = /reboot: (?:Power down|System halted)\s*$/;
 
 /** What the engine reads of the host. */
 export interface HostFacts {
@@ -289,7 +288,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     lookAfter: async (vm, dirs) => {
       await lookAfterRules(vm);
       using serial = openLog(vm.id, dirs, "serial");
-      return serial !== null && POWERED_DOWN.test(await readTail(serial.path, 256));
+      return serial !== null && isPowerOff(await readTail(serial.path, LAST_WORDS_BYTES));
     },
     afterDelete: async () => {
       if (vms.list().length > 0) return;
