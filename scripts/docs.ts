@@ -130,11 +130,12 @@ function renderApi(): string {
   return [
     MADE_BY,
     "# The owner daemon's API",
-    `HTTP/1.1 on the daemon's unix socket (\`$XDG_RUNTIME_DIR/banger/bangerd.sock\`, else \`/tmp/banger-runtime-<uid>/bangerd.sock\`). Only
-the owner of the daemon and root are let in; a request that carries \`Origin\` or \`Referer\` is refused. This is API level
-${API_LEVEL}; clients down to level ${MINIMUM_API_LEVEL} are served. Every answer carries \`banger-version\`, \`banger-api-level\` and
+    `HTTP/1.1 on the daemon's unix socket, \`bangerd.sock\` in the directory that the link \`~/.local/state/banger/runtime\` names
+(\`/run/banger/bangerd.sock\` on an installed system). Only the owner of the daemon and root are let in; a request that
+carries \`Origin\` or \`Referer\` is refused. This is API level ${API_LEVEL}; clients down to level
+${MINIMUM_API_LEVEL} are served. Every answer carries \`banger-version\`, \`banger-api-level\` and
 \`banger-op\`, the operation id that also stands in the daemon's log. [openapi.json](openapi.json) says the same for machines.`,
-    '```sh\ncurl --unix-socket "$XDG_RUNTIME_DIR/banger/bangerd.sock" -X POST -d \'{"all":true}\' http://banger/v1/vm.list\n```',
+    '```sh\ncurl --unix-socket "$(readlink ~/.local/state/banger/runtime)/bangerd.sock" -X POST -d \'{"all":true}\' http://banger/v1/vm.list\n```',
     `A method is \`POST /v1/<method>\` with a JSON object of at most 1 MiB; a field that isn't listed is an error. The answer is
 \`{"result": …}\` or \`{"error": {"code", "message", "details", "hint", "op"}}\`. Every method may also end in
 \`INVALID_REQUEST\`, \`NOT_OWNER\`, \`FAILED\` and \`INTERNAL\`.`,

@@ -3,11 +3,11 @@
 import type { ArgsDef } from "citty";
 import { parseDuration } from "../shared/durations.ts";
 import { BangerError } from "../shared/errors.ts";
+import { type LimitedField, SPEC_LIMITS } from "../shared/limits.ts";
 import { IMAGE_NAME_PATTERN, NAME_PATTERN } from "../shared/names.ts";
-import { parseSize } from "../shared/sizes.ts";
+import { formatBytes, parseSize } from "../shared/sizes.ts";
 
 const MIB = 1024 ** 2;
-const GIB = 1024 ** 3;
 const REF_LIMIT = 63;
 
 /** The one VM a command is about. */
@@ -23,7 +23,11 @@ export const VMS = {
 
 /** Sizes of a VM. */
 export const SPEC_ARGS = {
-  vcpu: { type: "string", valueHint: "count", description: "Virtual CPUs, 1 to 64." },
+  vcpu: {
+    type: "string",
+    valueHint: "count",
+    description: `Virtual CPUs, ${SPEC_LIMITS.vcpu.least} to ${SPEC_LIMITS.vcpu.most}.`,
+  },
   memory: { type: "string", valueHint: "size", description: "Memory, such as 2G; a bare number is MiB." },
   "disk-size": { type: "string", valueHint: "size", description: "Size of the work disk at /root, such as 20G." },
   "system-overlay-size": { type: "string", valueHint: "size", description: "Size of the root file system." },
@@ -64,12 +68,14 @@ export function readWhole(flag: string, value: string, least: number, most: numb
   return number;
 }
 
-/** Bytes. @throws BangerError INVALID_VALUE naming the flag */
-export function readSize(flag: string, value: string, least: number, most: number, example: string): number {
+/** Bytes within the limits of a field of the spec. @throws BangerError INVALID_VALUE naming the flag */
+function readSize(flag: string, value: string, field: Exclude<LimitedField, "vcpu">, example: string): number {
   const bytes = parseSize(value);
   if (bytes === null) throw invalid(flag, value, `a size such as ${example}`);
-  if (bytes < least) throw invalid(flag, value, `at least ${least / MIB}M`);
-  if (bytes > most) throw invalid(flag, value, `at most ${most / GIB}G`);
+  const { least, most } = SPEC_LIMITS[field];
+  const unit = field === "memoryMiB" ? MIB : 1;
+  if (bytes < least * unit) throw invalid(flag, value, `at least ${formatBytes(least * unit)}`);
+  if (bytes > most * unit) throw invalid(flag, value, `at most ${formatBytes(most * unit)}`);
   return bytes;
 }
 
@@ -83,17 +89,18 @@ export function readDuration(flag: string, value: string): number {
 /** The sizes asked for; what wasn't is left to the daemon. @throws BangerError INVALID_VALUE naming the flag */
 export function readSpec(args: SpecValues): PartialSpec {
   const spec: PartialSpec = {};
-  if (args.vcpu !== undefined) spec.vcpu = readWhole("--vcpu", args.vcpu, 1, 64);
+  if (args.vcpu !== undefined)
+    spec.vcpu = readWhole("--vcpu", args.vcpu, SPEC_LIMITS.vcpu.least, SPEC_LIMITS.vcpu.most);
   if (args.memory !== undefined) {
-    const bytes = readSize("--memory", args.memory, 128 * MIB, 1024 * GIB, "2G");
+    const bytes = readSize("--memory", args.memory, "memoryMiB", "2G");
     if (bytes % MIB !== 0) throw invalid("--memory", args.memory, "whole MiB");
     spec.memoryMiB = bytes / MIB;
   }
   const disk = args["disk-size"];
-  if (disk !== undefined) spec.diskBytes = readSize("--disk-size", disk, 64 * MIB, 64 * 1024 * GIB, "20G");
+  if (disk !== undefined) spec.diskBytes = readSize("--disk-size", disk, "diskBytes", "20G");
   const overlay = args["system-overlay-size"];
   if (overlay !== undefined)
-    spec.systemOverlayBytes = readSize("--system-overlay-size", overlay, 256 * MIB, 64 * 1024 * GIB, "20G");
+    spec.systemOverlayBytes = readSize("--system-overlay-size", overlay, "systemOverlayBytes", "20G");
   if (args.nat !== undefined) spec.nat = args.nat;
   return spec;
 }

@@ -136,9 +136,10 @@ export async function connectClient(
   if (host !== null) return await connectHost(host, paths, start, context);
   // Below /run, where only root could put something else.
   if (paths.mode === "rootless") await checkPrivateDirectory(paths.runtimeDir);
+  let { apiSocket } = paths;
   return {
     call: async (method, input, watch = {}) => {
-      const request = async () => await callOnce(paths.apiSocket, method, input, watch, context);
+      const request = async () => await callOnce(apiSocket, method, input, watch, context);
       const requestAgain = async (thrown: unknown) => {
         if (isGoneDaemon(thrown) && READS.has(method)) return await request();
         throw thrown;
@@ -154,16 +155,16 @@ export async function connectClient(
           const show = watch.progress ?? ((progress: Progress) => stages.show(progress));
           await buildImageHere(image, again, show, interrupts.signal).finally(() => stages.end());
           const settled = (again ? { ...input, force: false } : input) as typeof input;
-          return await callOnce(paths.apiSocket, method, settled, watch, context);
+          return await callOnce(apiSocket, method, settled, watch, context);
         }
         if (!(thrown instanceof NobodyListens)) throw thrown;
       }
       if (!start || paths.mode === "system")
-        throw new BangerError("DAEMON_UNREACHABLE", `no daemon listens on ${paths.apiSocket}`, {
+        throw new BangerError("DAEMON_UNREACHABLE", `no daemon listens on ${apiSocket}`, {
           details: { listens: false },
           hint: paths.mode === "system" ? "banger system status" : "banger ps",
         });
-      await (await import("./start-daemon.ts")).startDaemon(paths, env, interrupts.signal);
+      ({ apiSocket } = await (await import("./start-daemon.ts")).startDaemon(paths, env, interrupts.signal));
       try {
         return await request();
       } catch (thrown) {

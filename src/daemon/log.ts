@@ -2,6 +2,7 @@
 
 import { closeSync, existsSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
 import { createConsola, LogLevels } from "consola/core";
+import { fileErrorCode, isErrno } from "../shared/errors.ts";
 
 export type Fields = Readonly<Record<string, unknown>>;
 
@@ -20,7 +21,7 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
 export function openLog(path: string, least: LogLevel = "info"): Log {
   let fd = openSync(path, "a", 0o600);
   let size = fstatSync(fd).size;
-  const append = (line: string): void => {
+  const write = (line: string): void => {
     if (size > LIMIT_BYTES && existsSync(path)) {
       closeSync(fd);
       renameSync(path, `${path}.1`);
@@ -28,6 +29,14 @@ export function openLog(path: string, least: LogLevel = "info"): Log {
       size = 0;
     }
     size += writeSync(fd, line);
+  };
+  const append = (line: string): void => {
+    try {
+      write(line);
+    } catch (thrown) {
+      // On a full disk the daemon still answers, so that something can be deleted; only what it logs is lost.
+      if (fileErrorCode(thrown) === null && !isErrno(thrown, "EIO")) throw thrown;
+    }
   };
   const log = createConsola({
     level: LogLevels[least],
@@ -40,9 +49,9 @@ export function openLog(path: string, least: LogLevel = "info"): Log {
       },
     ],
   });
-  const write =
+  const at =
     (level: LogLevel) =>
     (message: string, fields: Fields = {}): void =>
       log[level](message, fields);
-  return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }

@@ -1,14 +1,16 @@
 /** The owner daemon: puts the parts together, listens, and ends cleanly. Never root's in system mode. */
 
-import { existsSync, lstatSync, readFileSync, renameSync, unlinkSync } from "node:fs";
+import { closeSync, existsSync, lstatSync, readFileSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
 import { loadConfig } from "../shared/config.ts";
 import { BangerError, toBangerError } from "../shared/errors.ts";
 import { parseInstallConfig } from "../shared/install-config.ts";
-import { type Paths, rootlessPaths, type SystemPaths, systemPaths } from "../shared/paths.ts";
+import { type Paths, relocate, rootlessPaths, type SystemPaths, systemPaths } from "../shared/paths.ts";
 import { ensurePrivateDirectory } from "../shared/private-directory.ts";
+import { findRuntimeDir, recordRuntimeDir } from "../shared/runtime-directory.ts";
 import { isListening } from "../shared/listening.ts";
+import { REPORT_DESCRIPTOR, REPORT_TO_STARTER } from "../shared/start-report.ts";
 import { VERSION } from "../shared/version.ts";
 import { createImageHandlers } from "./api/image.ts";
 import { createKernelHandlers } from "./api/kernel.ts";
@@ -20,13 +22,14 @@ import { createGuest } from "./guest/guest.ts";
 import { createImageStore } from "./image/store.ts";
 import { type InstanceLock, tryLockInstance } from "./instance-lock.ts";
 import { createKernelStore } from "./kernel/store.ts";
-import { Locks } from "./locks.ts";
+import { Locks } from "../shared/locks.ts";
 import { type Log, openLog } from "./log.ts";
 import { Operations } from "./operations.ts";
 import { createPrivileged } from "./privileged.ts";
 import { serveApi } from "./server.ts";
 import { inheritedSocket, notifyServiceManager } from "./service-manager.ts";
 import { checkMigrations, isDamagedDatabase, openDatabase } from "./store/database.ts";
+import { explainStartFailure } from "./start-failure.ts";
 import { ForwardTable } from "./store/forwards.ts";
 import { JournalTable } from "./store/journal.ts";
 import { VmTable } from "./store/vms.ts";
@@ -51,11 +54,14 @@ export interface Daemon {
 
 /** The daemon role. Returns the process's exit status. */
 export async function runDaemon(argv: readonly string[]): Promise<number> {
+  const starter = argv[0] === REPORT_TO_STARTER ? REPORT_DESCRIPTOR : null;
+  let paths: Paths | SystemPaths | null = null;
   try {
-    const paths = choosePaths(process.argv0);
+    paths = choosePaths(process.argv0);
     if (argv[0] === "--check-migrations") return checkMigrations(paths.database);
     const listenFd = inheritedSocket(process.env, process.pid);
     const daemon = await startDaemon(paths, { listenFd });
+    if (starter !== null) closeSync(starter);
     if (daemon === null) return 0;
     notifyServiceManager(process.env, "READY=1");
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -67,9 +73,10 @@ export async function runDaemon(argv: readonly string[]): Promise<number> {
     await daemon.stopped;
     return 0;
   } catch (thrown) {
-    const error = toBangerError(thrown);
-    // Whoever started this daemon reads its standard error to learn why there is none.
-    process.stderr.write(`${JSON.stringify(error.toDocument())}\n`);
+    const said = `${JSON.stringify(explainStartFailure(thrown, paths).toDocument())}\n`;
+    // Not on standard error: that is a file, and the disk may be full.
+    if (starter === null) process.stderr.write(said);
+    else writeSync(starter, said);
     return 1;
   }
 }
@@ -105,16 +112,18 @@ export interface DaemonOptions {
  * @throws BangerError UNSAFE_DIRECTORY, CONFIG_INVALID, STORE_TOO_NEW, DAEMON_UNREACHABLE
  */
 export async function startDaemon(
-  paths: Paths | SystemPaths,
+  before: Paths | SystemPaths,
   { hook, listenFd = null }: DaemonOptions = {},
 ): Promise<Daemon | null> {
   process.umask(0o077);
   process.chdir("/");
-  await ensurePrivateDirectory(paths.stateDir);
-  await ensurePrivateDirectory(paths.runtimeDir);
-  const lock = await lockInstance(paths, listenFd !== null);
+  await ensurePrivateDirectory(before.stateDir);
+  const lock = await lockInstance(before, listenFd !== null);
   if (lock === null) return null;
   try {
+    const paths = relocate(before);
+    await ensurePrivateDirectory(paths.runtimeDir);
+    if (paths.mode === "rootless") await recordRuntimeDir(paths.stateDir, paths.runtimeDir);
     return await startLocked(paths, lock, hook, listenFd);
   } catch (thrown) {
     lock.release();
@@ -199,7 +208,15 @@ async function startLocked(
   const hasSocket = (): boolean =>
     socketInode !== null && lstatSync(paths.apiSocket, { throwIfNoEntry: false })?.ino === socketInode;
   const watch = setInterval(() => {
-    if (socketInode === null || hasSocket()) return;
+    if (socketInode === null) return;
+    if (hasSocket()) {
+      // What cleans /tmp takes an old link away.
+      if (paths.mode === "rootless" && findRuntimeDir(paths.stateDir) !== paths.runtimeDir)
+        void recordRuntimeDir(paths.stateDir, paths.runtimeDir).catch((thrown: unknown) =>
+          log.warn("commands may not find this daemon", { error: toBangerError(thrown).message }),
+        );
+      return;
+    }
     log.warn("the API socket is gone, so this daemon ends and the next command starts another", {
       path: paths.apiSocket,
     });
@@ -214,6 +231,7 @@ async function startLocked(
     await api.close();
     await operations.drain(DRAIN_TIMEOUT_MS);
     await patrolling;
+    await service.close();
     await engine.close();
     log.info("daemon stopped", { pid: process.pid });
     db.close();
@@ -232,7 +250,7 @@ async function lockInstance(paths: Paths, hasSocket: boolean): Promise<InstanceL
   for (;;) {
     const lock = tryLockInstance(join(paths.stateDir, "daemon.lock"));
     if (lock !== null) return lock;
-    if (!hasSocket && (await isListening(paths.apiSocket))) return null;
+    if (!hasSocket && (await isListening(relocate(paths).apiSocket))) return null;
     if (Date.now() > deadline) {
       throw new BangerError("DAEMON_UNREACHABLE", `another daemon holds ${paths.stateDir} and does not answer`, {
         hint: `fuser ${join(paths.stateDir, "daemon.lock")}`,

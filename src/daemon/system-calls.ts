@@ -5,6 +5,7 @@
 
 import { dlopen, FFIType, ptr, read } from "bun:ffi";
 import type { Socket } from "node:net";
+import { SOCKET_PATH_LIMIT_BYTES } from "../shared/runtime-directory.ts";
 
 const { i32, i64, u32, u64, ptr: pointer } = FFIType;
 
@@ -32,7 +33,6 @@ const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL = 0x4000;
-const SOCKET_PATH_LIMIT_BYTES = 107;
 
 /** A call that failed: its name and errno. */
 export class SystemCallError extends Error {

@@ -11,7 +11,7 @@ import {
 } from "../shared/helper-contract.ts";
 import type { HelperContext } from "./context.ts";
 import { enforce } from "./gates.ts";
-import { Locks } from "./locks.ts";
+import { Locks } from "../shared/locks.ts";
 import { SystemCallError } from "./sys/libc.ts";
 import type { Verb } from "./verb.ts";
 import { VERBS } from "./verbs/index.ts";

@@ -14,7 +14,7 @@ import {
   PRIVATE_BLOCKS,
   type Subnet,
   subnetOf,
-} from "./ipv4.ts";
+} from "../shared/ipv4.ts";
 
 /** Null when accepted, else why not. */
 export type Verdict = string | null;

@@ -1,6 +1,6 @@
 /** The one frame that `probe_nat` sends: Ethernet, IPv4, UDP. Pure. Source: RFC 791, RFC 768, RFC 1071. */
 
-import { parseIpv4 } from "./ipv4.ts";
+import { parseIpv4 } from "../shared/ipv4.ts";
 
 const ETHERTYPE_IPV4 = 0x0800;
 const PROTOCOL_UDP = 17;

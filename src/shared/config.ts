@@ -2,6 +2,8 @@
 
 import { BangerError } from "./errors.ts";
 import { parseDuration } from "./durations.ts";
+import { isLoopbackIpv4, isPrivateIpv4 } from "./ipv4.ts";
+import { describeLimits, isWithinLimits, type LimitedField, SPEC_LIMITS } from "./limits.ts";
 import { IMAGE_NAME_PATTERN } from "./names.ts";
 import { parseSize } from "./sizes.ts";
 import { suggest } from "./suggest.ts";
@@ -56,6 +58,9 @@ const whole = (raw: unknown, least: number, most: number): number | null =>
   typeof raw === "number" && Number.isSafeInteger(raw) && raw >= least && raw <= most ? raw : null;
 const size = (raw: unknown): number | null =>
   typeof raw === "string" ? parseSize(raw) : typeof raw === "number" ? parseSize(String(raw)) : null;
+/** A number that a VM's spec can have in this field, of whatever {@link size} or a plain number reads. */
+const within = (field: LimitedField, value: unknown): number | null =>
+  typeof value === "number" && isWithinLimits(field, value) ? value : null;
 const duration = (raw: unknown): number | null => (raw === 0 ? 0 : typeof raw === "string" ? parseDuration(raw) : null);
 
 /** `~/…` or `/root/…` without empty, `.` or `..` parts and without control characters; as parts below the home. Null otherwise. */
@@ -83,22 +88,10 @@ function readFileSync(raw: unknown): FileSync | null {
   };
 }
 
-/** The four parts of an IPv4 address; null for anything else. */
-function readIpv4(text: string): readonly number[] | null {
-  const parts = /^\d{1,3}(?:\.\d{1,3}){3}$/.test(text) ? text.split(".").map(Number) : [];
-  return parts.length === 4 && parts.every((part) => part <= 255) ? parts : null;
-}
-
-/** RFC 1918. */
-function isPrivateIpv4(text: string): boolean {
-  const [first = -1, second = -1] = readIpv4(text) ?? [];
-  return first === 10 || (first === 172 && second >= 16 && second <= 31) || (first === 192 && second === 168);
-}
-
 /** `IP:PORT` with a loopback address. */
 function isLoopbackEndpoint(text: string): boolean {
   const [ip = "", port = "", ...rest] = text.split(":");
-  return readIpv4(ip)?.[0] === 127 && /^[1-9]\d{0,4}$/.test(port) && Number(port) <= 65535 && rest.length === 0;
+  return isLoopbackIpv4(ip) && /^[1-9]\d{0,4}$/.test(port) && Number(port) <= 65535 && rest.length === 0;
 }
 
 /** The one table of keys. */
@@ -177,21 +170,26 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
   },
   "vm_defaults.vcpu": {
     value: null,
-    read: (raw) => whole(raw, 1, 64),
-    rule: "a whole number from 1 to 64",
+    read: (raw) => within("vcpu", raw),
+    rule: `a whole number ${describeLimits("vcpu")}`,
     summary: "CPUs of a new VM.",
   },
   "vm_defaults.memory_mib": {
     value: null,
-    read: (raw) => whole(raw, 128, 1024 * 1024),
-    rule: "MiB, at least 128",
+    read: (raw) => within("memoryMiB", raw),
+    rule: `a whole number of MiB from ${SPEC_LIMITS.memoryMiB.least} to ${SPEC_LIMITS.memoryMiB.most}`,
     summary: "Memory of a new VM.",
   },
-  "vm_defaults.disk_size": { value: null, read: size, rule: 'a size such as "8G"', summary: "Size of /root." },
+  "vm_defaults.disk_size": {
+    value: null,
+    read: (raw) => within("diskBytes", size(raw)),
+    rule: `a size ${describeLimits("diskBytes")}, such as "8G"`,
+    summary: "Size of /root.",
+  },
   "vm_defaults.system_overlay_size": {
     value: null,
-    read: size,
-    rule: 'a size such as "8G"',
+    read: (raw) => within("systemOverlayBytes", size(raw)),
+    rule: `a size ${describeLimits("systemOverlayBytes")}, such as "8G"`,
     summary: "Size of the root file system.",
   },
   "vm_defaults.nat": {

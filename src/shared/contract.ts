@@ -255,7 +255,7 @@ export const METHODS = {
     errors: ["VM_NOT_FOUND", "AMBIGUOUS", "WRONG_STATE", "GUEST_NOT_READY"],
   }),
   "vm.ports": method({
-    summary: "Listening TCP ports inside running guests.",
+    summary: "Listening TCP ports inside running guests, and forwards that nobody listens behind.",
     input: v.strictObject({ vms: v.array(VmRef) }),
     output: v.array(Port),
     errors: ["VM_NOT_FOUND", "WRONG_STATE"],
@@ -264,13 +264,13 @@ export const METHODS = {
     summary: "Listens on the host's loopback and forwards to a port in the guest, until removed or the VM stops.",
     input: v.strictObject({ vm: VmRef, hostPort: v.number(), guestPort: v.number() }),
     output: Forward,
-    errors: ["VM_NOT_FOUND", "WRONG_STATE", "IN_USE"],
+    errors: ["VM_NOT_FOUND", "WRONG_STATE", "INVALID_VALUE", "IN_USE", "NO_ACCESS"],
   }),
   "vm.unforward": method({
     summary: "Removes a forward.",
     input: v.strictObject({ vm: VmRef, hostPort: v.number() }),
     output: Nothing,
-    errors: ["VM_NOT_FOUND"],
+    errors: ["VM_NOT_FOUND", "FORWARD_NOT_FOUND"],
   }),
 
   "image.build": method({

@@ -47,6 +47,10 @@ export const ERROR_TABLE = {
     exit: 12,
     summary: "A directory banger keeps private things in is a link, not a directory, or belongs to somebody else.",
   },
+  NO_ACCESS: {
+    exit: 14,
+    summary: "This user may not read or write a file or directory that banger needs; the message names it.",
+  },
   HELPER_REFUSED: { exit: 13, summary: "The root helper refused the request." },
 
   VM_NOT_FOUND: { exit: 20, summary: "No VM has that name or id.", hint: "banger vm list -a" },
@@ -58,6 +62,11 @@ export const ERROR_TABLE = {
   },
   KERNEL_NOT_FOUND: { exit: 20, summary: "No kernel has that name.", hint: "banger kernel list" },
   OPERATION_NOT_FOUND: { exit: 20, summary: "No operation has that id; ended ones are forgotten after a while." },
+  FORWARD_NOT_FOUND: {
+    exit: 20,
+    summary: "No such port of this host is forwarded to that VM.",
+    hint: "banger vm ports",
+  },
   ALREADY_EXISTS: { exit: 21, summary: "The name is taken." },
   WRONG_STATE: { exit: 22, summary: "The VM is not in a state in which this can be done." },
   AMBIGUOUS: { exit: 23, summary: "The id prefix fits several VMs; give more of it." },
@@ -66,6 +75,7 @@ export const ERROR_TABLE = {
   NO_KVM: { exit: 30, summary: "Hardware virtualization is needed and not usable here.", hint: "banger doctor" },
   TOOL_MISSING: { exit: 30, summary: "A program banger needs is not installed.", hint: "banger doctor" },
   NO_SPACE: { exit: 31, summary: "The disk is full.", hint: "banger gc" },
+  READ_ONLY: { exit: 31, summary: "A file system that banger must write to is read-only; the message names the path." },
   HOST_UNSUPPORTED: { exit: 32, summary: "This host lacks something banger needs.", hint: "banger doctor" },
 
   NETWORK: { exit: 40, summary: "A download failed." },
@@ -142,14 +152,34 @@ export function toBangerError(thrown: unknown, op?: string): BangerError {
     if (op === undefined || thrown.op !== undefined) return thrown;
     return new BangerError(thrown.code, thrown.message, { ...thrown.toDocument(), op, cause: thrown.cause });
   }
-  if (isErrno(thrown, "ENOSPC")) {
-    return new BangerError("NO_SPACE", thrown.message, { cause: thrown, ...(op === undefined ? {} : { op }) });
+  const ofFiles = fileErrorCode(thrown);
+  if (ofFiles !== null) {
+    const { message } = thrown as Error;
+    return new BangerError(ofFiles, message, { cause: thrown, ...(op === undefined ? {} : { op }) });
   }
   if (thrown instanceof DOMException && thrown.name === "AbortError") {
     return new BangerError("CANCELLED", "cancelled", { cause: thrown, ...(op === undefined ? {} : { op }) });
   }
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   return new BangerError("INTERNAL", message, { cause: thrown, ...(op === undefined ? {} : { op }) });
+}
+
+/** Codes of system calls and of SQLite that say something about the host's files, not about banger. */
+const FILE_ERRORS: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: "NO_SPACE",
+  EDQUOT: "NO_SPACE",
+  SQLITE_FULL: "NO_SPACE",
+  EROFS: "READ_ONLY",
+  SQLITE_READONLY: "READ_ONLY",
+  EACCES: "NO_ACCESS",
+  EPERM: "NO_ACCESS",
+  SQLITE_PERM: "NO_ACCESS",
+};
+
+/** What a failed file operation means to the user; null for any other failure. */
+export function fileErrorCode(thrown: unknown): ErrorCode | null {
+  const code = thrown instanceof Error ? (thrown as NodeJS.ErrnoException).code : undefined;
+  return code !== undefined && Object.hasOwn(FILE_ERRORS, code) ? (FILE_ERRORS[code] ?? null) : null;
 }
 
 export function exitStatusOf(code: ErrorCode): number {

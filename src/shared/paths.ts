@@ -1,8 +1,7 @@
-/**
- * Where things live (product.md "Files"). Pure: the environment is passed in, nothing is created here.
- */
+/** Where things live. The environment is passed in, and nothing is created here. */
 
 import { join } from "node:path";
+import { chooseRuntimeDir, findRuntimeDir } from "./runtime-directory.ts";
 
 export interface Paths {
   readonly mode: "rootless" | "system";
@@ -71,21 +70,21 @@ type Env = Readonly<Record<string, string | undefined>>;
 export const restartCommand = (mode: Paths["mode"]): string =>
   mode === "system" ? "sudo banger system restart" : "banger daemon stop";
 
-/** Paths of rootless mode for a user. XDG variables that aren't absolute are ignored, as the XDG specification asks. */
+/**
+ * Paths of rootless mode for a user. XDG variables that aren't absolute are ignored, as the XDG specification asks. The
+ * environment decides about the runtime directory only while the state directory names none.
+ */
 export function rootlessPaths(env: Env, home: string, uid: number): Paths {
   const absolute = (value: string | undefined): string | undefined =>
     value?.startsWith("/") === true ? value : undefined;
   const stateDir = join(absolute(env["XDG_STATE_HOME"]) ?? join(home, ".local/state"), "banger");
   const configDir = join(absolute(env["XDG_CONFIG_HOME"]) ?? join(home, ".config"), "banger");
-  const runtimeBase = absolute(env["XDG_RUNTIME_DIR"]);
-  const runtimeDir = runtimeBase === undefined ? `/tmp/banger-runtime-${uid}` : join(runtimeBase, "banger");
   return {
     mode: "rootless",
     configFiles: [join(configDir, "config.toml")],
     stateDir,
     cacheDir: join(absolute(env["XDG_CACHE_HOME"]) ?? join(home, ".cache"), "banger"),
-    runtimeDir,
-    apiSocket: join(runtimeDir, "bangerd.sock"),
+    ...runtimePaths(findRuntimeDir(stateDir) ?? chooseRuntimeDir(env, uid, stateDir)),
     sshDir: join(stateDir, "ssh"),
     database: join(stateDir, "banger.db"),
     daemonLog: join(stateDir, "daemon.log"),
@@ -93,4 +92,14 @@ export function rootlessPaths(env: Env, home: string, uid: number): Paths {
     imagesDir: join(stateDir, "images"),
     kernelsDir: join(stateDir, "kernels"),
   };
+}
+
+/** The same paths, with the runtime directory that the state directory names by now: a daemon may have started meanwhile. */
+export function relocate<P extends Paths>(paths: P): P {
+  const runtimeDir = paths.mode === "rootless" ? findRuntimeDir(paths.stateDir) : null;
+  return runtimeDir === null ? paths : { ...paths, ...runtimePaths(runtimeDir) };
+}
+
+function runtimePaths(runtimeDir: string): Pick<Paths, "runtimeDir" | "apiSocket"> {
+  return { runtimeDir, apiSocket: join(runtimeDir, "bangerd.sock") };
 }

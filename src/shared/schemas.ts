@@ -1,6 +1,7 @@
 /** Building blocks of both contracts: branded ids, names, and the records that cross the API. */
 
 import * as v from "valibot";
+import { describeLimits, type LimitedField, SPEC_LIMITS } from "./limits.ts";
 import { IMAGE_NAME_PATTERN, NAME_PATTERN } from "./names.ts";
 
 /** A VM's name: it reaches hostnames, DNS, kernel arguments and paths, so it is checked at every boundary. */
@@ -33,14 +34,20 @@ export const VM_STATES = ["created", "starting", "running", "stopping", "stopped
 export const VmState = v.picklist(VM_STATES);
 export type VmState = v.InferOutput<typeof VmState>;
 
+function limited(field: LimitedField) {
+  const { least, most } = SPEC_LIMITS[field];
+  const rule = `must be ${describeLimits(field)}`;
+  return v.pipe(Whole, v.minValue(least, rule), v.maxValue(most, rule));
+}
+
 /** What the VM was asked to be. Memory in MiB, disks in bytes. */
 export const VmSpec = v.strictObject({
-  vcpu: v.pipe(Whole, v.minValue(1), v.maxValue(64)),
-  memoryMiB: v.pipe(Whole, v.minValue(128), v.maxValue(1024 * 1024)),
+  vcpu: limited("vcpu"),
+  memoryMiB: limited("memoryMiB"),
   /** Size of the work disk mounted at /root. */
-  diskBytes: v.pipe(Whole, v.minValue(64 * 1024 * 1024), v.maxValue(64 * 1024 ** 4)),
+  diskBytes: limited("diskBytes"),
   /** Size the guest sees for its root disk; never below the image's own. */
-  systemOverlayBytes: v.pipe(Whole, v.minValue(256 * 1024 * 1024), v.maxValue(64 * 1024 ** 4)),
+  systemOverlayBytes: limited("systemOverlayBytes"),
   /** Whether the guest reaches beyond the host. */
   nat: v.boolean(),
 });

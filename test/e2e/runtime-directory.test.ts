@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmod, chown, lstat, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { chooseRuntimeDir } from "../../src/shared/runtime-directory.ts";
 import { BANGER, eventually, type Home, makeHome } from "../support/banger.ts";
 
 const isRoot = process.getuid?.() === 0;
@@ -79,21 +80,23 @@ test("a looser mode is tightened before a socket is in it", async () => {
   expect(seen.filter((mode) => (mode & 0o077) !== 0)).toEqual([]);
 });
 
-test("without XDG_RUNTIME_DIR it is /tmp/banger-runtime-<uid>, under the same rules", async () => {
-  const dir = `/tmp/banger-runtime-${process.getuid?.()}`;
-  const there = await lstat(dir).catch(() => null);
-  if (there !== null) throw new Error(`${dir} exists on this machine; stop that daemon and remove it to run this test`);
+test("without XDG_RUNTIME_DIR it is a directory of this state's in /tmp, under the same rules", async () => {
   const { XDG_RUNTIME_DIR: _, ...env } = home.env;
+  const dir = chooseRuntimeDir(env, process.getuid?.() ?? -1, home.stateDir);
+  expect(dir).toMatch(new RegExp(`^/tmp/banger-runtime-${process.getuid?.()}-[0-9a-f]{12}$`));
   const start = async (...args: string[]): Promise<number> =>
     await Bun.spawn([BANGER, ...args], { env, stdin: "ignore", stdout: "ignore", stderr: "ignore" }).exited;
+  // The one that the state directory names would be used on.
+  await freshRuntimeDir();
   await symlink(home.dir, dir);
   try {
     expect(await start("ps")).toBe(12);
     await rm(dir);
-    // The state directory's daemon of the tests before must be gone: one daemon per state directory.
-    await home.run(["daemon", "stop"]);
     expect(await start("ps")).toBe(0);
     expect((await lstat(dir)).mode & 0o777).toBe(0o700);
+    // Found through the state directory, by a command with another environment.
+    await home.ok(["ps"]);
+    expect(home.runtimeDir).toBe(dir);
     expect(await start("daemon", "stop")).toBe(0);
   } finally {
     await rm(dir, { recursive: true, force: true });
@@ -167,29 +170,30 @@ describe.skipIf(!isRoot)("a second user (needs root)", () => {
     await mkdir(trap);
     await chown(trap, NOBODY, NOBODY);
     await chmod(trap, 0o777);
+    const place = chooseRuntimeDir({ XDG_RUNTIME_DIR: shared }, process.getuid?.() ?? -1, home.stateDir);
     const attacker = asNobody([
       "sh",
       "-c",
-      'while :; do ln -s "$1" "$0/banger" 2>/dev/null; rm -f "$0/banger" 2>/dev/null; mkdir "$0/banger" 2>/dev/null; rmdir "$0/banger" 2>/dev/null; done',
-      shared,
+      'while :; do ln -s "$1" "$0" 2>/dev/null; rm -f "$0" 2>/dev/null; mkdir "$0" 2>/dev/null; rmdir "$0" 2>/dev/null; done',
+      place,
       trap,
     ]);
     let started = 0;
     let refused = 0;
     const end = Date.now() + 10_000;
     while (Date.now() < end) {
-      await home.run(["daemon", "stop"]);
+      await freshRuntimeDir();
       const result = await home.run(["ps"], { env: { XDG_RUNTIME_DIR: shared } });
       if (result.status === 0) {
         started++;
-        const info = await lstat(join(shared, "banger"));
+        const info = await lstat(place);
         expect({ isDirectory: info.isDirectory(), uid: info.uid, mode: info.mode & 0o777 }).toEqual({
           isDirectory: true,
           uid: 0,
           mode: 0o700,
         });
         await home.run(["daemon", "stop"], { env: { XDG_RUNTIME_DIR: shared } });
-        await rename(join(shared, "banger"), join(home.dir, `used-${started}`));
+        await rename(place, join(home.dir, `used-${started}`));
       } else {
         refused++;
         expect(result.stderr).toMatch(/\[(UNSAFE_DIRECTORY|DAEMON_UNREACHABLE)\]/);

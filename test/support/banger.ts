@@ -5,6 +5,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { chooseRuntimeDir, findRuntimeDir } from "../../src/shared/runtime-directory.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
 
@@ -46,7 +47,7 @@ export class Home implements AsyncDisposable {
   }
 
   get runtimeDir(): string {
-    return join(this.dir, "run/banger");
+    return findRuntimeDir(this.stateDir) ?? chooseRuntimeDir(this.env, process.getuid?.() ?? -1, this.stateDir);
   }
 
   spawn(args: readonly string[], options: RunOptions = {}): Bun.Subprocess<"pipe" | "ignore", "pipe", "pipe"> {

@@ -4,6 +4,8 @@ import { createServer, type ServerResponse } from "node:http";
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { API_LEVEL, type StreamEvent } from "../../src/shared/contract.ts";
+import { rootlessPaths } from "../../src/shared/paths.ts";
+import { recordRuntimeDir } from "../../src/shared/runtime-directory.ts";
 import { VERSION } from "../../src/shared/version.ts";
 
 const MAIN = resolve(import.meta.dir, "../../src/main.ts");
@@ -45,12 +47,15 @@ export class FakeDaemon implements AsyncDisposable {
   }
 
   get env(): Record<string, string> {
-    return { HOME: this.dir, XDG_RUNTIME_DIR: this.dir, PATH: process.env["PATH"] ?? "" };
+    return { HOME: this.dir, XDG_STATE_HOME: join(this.dir, "banger/state-home"), PATH: process.env["PATH"] ?? "" };
   }
 
   async listen(): Promise<void> {
-    await mkdir(join(this.dir, "banger"), { mode: 0o700 });
-    await new Promise<void>((done) => this.#server.listen(join(this.dir, "banger/bangerd.sock"), done));
+    const runtimeDir = join(this.dir, "banger");
+    const { stateDir } = rootlessPaths(this.env, this.dir, -1);
+    await mkdir(stateDir, { recursive: true, mode: 0o700 });
+    await recordRuntimeDir(stateDir, runtimeDir);
+    await new Promise<void>((done) => this.#server.listen(join(runtimeDir, "bangerd.sock"), done));
   }
 
   /** `vm.connect` to a "guest" that is this very machine: an ssh that runs the line it is given, or a script of the test's. */

@@ -9,7 +9,7 @@ import { createPrivileged } from "../../src/daemon/privileged.ts";
 import { loadConfig, type Config } from "../../src/shared/config.ts";
 import type { Guest } from "../../src/daemon/guest/guest.ts";
 import type { ImageStore } from "../../src/daemon/image/store.ts";
-import { Locks } from "../../src/daemon/locks.ts";
+import { Locks } from "../../src/shared/locks.ts";
 import { openDatabase } from "../../src/daemon/store/database.ts";
 import { ForwardTable } from "../../src/daemon/store/forwards.ts";
 import { JournalTable } from "../../src/daemon/store/journal.ts";

@@ -2,16 +2,16 @@
 
 import { open, stat } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
-import type { Port, VmId, VmRecord } from "../../shared/schemas.ts";
+import type { VmId, VmRecord } from "../../shared/schemas.ts";
 import { readTail } from "../guest/ready.ts";
 import type { OperationContext } from "../operations.ts";
 import type { LogFile } from "../vm/engine.ts";
 import type { ManyItem, VmService } from "../vm/service.ts";
 import type { HandlersOf } from "./handlers.ts";
+import { addForward, listPorts, removeForward } from "./ports.ts";
 
 const LOG_TAIL_LIMIT_BYTES = 8 * 1024 * 1024;
 const FOLLOW_POLL_MS = 200;
-const URL_PROBE_MS = 1500;
 
 export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
   const { parts } = service;
@@ -73,18 +73,10 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
     "vm.forward": async ({ vm: ref, hostPort, guestPort }) => {
       checkPort("hostPort", hostPort);
       checkPort("guestPort", guestPort);
-      const vm = service.resolve(ref);
-      const address = await service.reach(vm);
-      await parts.guest.addForward(address, hostPort, guestPort);
-      parts.forwards.add({ vm: vm.id, hostPort, guestPort });
-      return { vm: vm.name, hostAddress: "127.0.0.1", hostPort, guestPort };
+      return await addForward(service, service.resolve(ref), hostPort, guestPort);
     },
     "vm.unforward": async ({ vm: ref, hostPort }) => {
-      const vm = service.resolve(ref);
-      const row = parts.forwards.list(vm.id).find((forward) => forward.hostPort === hostPort);
-      if (row === undefined) return {};
-      if (vm.state === "running") await parts.guest.removeForward(await service.reach(vm), hostPort, row.guestPort);
-      parts.forwards.remove(vm.id, hostPort);
+      await removeForward(service, service.resolve(ref), hostPort);
       return {};
     },
   };
@@ -101,42 +93,6 @@ function checkPort(field: string, port: number): void {
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
     throw new BangerError("INVALID_VALUE", `${field}: ${port} is not a port (1 to 65535)`);
   }
-}
-
-async function listPorts(service: VmService, vm: VmRecord): Promise<Port[]> {
-  const { guest, forwards } = service.parts;
-  const address = await service.reach(vm);
-  const rows = forwards.list(vm.id);
-  const listeners = (await guest.listListeners(address)).filter(({ port }) => port !== 22);
-  return await Promise.all(
-    listeners.map(async ({ port, process }): Promise<Port> => {
-      const forward = rows.find(({ guestPort }) => guestPort === port);
-      const url = forward === undefined ? null : await probeUrl(forward.hostPort);
-      return {
-        vm: vm.name,
-        port,
-        process,
-        forward: forward === undefined ? null : `127.0.0.1:${forward.hostPort}`,
-        url,
-      };
-    }),
-  );
-}
-
-/** The URL of a forward that answers http or https, null when it answers neither in time. */
-async function probeUrl(hostPort: number): Promise<string | null> {
-  const tries = ["http", "https"].map(async (scheme) => {
-    const url = `${scheme}://127.0.0.1:${hostPort}/`;
-    await fetch(url, {
-      method: "HEAD",
-      redirect: "manual",
-      signal: AbortSignal.timeout(URL_PROBE_MS),
-      // Whether it speaks TLS is the question, not whose certificate a sandbox has.
-      tls: { rejectUnauthorized: false },
-    });
-    return url;
-  });
-  return await Promise.any(tries).catch(() => null);
 }
 
 async function sendLog(

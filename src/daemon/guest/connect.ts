@@ -7,8 +7,8 @@
 
 import { exitStatusOf } from "../../shared/errors.ts";
 import { JAIL } from "../../shared/helper-contract.ts";
+import { parseIpv4 } from "../../shared/ipv4.ts";
 import { openJailSocket } from "../../shared/jail.ts";
-import { parseIpv4 } from "../net/addresses.ts";
 import { BlockingSocket, passDescriptor } from "../system-calls.ts";
 
 /** Firecracker gives up on a silent guest after 2 s. */

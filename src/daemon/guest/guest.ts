@@ -12,6 +12,7 @@ import { quote } from "../../shared/remote-command.ts";
 import type { VmId } from "../../shared/schemas.ts";
 import { selfArgv } from "../../shared/self.ts";
 import { type ToolResult, toolEnvironment, tryTool } from "../run-tool.ts";
+import { checkHostPort, LOOPBACK } from "./host-port.ts";
 import { hostKeyAlias, knownHostsPath, userKeyPath } from "./keys.ts";
 import { type Listener, parseListeners } from "./ports.ts";
 
@@ -46,6 +47,7 @@ export interface Guest {
   /** Ends the control connection, and with it the forwards on it. */
   close(address: Pick<GuestAddress, "id" | "runtimeDir">): Promise<void>;
   listListeners(address: GuestAddress): Promise<readonly Listener[]>;
+  /** @throws BangerError IN_USE, NO_ACCESS, FAILED; nothing listens then */
   addForward(address: GuestAddress, hostPort: number, guestPort: number): Promise<void>;
   removeForward(address: GuestAddress, hostPort: number, guestPort: number): Promise<void>;
   /** Bytes counted by the guest's interfaces other than loopback; null when it doesn't answer. */
@@ -96,6 +98,12 @@ function proxyCommand(jailRoot: string, { sshHost, sshPort }: GuestAddress, wait
   ];
   return words.map((word) => quote(word).replaceAll("%", "%%")).join(" ");
 }
+
+/** ssh's words for a forward from this host's loopback to the guest's. */
+const forwardWords = (host: string, hostPort: number, guestPort: number): readonly string[] => [
+  "-L",
+  `${host.includes(":") ? `[${host}]` : host}:${hostPort}:127.0.0.1:${guestPort}`,
+];
 
 export function createGuest(paths: Paths): Guest {
   const commonOptions = (address: GuestAddress): readonly string[] => [
@@ -265,19 +273,24 @@ export function createGuest(paths: Paths): Guest {
       return parseListeners(result.stdout);
     },
     addForward: async (address, hostPort, guestPort) => {
-      const result = await control(
-        address,
-        ["-O", "forward", "-L", `127.0.0.1:${hostPort}:127.0.0.1:${guestPort}`],
-        10_000,
-      );
-      if (result.exitCode !== 0)
-        throw new BangerError("IN_USE", `127.0.0.1:${hostPort} can't be listened on: ${result.stderr.trim()}`);
-      // localhost is ::1 for many programs; a host without IPv6 just has no such listener.
-      await control(address, ["-O", "forward", "-L", `[::1]:${hostPort}:127.0.0.1:${guestPort}`], 10_000);
+      const added: string[] = [];
+      for (const host of await checkHostPort(hostPort)) {
+        const words = forwardWords(host, hostPort, guestPort);
+        const result = await control(address, ["-O", "forward", ...words], 10_000);
+        if (result.exitCode === 0) {
+          added.push(host);
+          continue;
+        }
+        for (const each of added)
+          await control(address, ["-O", "cancel", ...forwardWords(each, hostPort, guestPort)], 10_000);
+        throw new BangerError("FAILED", `ssh can't forward ${host} port ${hostPort}: ${result.stderr.trim()}`, {
+          hint: `banger vm ports ${address.id}`,
+        });
+      }
     },
     removeForward: async (address, hostPort, guestPort) => {
-      await control(address, ["-O", "cancel", "-L", `127.0.0.1:${hostPort}:127.0.0.1:${guestPort}`], 10_000);
-      await control(address, ["-O", "cancel", "-L", `[::1]:${hostPort}:127.0.0.1:${guestPort}`], 10_000);
+      for (const host of LOOPBACK)
+        await control(address, ["-O", "cancel", ...forwardWords(host, hostPort, guestPort)], 10_000);
     },
     readCounters: async (address) => {
       const result = await runLine(address, "cat /proc/net/dev", 5000).catch(() => null);

@@ -36,6 +36,21 @@ export async function readTail(path: string, bytes: number): Promise<string> {
   }
 }
 
+const PANIC = "Kernel panic";
+/** More than a kernel says before its init. */
+const BOOT_LOG_BYTES = 256 * 1024;
+
+/**
+ * Whether a boot's console tells of a panic before the first word of the guest's init: until then every line is the
+ * kernel's, with its time stamp. Pure.
+ */
+export function isPanicBeforeInit(console: string): boolean {
+  const at = console.indexOf(PANIC);
+  if (at === -1) return false;
+  const lines = console.slice(0, at).split(/\r?\n/);
+  return lines.every((line) => line === "" || /^\[ *\d+\.\d{6}\]/.test(line));
+}
+
 /**
  * Waits for sshd's banner, opens the control connection and reads the guest's boot id.
  * @throws BangerError GUEST_NOT_READY past the deadline or at a kernel panic, VMM_FAILED when the VMM ended.
@@ -53,7 +68,11 @@ export async function waitUntilReady(
   signal: AbortSignal,
 ): Promise<{ readonly bootId: string }> {
   const deadline = Date.now() + deadlineMs;
-  const fail = async (code: "GUEST_NOT_READY" | "VMM_FAILED", why: string): Promise<never> => {
+  const fail = async (
+    code: "GUEST_NOT_READY" | "VMM_FAILED",
+    why: string,
+    more: Readonly<Record<string, unknown>> = {},
+  ): Promise<never> => {
     const lastLines = async (path: string, count: number): Promise<readonly string[]> =>
       (await readTail(path, 8192)).trim().split("\n").slice(-count);
     const console = await lastLines(vm.serialLogPath, 20);
@@ -61,7 +80,7 @@ export async function waitUntilReady(
     const quoted = (lines: readonly string[]): string => lines.map((line) => `  ${line}`).join("\n");
     const message = `${why}; the console's last words:\n${quoted(console)}`;
     throw new BangerError(code, vmm.length === 0 ? message : `${message}\nand the VMM's:\n${quoted(vmm)}`, {
-      details: { console, vmm },
+      details: { console, vmm, ...more },
       hint: `banger vm logs ${vm.name}`,
     });
   };
@@ -69,8 +88,12 @@ export async function waitUntilReady(
   const check = async (): Promise<void> => {
     const alive = await isAlive(vm.process);
     // The console first: a panic ends the VMM too, and is the better answer.
-    if ((await readTail(vm.serialLogPath, 8192)).includes("Kernel panic"))
-      await fail("GUEST_NOT_READY", "the guest's kernel panicked");
+    if ((await readTail(vm.serialLogPath, 8192)).includes(PANIC)) {
+      const beforeInit = isPanicBeforeInit(await readTail(vm.serialLogPath, BOOT_LOG_BYTES));
+      await fail("GUEST_NOT_READY", "the guest's kernel panicked", {
+        panic: beforeInit ? "before init" : "after init",
+      });
+    }
     if (!alive) await fail("VMM_FAILED", "the VMM ended while the guest was booting");
     if (Date.now() > deadline)
       await fail("GUEST_NOT_READY", `the guest did not answer within ${Math.round(deadlineMs / 1000)} s`);

@@ -1,6 +1,7 @@
 /** IPv4 arithmetic of the guests' network. Pure. */
 
 import { BangerError } from "../../shared/errors.ts";
+import { formatIpv4, isLoopbackIpv4, overlaps, parseIpv4, type Subnet, subnetOf } from "../../shared/ipv4.ts";
 
 /** The bridge's own address and the length of its network's prefix. */
 export interface Network {
@@ -10,33 +11,12 @@ export interface Network {
 }
 
 /** A network that the host has a route to. */
-export interface Route {
+export interface Route extends Subnet {
   readonly device: string;
-  readonly first: number;
-  readonly last: number;
 }
 
 /** Ranges tried in this order when the configuration names none; /24 each. */
 const CANDIDATES = ["172.16.0.1", "172.29.87.1", "10.213.87.1", "192.168.213.1", "10.87.213.1"] as const;
-
-/** The number of an address written as four decimal parts; null for anything else. */
-export function parseIpv4(text: string): number | null {
-  const parts = text.split(".");
-  if (parts.length !== 4 || !parts.every((part) => /^(?:0|[1-9]\d{0,2})$/.test(part) && Number(part) <= 255))
-    return null;
-  return parts.reduce((value, part) => value * 256 + Number(part), 0);
-}
-
-export function formatIpv4(value: number): string {
-  return [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff).join(".");
-}
-
-/** The whole of an address' network, first and last address. */
-export function rangeOf(address: number, prefix: number): { readonly first: number; readonly last: number } {
-  const size = 2 ** (32 - prefix);
-  const first = Math.floor(address / size) * size;
-  return { first, last: first + size - 1 };
-}
 
 function addressOf(text: string): number {
   const address = parseIpv4(text);
@@ -55,7 +35,7 @@ export function netmaskOf(prefix: number): string {
  */
 export function nextFreeAddress({ ip, prefix }: Network, taken: ReadonlySet<string>): string {
   const own = addressOf(ip);
-  const { first, last } = rangeOf(own, prefix);
+  const { first, last } = subnetOf(own, prefix);
   for (let address = first + 1; address < last; address++) {
     const text = formatIpv4(address);
     if (address !== own && !taken.has(text)) return text;
@@ -66,7 +46,7 @@ export function nextFreeAddress({ ip, prefix }: Network, taken: ReadonlySet<stri
 /** The highest free address, which a VM would get last; null when every one is taken. */
 export function lastFreeAddress({ ip, prefix }: Network, taken: ReadonlySet<string>): string | null {
   const own = addressOf(ip);
-  const { first, last } = rangeOf(own, prefix);
+  const { first, last } = subnetOf(own, prefix);
   for (let address = last - 1; address > first; address--) {
     const text = formatIpv4(address);
     if (address !== own && !taken.has(text)) return text;
@@ -76,7 +56,7 @@ export function lastFreeAddress({ ip, prefix }: Network, taken: ReadonlySet<stri
 
 export function isInNetwork({ ip, prefix }: Network, address: string): boolean {
   const value = parseIpv4(address);
-  const { first, last } = rangeOf(addressOf(ip), prefix);
+  const { first, last } = subnetOf(addressOf(ip), prefix);
   return value !== null && value > first && value < last && address !== ip;
 }
 
@@ -85,7 +65,7 @@ export function isInNetwork({ ip, prefix }: Network, address: string): boolean {
  * undo needs the VM's record only.
  */
 export function tapOf({ ip, prefix }: Network, address: string): string {
-  return `tap-pool-${addressOf(address) - rangeOf(addressOf(ip), prefix).first}`;
+  return `tap-pool-${addressOf(address) - subnetOf(addressOf(ip), prefix).first}`;
 }
 
 /** Routes of /proc/net/route (proc(5)), the default one left out: it covers everything and collides with nothing. */
@@ -111,8 +91,8 @@ function readLittleEndian(hex: string): number | null {
 }
 
 export function findCollision(network: Network, routes: readonly Route[]): Route | null {
-  const { first, last } = rangeOf(addressOf(network.ip), network.prefix);
-  return routes.find((route) => route.device !== network.bridge && route.first <= last && route.last >= first) ?? null;
+  const own = subnetOf(addressOf(network.ip), network.prefix);
+  return routes.find((route) => route.device !== network.bridge && overlaps(route, own)) ?? null;
 }
 
 export interface NetworkChoice {
@@ -158,8 +138,7 @@ export function chooseNameServer(texts: readonly string[]): string | null {
     for (const line of text.split("\n")) {
       const server = /^\s*nameserver\s+(\S+)/.exec(line)?.[1];
       if (server === undefined) continue;
-      const address = parseIpv4(server);
-      if (address !== null && address >>> 24 !== 127 && address !== 0) return server;
+      if (!isLoopbackIpv4(server) && (parseIpv4(server) ?? 0) !== 0) return server;
     }
   }
   return null;

@@ -21,6 +21,13 @@ export class ForwardTable {
       .run(row.vm, row.hostPort, row.guestPort);
   }
 
+  /** The forward of a port of this host; null when there is none. Its VM may have stopped since. */
+  find(hostPort: number): ForwardRow | null {
+    return this.#db
+      .query("SELECT vm, host_port AS hostPort, guest_port AS guestPort FROM forwards WHERE host_port = ?")
+      .get(hostPort) as ForwardRow | null;
+  }
+
   remove(vm: string, hostPort: number): void {
     this.#db.query("DELETE FROM forwards WHERE vm = ? AND host_port = ?").run(vm, hostPort);
   }

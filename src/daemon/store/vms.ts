@@ -3,7 +3,14 @@
 import type { Database } from "bun:sqlite";
 import * as v from "valibot";
 import { BangerError } from "../../shared/errors.ts";
-import { VmRecord } from "../../shared/schemas.ts";
+import { VmId, type VmRecord } from "../../shared/schemas.ts";
+import { formatRecord, type ReadRecord, readRecord } from "./record.ts";
+
+interface Row {
+  readonly id: string;
+  readonly name: string;
+  readonly record: string;
+}
 
 export class VmTable {
   readonly #db: Database;
@@ -12,7 +19,7 @@ export class VmTable {
     this.#db = db;
   }
 
-  /** @throws BangerError ALREADY_EXISTS when the name is taken */
+  /** @throws BangerError ALREADY_EXISTS when the name is taken, INTERNAL when the record breaks its schema */
   insert(record: VmRecord): void {
     const known = this.#db.query("SELECT 1 FROM vms WHERE name = ?").get(record.name);
     if (known !== null) {
@@ -22,11 +29,12 @@ export class VmTable {
     }
     this.#db
       .query("INSERT INTO vms (id, name, record) VALUES (?, ?, ?)")
-      .run(record.id, record.name, JSON.stringify(record));
+      .run(record.id, record.name, formatRecord(record));
   }
 
+  /** @throws BangerError INTERNAL when the record breaks its schema */
   update(record: VmRecord): void {
-    this.#db.query("UPDATE vms SET record = ? WHERE id = ?").run(JSON.stringify(record), record.id);
+    this.#db.query("UPDATE vms SET record = ? WHERE id = ?").run(formatRecord(record), record.id);
   }
 
   remove(id: string): void {
@@ -34,12 +42,32 @@ export class VmTable {
   }
 
   get(id: string): VmRecord | null {
-    const row = this.#db.query("SELECT record FROM vms WHERE id = ?").get(id) as { record: string } | null;
-    return row === null ? null : v.parse(VmRecord, JSON.parse(row.record));
+    return this.read(id)?.record ?? null;
   }
 
-  list(): readonly VmRecord[] {
-    const rows = this.#db.query("SELECT record FROM vms ORDER BY name").all() as { record: string }[];
-    return rows.map(({ record }) => v.parse(VmRecord, JSON.parse(record)));
+  /** The row with what is wrong with it. */
+  read(id: string): ReadRecord | null {
+    const row = this.#db.query("SELECT id, name, record FROM vms WHERE id = ?").get(id) as Row | null;
+    return row === null ? null : readRow(row);
   }
+
+  /** By name; a damaged row is in state `error` and says so. */
+  list(): readonly VmRecord[] {
+    const rows = this.#db.query("SELECT id, name, record FROM vms ORDER BY name").all() as Row[];
+    return rows.flatMap((row) => readRow(row)?.record ?? []);
+  }
+
+  /** Takes out rows whose id is none: nothing on this host can belong to them. Returns what they were called. */
+  removeNameless(): readonly string[] {
+    const rows = this.#db.query("SELECT id FROM vms").all() as Pick<Row, "id">[];
+    const wrong = rows.map(({ id }) => id).filter((id) => !v.is(VmId, id));
+    for (const id of wrong) this.remove(id);
+    return wrong;
+  }
+}
+
+/** Null for a row whose id is none. */
+function readRow({ id, name, record }: Row): ReadRecord | null {
+  const known = v.safeParse(VmId, id);
+  return known.success ? readRecord({ id: known.output, name, record }) : null;
 }

@@ -7,15 +7,18 @@ import { open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { VmRecord } from "../../shared/schemas.ts";
+import { formatRecord } from "../store/record.ts";
 
 const Handles = v.strictObject({ version: v.literal(1), vm: VmRecord });
 
+/** @throws BangerError INTERNAL when the record breaks its schema */
 export async function writeHandles(vmStateDir: string, vm: VmRecord): Promise<void> {
+  const text = `{"version":1,"vm":${formatRecord(vm)}}`;
   const path = join(vmStateDir, "handles.json");
   const staging = `${path}.new`;
   const file = await open(staging, "w", 0o600);
   try {
-    await file.writeFile(JSON.stringify({ version: 1, vm }));
+    await file.writeFile(text);
     await file.sync();
   } finally {
     await file.close();

@@ -1,11 +1,14 @@
 /** What a new VM gets when nobody says: flag, then configuration, then this host, then the floor. Pure. */
 
 import type { Config } from "../../shared/config.ts";
-import type { VmSpec } from "../../shared/schemas.ts";
+import type { VmRecord, VmSpec } from "../../shared/schemas.ts";
 
 const GIB = 1024 ** 3;
 const FLOOR = { vcpu: 2, memoryMiB: 1024, diskBytes: 8 * GIB } as const;
 const MOST = { vcpu: 4, memoryMiB: 8192 } as const;
+
+/** Firecracker's own limit (docs/api_requests, machine-config); QEMU's microvm takes more than any spec has. */
+const MOST_VCPUS: Readonly<Record<VmRecord["engine"], number>> = { firecracker: 32, qemu: 64 };
 
 export interface HostSize {
   readonly cpus: number;
@@ -24,4 +27,15 @@ export function resolveSpec(asked: Partial<VmSpec>, config: Config, host: HostSi
     systemOverlayBytes: asked.systemOverlayBytes ?? config["vm_defaults.system_overlay_size"] ?? FLOOR.diskBytes,
     nat: asked.nat ?? config["vm_defaults.nat"],
   };
+}
+
+/** Why this host could never run such a VM; null when it could. The memory that a VM gets at least is fit for every host. */
+export function whyUnfit(
+  { name, engine, spec }: Pick<VmRecord, "name" | "engine" | "spec">,
+  host: Pick<HostSize, "memoryMiB">,
+): string | null {
+  if (spec.memoryMiB > Math.max(host.memoryMiB, FLOOR.memoryMiB))
+    return `${name} can't have ${spec.memoryMiB} MiB of memory: this host has ${Math.floor(host.memoryMiB)} MiB`;
+  const most = MOST_VCPUS[engine];
+  return spec.vcpu > most ? `${name} can't have ${spec.vcpu} vCPUs: ${engine} takes at most ${most}` : null;
 }

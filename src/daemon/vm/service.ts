@@ -12,24 +12,31 @@ import { VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/sch
 import * as v from "valibot";
 import { growWorkDisk } from "../disk/work-disk.ts";
 import type { Guest, GuestAddress } from "../guest/guest.ts";
+import { readTail } from "../guest/ready.ts";
 import type { ImageStore } from "../image/store.ts";
-import type { Locks } from "../locks.ts";
+import type { Locks } from "../../shared/locks.ts";
 import type { Log } from "../log.ts";
 import type { ForwardTable } from "../store/forwards.ts";
 import type { JournalOperation, JournalTable } from "../store/journal.ts";
 import type { VmTable } from "../store/vms.ts";
+import { CpuMeter } from "../vmm/cpu-meter.ts";
 import { readUsage, waitUntilGone } from "../vmm/processes.ts";
 import type { Engine } from "./engine.ts";
 import { findLeftovers, removeLeftovers } from "./gc.ts";
 import { readHandles, writeHandles } from "./handles.ts";
 import { generateName } from "./names.ts";
-import { resolveSpec } from "./plan.ts";
+import { type HostSize, resolveSpec, whyUnfit } from "./plan.ts";
+import { isReboot, LAST_WORDS_BYTES, Reboots } from "./reboots.ts";
 import { type Runner, undoSteps } from "./runner.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 import type { StepContext, UndoContext, VmDirs } from "./step.ts";
 import { workDiskPath } from "./steps/work-disk.ts";
 
 const DIAL_MS = 2000;
+/** The reason of a VM between its guest's reboot and the start that follows. */
+const REBOOTED = "the guest rebooted";
+
+const thisHost = (): HostSize => ({ cpus: cpus().length, memoryMiB: totalmem() / 1024 ** 2 });
 
 export interface Run {
   readonly signal: AbortSignal;
@@ -60,7 +67,10 @@ export class VmService {
   readonly parts: ServiceParts;
   /** VMs that the last reconcile could not look at, with what was under way of each. */
   readonly #unseen = new Map<VmId, ReadonlySet<JournalOperation>>();
-  readonly #cpuSamples = new Map<string, { readonly ticks: number; readonly at: number }>();
+  readonly #cpu = new CpuMeter();
+  readonly #reboots = new Reboots();
+  readonly #background = new Set<Promise<void>>();
+  readonly #ending = new AbortController();
 
   constructor(parts: ServiceParts) {
     this.parts = parts;
@@ -95,14 +105,27 @@ export class VmService {
     return vm;
   }
 
+  /** @throws BangerError VM_NOT_FOUND, and WRONG_STATE for a VM whose record is damaged: it can only be deleted */
   #current(id: VmId): VmRecord {
-    const vm = this.parts.vms.get(id);
-    if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
-    return vm;
+    const read = this.parts.vms.read(id);
+    if (read === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
+    if (read.flaw === null) return read.record;
+    const { name } = read.record;
+    throw new BangerError("WRONG_STATE", `the record of ${name} is damaged: ${read.flaw}`, {
+      details: { disks: this.dirs(id).state },
+      hint: `banger vm delete ${name}`,
+    });
   }
 
   resolveSpec(asked: Partial<VmSpec>): VmSpec {
-    return resolveSpec(asked, this.parts.config, { cpus: cpus().length, memoryMiB: totalmem() / 1024 ** 2 });
+    return resolveSpec(asked, this.parts.config, thisHost());
+  }
+
+  /** @throws BangerError with that code when this host could never run the VM */
+  #checkFits(vm: Pick<VmRecord, "name" | "engine" | "spec">, code: "INVALID_VALUE" | "HOST_UNSUPPORTED"): void {
+    const why = whyUnfit(vm, thisHost());
+    if (why === null) return;
+    throw new BangerError(code, why, code === "INVALID_VALUE" ? {} : { hint: `banger vm set ${vm.name} --help` });
   }
 
   async create(
@@ -144,9 +167,10 @@ export class VmService {
       createdAt: now,
       touchedAt: now,
     };
+    this.#checkFits(vm, "INVALID_VALUE");
     // In the turn in which its name and address were found free.
     vms.insert(vm);
-    return await locks.with(vm.id, async () => {
+    return await locks.run(vm.id, async () => {
       try {
         await runner.run("create", engine.createSteps, this.#stepContext(vm, files, run));
         await this.#save(vm);
@@ -192,22 +216,22 @@ export class VmService {
     await undoSteps([...createSteps, ...startSteps], this.undoContext(id));
     this.parts.vms.remove(id);
     this.parts.journal.clearVm(id);
-    this.#cpuSamples.delete(id);
+    this.#cpu.forget(id);
+    this.#reboots.forget(id);
   }
 
   async #start(before: VmRecord, run: Run): Promise<VmRecord> {
-    const { images, runner, forwards, engine, vms } = this.parts;
+    const { images, runner, forwards, engine, vms, log } = this.parts;
+    this.#checkFits(before, "HOST_UNSUPPORTED");
     const others = vms.list().filter(({ id }) => id !== before.id);
     const starting = await this.#save(
       become(before, "starting", { ...NOT_RUNNING, ...engine.reserve(others, before) }),
     );
+    let files: StepContext["image"];
     let context: StepContext;
     try {
-      context = this.#stepContext(
-        starting,
-        await images.files(before.image, before.kernel === "" ? undefined : before.kernel),
-        run,
-      );
+      files = await images.files(before.image, before.kernel === "" ? undefined : before.kernel);
+      context = this.#stepContext(starting, files, run);
     } catch (thrown) {
       await this.#save(become(starting, "stopped", { reason: toBangerError(thrown).message }));
       throw thrown;
@@ -224,9 +248,27 @@ export class VmService {
         ...changes,
       });
     };
+    /** What the first attempt ended with, when it is worth another one: all of it is undone then. */
+    let emulatorFault: unknown = null;
+    const isLeftUp = (cause: unknown): boolean => {
+      const error = toBangerError(cause);
+      if (error.code !== "GUEST_NOT_READY") return false;
+      const isFault = context.acceleration === "tcg" && error.details?.["panic"] === "before init";
+      if (emulatorFault !== null || !isFault) return true;
+      emulatorFault = cause;
+      return false;
+    };
     try {
       forwards.clear(before.id);
-      await runner.run("start", engine.startSteps, context, (cause) => toBangerError(cause).code === "GUEST_NOT_READY");
+      await runner.run("start", engine.startSteps, context, isLeftUp).catch(async (thrown: unknown) => {
+        if (emulatorFault === null || thrown !== emulatorFault) throw thrown;
+        log.warn("the guest's kernel panicked before its init ran, under emulation: started once more", {
+          vm: before.id,
+          console: (thrown as BangerError).details?.["console"],
+        });
+        context = this.#stepContext(starting, files, run);
+        await runner.run("start", engine.startSteps, context, isLeftUp);
+      });
     } catch (thrown) {
       const error = toBangerError(thrown);
       const after =
@@ -246,19 +288,20 @@ export class VmService {
   }
 
   async start(id: VmId, run: Run): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       if (vm.state === "running") throw new BangerError("WRONG_STATE", `${vm.name} is running already`);
+      this.#reboots.forget(id);
       return await this.#start(vm, run);
     });
   }
 
   async stop(id: VmId, run: Run): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       if (vm.state !== "running" && vm.state !== "error")
         throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}, not running`, {
-          hint: `banger vm start ${vm.name}`,
+          hint: `banger vm show ${vm.name}`,
         });
       return await this.#stop(vm, run);
     });
@@ -295,14 +338,14 @@ export class VmService {
   }
 
   async restart(id: VmId, run: Run): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       return await this.#start(vm.state === "running" ? await this.#stop(vm, run) : vm, run);
     });
   }
 
   async kill(id: VmId, signal: NodeJS.Signals): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const { vmm } = this.parts.engine;
       const vm = this.#current(id);
       const processes = await vmm.find(id, this.dirs(id).runtime);
@@ -327,9 +370,86 @@ export class VmService {
     return stopped;
   }
 
+  /** The VMM ended and nobody asked it to: settled, and started again when the guest's last words were that it reboots. */
+  async #settleEnded(vm: VmRecord, otherwise: string): Promise<void> {
+    const { engine, log } = this.parts;
+    const lastWords = await (async () => {
+      using serial = engine.openLog(vm.id, this.dirs(vm.id), "serial");
+      return serial === null ? "" : await readTail(serial.path, LAST_WORDS_BYTES);
+    })();
+    if (!isReboot(lastWords)) {
+      await this.#settle(vm, otherwise);
+      return;
+    }
+    const upMs = Date.now() - Date.parse(vm.startedAt ?? vm.createdAt);
+    if (!this.#reboots.allow(vm.id, upMs)) {
+      log.warn("the guest reboots again and again, and is not started any more", { vm: vm.id });
+      await this.#settle(vm, "the guest rebooted again and again, each time soon after its start");
+      return;
+    }
+    // The guest unmounted its disks before it said so.
+    await engine.noteCleanEnd(this.dirs(vm.id));
+    await this.#settle(vm, REBOOTED);
+    log.info("the guest rebooted, and is started again", { vm: vm.id, upMs });
+    this.#inBackground(vm.id, async (run) => await this.#startAgain(vm.id, run));
+  }
+
+  /** The start after a reboot, with the forwards that there were. */
+  async #startAgain(id: VmId, run: Run): Promise<void> {
+    const { forwards, guest, log, vms } = this.parts;
+    const vm = vms.get(id);
+    // Somebody may have come first.
+    if (vm === null || vm.state !== "stopped" || vm.reason !== REBOOTED) return;
+    const before = forwards.list(id);
+    let address: GuestAddress | null;
+    try {
+      address = this.#address(await this.#start(vm, run));
+    } catch (thrown) {
+      const left = vms.get(id);
+      // The daemon ends: the next one goes on.
+      if (run.signal.aborted && left?.state === "stopped") await this.#save({ ...left, reason: REBOOTED });
+      throw thrown;
+    }
+    for (const { hostPort, guestPort } of before) {
+      try {
+        if (address === null) break;
+        await guest.addForward(address, hostPort, guestPort);
+        forwards.add({ vm: id, hostPort, guestPort });
+      } catch (thrown) {
+        log.warn("a forward is gone with the reboot", { vm: id, hostPort, error: toBangerError(thrown).message });
+      }
+    }
+  }
+
+  /** Work on a VM that nobody waits for, under its lock. The daemon's end cancels it and waits until it is undone. */
+  #inBackground(id: VmId, work: (run: Run) => Promise<void>): void {
+    const { locks, log } = this.parts;
+    const { signal } = this.#ending;
+    const done: Promise<void> = locks
+      .run(id, async () => {
+        if (!signal.aborted) await work({ signal, progress: () => undefined });
+      })
+      .catch((thrown: unknown) => log.error("work on a VM failed", { vm: id, error: toBangerError(thrown).message }))
+      .finally(() => this.#background.delete(done));
+    this.#background.add(done);
+  }
+
+  /** Resolves when everything that was begun by the daemon itself has ended. */
+  async settled(): Promise<void> {
+    while (this.#background.size > 0) await Promise.all(this.#background);
+  }
+
+  /** The daemon ends: nothing new is begun, and what is under way is undone. */
+  async close(): Promise<void> {
+    this.#ending.abort();
+    await this.settled();
+  }
+
   async delete(id: VmId): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
-      const vm = this.#current(id);
+    return await this.parts.locks.run(id, async () => {
+      // Whatever its record is like.
+      const vm = this.parts.vms.get(id);
+      if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
       await this.#delete(vm);
       await this.parts.engine.afterDelete();
       return { ...vm, ...NOT_RUNNING, state: "stopped" as const };
@@ -345,11 +465,12 @@ export class VmService {
     }
     this.parts.vms.remove(vm.id);
     this.parts.journal.clearVm(vm.id);
-    this.#cpuSamples.delete(vm.id);
+    this.#cpu.forget(vm.id);
+    this.#reboots.forget(vm.id);
   }
 
   async set(id: VmId, changes: Partial<VmSpec>): Promise<VmRecord> {
-    return await this.parts.locks.with(id, async () => {
+    return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       const { engine } = this.parts;
       if (vm.state === "running" && engine.setNat !== null && Object.keys(changes).every((key) => key === "nat")) {
@@ -364,6 +485,8 @@ export class VmService {
           hint: `banger vm stop ${vm.name}`,
         });
       }
+      const spec = { ...vm.spec, ...changes };
+      this.#checkFits({ ...vm, spec }, "INVALID_VALUE");
       const dirs = this.dirs(id);
       const grow = async (
         key: "diskBytes" | "systemOverlayBytes",
@@ -377,7 +500,7 @@ export class VmService {
       };
       await grow("diskBytes", async (bytes, signal) => await growWorkDisk(workDiskPath(dirs.state), bytes, signal));
       await grow("systemOverlayBytes", async (bytes, signal) => await engine.growRoot(dirs, bytes, signal));
-      return await this.#save({ ...vm, spec: { ...vm.spec, ...changes } });
+      return await this.#save({ ...vm, spec });
     });
   }
 
@@ -419,9 +542,11 @@ export class VmService {
   async reach(vm: VmRecord): Promise<GuestAddress> {
     const address = this.#address(vm);
     if (vm.state !== "running" || address === null) {
-      throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}`, {
+      const why = vm.state === "error" && vm.reason !== null ? `: ${vm.reason}` : "";
+      throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}${why}`, {
         details: { state: vm.state },
-        hint: `banger vm start ${vm.name}`,
+        hint:
+          vm.state === "stopped" || vm.state === "created" ? `banger vm start ${vm.name}` : `banger vm show ${vm.name}`,
       });
     }
     await this.parts.guest.open(address, this.parts.engine.deadlines(vm.acceleration ?? "tcg").readyMs / 5);
@@ -435,15 +560,9 @@ export class VmService {
   async stats(vm: VmRecord): Promise<VmStats> {
     const dirs = this.dirs(vm.id);
     const usage = vm.pid === null ? null : await readUsage(vm.pid);
-    const now = Date.now();
-    let cpuPercent = 0;
-    if (usage !== null) {
-      const since = this.#cpuSamples.get(vm.id) ?? { ticks: 0, at: Date.parse(vm.startedAt ?? vm.createdAt) };
-      cpuPercent = Math.max(0, ((usage.cpuTicks - since.ticks) * 1000) / Math.max(1, now - since.at));
-      this.#cpuSamples.set(vm.id, { ticks: usage.cpuTicks, at: now });
-    }
+    const cpuPercent = usage === null ? 0 : this.#cpu.percent(vm.id, usage.cpu);
     let diskBytes = await this.parts.engine.extraDiskBytes(vm.id);
-    for (const name of await readdir(dirs.state))
+    for (const name of await readdir(dirs.state).catch(() => []))
       diskBytes += ((await stat(join(dirs.state, name)).catch(() => null))?.blocks ?? 0) * 512;
     const counters =
       vm.state === "running"
@@ -468,19 +587,19 @@ export class VmService {
     const { vms, engine, log, config, locks } = this.parts;
     for (const [id, underway] of this.#unseen) {
       try {
-        await locks.with(id, async () => await this.#reconcileOne(id, underway));
+        await locks.run(id, async () => await this.#reconcileOne(id, underway));
         this.#unseen.delete(id);
       } catch (thrown) {
         log.warn("still not reconciled", { vm: id, error: toBangerError(thrown).message });
       }
     }
     for (const { id } of vms.list().filter(({ state }) => state === "running")) {
-      await locks.with(id, async () => {
+      await locks.run(id, async () => {
         const vm = vms.get(id);
         if (vm === null || vm.state !== "running") return;
         if ((await engine.vmm.find(id, this.dirs(id).runtime)).length === 0) {
           log.info("the VMM ended by itself", { vm: id });
-          await this.#settle(vm, "the guest powered off, or its VMM ended");
+          await this.#settleEnded(vm, "the guest powered off, or its VMM ended");
           return;
         }
         if (await engine.lookAfter(vm, this.dirs(id))) {
@@ -504,15 +623,26 @@ export class VmService {
    */
   async reconcile(): Promise<void> {
     const { vms, journal, log, paths } = this.parts;
+    for (const id of vms.removeNameless()) log.error("removed a row of the store whose id is none", { id });
     const underway = new Map<string, Set<JournalOperation>>();
-    for (const { vm, operation } of journal.list()) underway.set(vm, (underway.get(vm) ?? new Set()).add(operation));
+    for (const { vm, operation } of journal.list()) {
+      if (v.is(VmId, vm)) underway.set(vm, (underway.get(vm) ?? new Set()).add(operation));
+      else journal.clearVm(vm);
+    }
     for (const name of await readdir(paths.vmsDir).catch(() => [])) {
       const id = v.safeParse(VmId, name);
-      if (!id.success || vms.get(id.output) !== null || underway.has(name)) continue;
+      if (!id.success || underway.has(name)) continue;
+      const row = vms.read(id.output);
+      if (row !== null && row.flaw === null) continue;
       const vm = await readHandles(this.dirs(name).state);
-      if (vm === null) continue;
-      log.warn("knew a VM again from its handles", { vm: name });
-      vms.insert(vm);
+      if (vm === null || vm.id !== id.output) continue;
+      try {
+        if (row === null) vms.insert(vm);
+        else vms.update(vm);
+        log.warn("knew a VM again from its handles", { vm: name, ...(row === null ? {} : { flaw: row.flaw }) });
+      } catch (thrown) {
+        log.error("handles of a VM can't be used", { vm: name, error: toBangerError(thrown).message });
+      }
     }
     const ids = new Set([...vms.list().map(({ id }) => id), ...[...underway.keys()].map((id) => v.parse(VmId, id))]);
     await Promise.all(
@@ -522,10 +652,12 @@ export class VmService {
         } catch (thrown) {
           const error = toBangerError(thrown);
           log.error("could not be reconciled", { vm: id, error: error.message });
-          const vm = vms.get(id);
+          const row = vms.read(id);
+          if (row === null || row.flaw !== null) return;
+          const { record: vm } = row;
           // What can't be seen now may well run: the patrol looks again.
-          if (vm?.state === "running") this.#unseen.set(id, underway.get(id) ?? new Set());
-          else if (vm !== null) vms.update({ ...vm, state: "error", reason: error.message });
+          if (vm.state === "running") this.#unseen.set(id, underway.get(id) ?? new Set());
+          else vms.update({ ...vm, state: "error", reason: error.message });
         }
       }),
     );
@@ -533,14 +665,20 @@ export class VmService {
 
   async #reconcileOne(id: VmId, underway: ReadonlySet<JournalOperation>): Promise<void> {
     const { vms, log, journal, engine } = this.parts;
-    const vm = vms.get(id);
-    if (vm === null || underway.has("create")) {
+    const row = vms.read(id);
+    if (row === null || underway.has("create")) {
       log.warn("taking back an unfinished create", { vm: id });
       return await this.#discard(id);
     }
+    const { record: vm, flaw } = row;
     if (underway.has("delete")) {
       log.warn("finishing a delete", { vm: id });
       return await this.#delete(vm);
+    }
+    if (flaw !== null) {
+      // What may run of it is left alone: whether it should is what can't be read.
+      log.error("the record of a VM is damaged", { vm: id, flaw });
+      return;
     }
     const processes = await engine.vmm.find(id, this.dirs(id).runtime);
     if (underway.has("stop") || underway.has("start") || vm.state === "starting" || vm.state === "stopping") {
@@ -560,10 +698,11 @@ export class VmService {
     if (vm.state !== "running") {
       // Nothing may run of a VM that is recorded as stopped.
       if (processes.length > 0) await this.#settle(vm, vm.reason);
+      if (vm.reason === REBOOTED) this.#inBackground(id, async (run) => await this.#startAgain(id, run));
       return;
     }
     if (processes.length === 0) {
-      await this.#settle(vm, "the VMM ended while no daemon ran");
+      await this.#settleEnded(vm, "the VMM ended while no daemon ran");
       return;
     }
     // A logout may have taken the runtime directory away under the VM.
@@ -579,7 +718,7 @@ export class VmService {
   #finishStop(vm: VmRecord): void {
     const { locks, log, vms } = this.parts;
     void locks
-      .with(vm.id, async () => {
+      .run(vm.id, async () => {
         await this.#stop({ ...vm, state: "running" }, { progress: () => undefined });
       })
       .catch((thrown: unknown) => {

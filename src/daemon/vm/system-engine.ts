@@ -6,21 +6,14 @@ import { join } from "node:path";
 import type { Config } from "../../shared/config.ts";
 import { BangerError, isErrno, toBangerError } from "../../shared/errors.ts";
 import { JAIL } from "../../shared/helper-contract.ts";
+import { formatIpv4, parseIpv4, subnetOf } from "../../shared/ipv4.ts";
 import { jailRootOf as jailRootBelow, openJailFile } from "../../shared/jail.ts";
 import type { SystemPaths } from "../../shared/paths.ts";
 import type { DoctorRow, VmId, VmRecord } from "../../shared/schemas.ts";
 import { VERSION } from "../../shared/version.ts";
 import { readTail } from "../guest/ready.ts";
 import type { Log } from "../log.ts";
-import {
-  chooseNameServer,
-  isInNetwork,
-  nextFreeAddress,
-  parseIpv4,
-  parseRoutes,
-  rangeOf,
-  formatIpv4,
-} from "../net/addresses.ts";
+import { chooseNameServer, isInNetwork, nextFreeAddress, parseRoutes } from "../net/addresses.ts";
 import { type DnsServer, startDnsServer } from "../net/dns-server.ts";
 import { GuestNetwork } from "../net/guest-network.ts";
 import type { Privileged } from "../privileged.ts";
@@ -29,6 +22,7 @@ import { decideJailedAcceleration, type KvmFacts, readKvmFacts } from "../vmm/ac
 import { createFirecrackerVmm } from "../vmm/firecracker.ts";
 import type { Deadlines, Engine, LogFile } from "./engine.ts";
 import { readHandles } from "./handles.ts";
+import { isPowerOff, LAST_WORDS_BYTES } from "./reboots.ts";
 import type { VmDirs } from "./step.ts";
 import { identity } from "./steps/identity.ts";
 import { serialLogPath, vmmLogPath } from "./steps/launch.ts";
@@ -70,8 +64,6 @@ const RULES_CHECK_MS = 30_000;
 /** How long after a start taps are made ahead for the next ones. */
 const POOL_DELAY_MS = 3000;
 const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
-/** What the kernel prints last when it has no way to cut the power: the guest is over, its VMM isn't. */
-const POWERED_DOWN = /reboot: (?:Power down|System halted)\s*$/;
 
 /** What the engine reads of the host. */
 export interface HostFacts {
@@ -156,7 +148,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
   /** The address that guests have theirs by: of the first VM that has one, else of the bridge as it is. */
   const bridgeIpInUse = (): string | null => {
     const [guestIp] = addresses();
-    const first = guestIp === undefined ? null : rangeOf(parseIpv4(guestIp) ?? 0, config.cidr).first;
+    const first = guestIp === undefined ? null : subnetOf(parseIpv4(guestIp) ?? 0, config.cidr).first;
     const route = parseRoutes(host.routes()).find(({ device }) => device === config.bridge_name);
     const base = first ?? route?.first;
     return base === undefined ? null : formatIpv4(base + 1);
@@ -296,7 +288,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     lookAfter: async (vm, dirs) => {
       await lookAfterRules(vm);
       using serial = openLog(vm.id, dirs, "serial");
-      return serial !== null && POWERED_DOWN.test(await readTail(serial.path, 256));
+      return serial !== null && isPowerOff(await readTail(serial.path, LAST_WORDS_BYTES));
     },
     afterDelete: async () => {
       if (vms.list().length > 0) return;

@@ -2,6 +2,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
+import type { CpuReading } from "./cpu-meter.ts";
 import type { ProcessIdentity } from "./vmm.ts";
 
 /** Fields of /proc/pid/stat after the command name, which may itself hold blanks and brackets (proc(5)). */
@@ -73,11 +74,20 @@ export async function killProcess(identity: ProcessIdentity): Promise<void> {
   }
 }
 
-/** CPU time used, in clock ticks (100 per second), and resident memory. */
+/** What a live process has used so far; null when there is none. */
 export async function readUsage(
   pid: number,
-): Promise<{ readonly cpuTicks: number; readonly residentBytes: number } | null> {
+): Promise<{ readonly cpu: CpuReading; readonly residentBytes: number } | null> {
   const fields = await readStat(pid);
   if (fields === null) return null;
-  return { cpuTicks: Number(fields[11]) + Number(fields[12]), residentBytes: Number(fields[21]) * 4096 };
+  const uptimeSeconds = Number((await readFile("/proc/uptime", "utf8")).split(" ")[0]);
+  return {
+    cpu: {
+      pid,
+      startTicks: Number(fields[19]),
+      cpuTicks: Number(fields[11]) + Number(fields[12]),
+      atMs: uptimeSeconds * 1000,
+    },
+    residentBytes: Number(fields[21]) * 4096,
+  };
 }

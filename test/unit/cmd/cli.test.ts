@@ -64,7 +64,7 @@ describe("the command line", () => {
 
   test.each([
     [["vm", "run", "--memory", "lots"], /--memory is a size such as 2G, not "lots" \[INVALID_VALUE\]/],
-    [["vm", "run", "--memory", "1M"], /--memory is at least 128M/],
+    [["vm", "run", "--memory", "1M"], /--memory is at least 128 MiB/],
     [["vm", "run", "--vcpu", "0"], /--vcpu is a whole number from 1 to 64, not "0"/],
     [["vm", "run", "--vcpu", "1e1"], /--vcpu is/],
     [["vm", "run", "--disk-size", "-1G"], /--disk-size is a size/],

@@ -5,6 +5,7 @@ import { connectClient, errorOf } from "../../../src/cmd/client.ts";
 import { Interrupts } from "../../../src/cmd/interrupts.ts";
 import { Output } from "../../../src/cmd/output.ts";
 import type { ErrorDocument } from "../../../src/shared/errors.ts";
+import { rootlessPaths } from "../../../src/shared/paths.ts";
 import { TextSink } from "../../support/cli.ts";
 import { beginStream, type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
 
@@ -194,7 +195,10 @@ describe("nobody there", () => {
     const elsewhere = join(daemon.dir, "elsewhere");
     await mkdir(elsewhere);
     await rm(join(daemon.dir, "banger"), { recursive: true });
-    await symlink(elsewhere, join(daemon.dir, "banger"));
-    await expect(client()).rejects.toMatchObject({ code: "UNSAFE_DIRECTORY" });
+    const env = { ...daemon.env, XDG_RUNTIME_DIR: daemon.dir };
+    await symlink(elsewhere, rootlessPaths(env, daemon.dir, process.getuid?.() ?? -1).runtimeDir);
+    await expect(
+      connectClient(env, new Output({ stdout: new TextSink(), stderr, env: {} }), interrupts),
+    ).rejects.toMatchObject({ code: "UNSAFE_DIRECTORY" });
   });
 });

@@ -4,10 +4,8 @@ import { encodeAcl } from "../../../src/helper/acl.ts";
 import { cowBytesFor, rootBytesFor } from "../../../src/helper/dm.ts";
 import { findInterpreter, parseLoaderList } from "../../../src/helper/firecracker.ts";
 import { natRules, parseRuleset, planBridge, planNat } from "../../../src/helper/firewall.ts";
-import { contains, overlaps, parseIpv4, parseSubnet, subnetOf } from "../../../src/helper/ipv4.ts";
 import { parseMounts } from "../../../src/helper/jail.ts";
 import { jailerCommand } from "../../../src/helper/launch.ts";
-import { Locks } from "../../../src/helper/locks.ts";
 import { findHostile } from "../../../src/helper/sanitize.ts";
 import { encodeTargets, splitDevice } from "../../../src/helper/sys/device-mapper.ts";
 import { chooseUid, isReservedUid } from "../../../src/helper/slots.ts";
@@ -44,35 +42,6 @@ describe("sanitize", () => {
     expect(findHostile(env, [])).toEqual([]);
     expect(findHostile(env, ["--preload=/tmp/x.ts"])).toEqual(["--preload=/tmp/x.ts"]);
   });
-});
-
-describe("IPv4", () => {
-  test("an address survives text and back", () => {
-    fc.assert(
-      fc.property(fc.ipV4(), (text) => {
-        const value = parseIpv4(text) ?? -1;
-        expect([24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join(".")).toBe(text);
-      }),
-    );
-  });
-
-  test("subnets hold their addresses, and overlap when they share one", () => {
-    const subnet = fc.tuple(fc.nat(0xffff_ffff), fc.integer({ min: 0, max: 32 }));
-    fc.assert(
-      fc.property(subnet, subnet, ([a, p], [b, q]) => {
-        const [first, second] = [subnetOf(a, p), subnetOf(b, q)];
-        expect(contains(first, a)).toBe(true);
-        expect(first.last - first.first + 1).toBe(2 ** (32 - p));
-        // Two subnets of powers of two overlap only when one holds the other's first address.
-        expect(overlaps(first, second)).toBe(contains(first, second.first) || contains(second, first.first));
-      }),
-    );
-  });
-
-  test.each(["1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/8/8", "1.2.3.4/", "1.2.3/8", "default", ""])(
-    "%j is no subnet",
-    (text) => expect(parseSubnet(text)).toBeNull(),
-  );
 });
 
 test("an access list is in the kernel's form", () => {
@@ -242,32 +211,6 @@ describe("firewall rules", () => {
     expect(
       [...gone.filter, ...gone.nat].every((rule) => rule.startsWith("-D ") && rule.includes("tap-pool-1-172.16.0.2 ")),
     ).toBe(true);
-  });
-});
-
-describe("locks", () => {
-  test("keep calls of one key apart and in order, after a failure too, and don't hold others", async () => {
-    const locks = new Locks();
-    const log: string[] = [];
-    const gate = Promise.withResolvers<void>();
-    const first = locks.run("a", async () => {
-      await gate.promise;
-      log.push("a1");
-      throw new Error("a1");
-    });
-    const second = locks.run("a", async () => {
-      log.push("a2");
-    });
-    await locks.run("b", async () => {
-      log.push("b");
-    });
-    await locks.run(null, async () => {
-      log.push("none");
-    });
-    gate.resolve();
-    expect(await first.catch((thrown: Error) => thrown.message)).toBe("a1");
-    await second;
-    expect(log).toEqual(["b", "none", "a1", "a2"]);
   });
 });
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { BangerError } from "../../../../src/shared/errors.ts";
 import type { Guest } from "../../../../src/daemon/guest/guest.ts";
-import { probePatience, readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
+import { isPanicBeforeInit, probePatience, readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
 import { identifyProcess } from "../../../../src/daemon/vmm/processes.ts";
 import type { ProcessIdentity } from "../../../../src/daemon/vmm/vmm.ts";
 import { VmId } from "../../../../src/shared/schemas.ts";
@@ -145,4 +145,21 @@ test("readTail reads no more than it was asked, and nothing of a file that isn't
   expect(await readTail(serialLogPath, 4)).toBe("6789");
   expect(await readTail(serialLogPath, 100)).toBe("0123456789");
   expect(await readTail(join(dir, "none"), 4)).toBe("");
+});
+
+describe("a panic before the guest's init", () => {
+  const panic = "[    0.984001] Kernel panic - not syncing: Fatal exception\n";
+  test.each([
+    ["only the kernel spoke", `[    0.500000] PCI: no\r\n\r\n${panic}`, true],
+    ["it spoke first", panic, true],
+    [
+      "systemd spoke, which resets the terminal",
+      `[    0.500000] PCI: no\r\n\u001b[!p\u001b]104\u001b[?7h${panic}`,
+      false,
+    ],
+    ["banger's initrd spoke", `banger: no root file system on /dev/vda\n${panic}`, false],
+    ["there is none", "[    0.500000] PCI: no\n", false],
+  ] as const)("%s", (_, console, expected) => {
+    expect(isPanicBeforeInit(console)).toBe(expected);
+  });
 });

@@ -4,15 +4,13 @@ import {
   chooseNameServer,
   chooseNetwork,
   findCollision,
-  formatIpv4,
   isInNetwork,
   netmaskOf,
   nextFreeAddress,
-  parseIpv4,
   parseRoutes,
-  rangeOf,
   tapOf,
 } from "../../../../src/daemon/net/addresses.ts";
+import { formatIpv4, parseIpv4, subnetOf } from "../../../../src/shared/ipv4.ts";
 
 const network = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
 
@@ -22,15 +20,6 @@ eth0\t00000000\t0202000A\t0003\t0\t0\t0\t00000000\t0\t0\t0
 br-fc\t000010AC\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
 docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
 `;
-
-test("addresses survive the way to a number and back", () => {
-  fc.assert(fc.property(fc.ipV4(), (text) => formatIpv4(parseIpv4(text) ?? -1) === text));
-});
-
-test.each(["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ", "0x1.2.3.4", "1..3.4"])(
-  "%p is no address",
-  (text) => expect(parseIpv4(text)).toBeNull(),
-);
 
 test("guests from .2, never the bridge's own, never one twice", () => {
   expect(nextFreeAddress(network, new Set())).toBe("172.16.0.2");
@@ -43,7 +32,7 @@ test("guests from .2, never the bridge's own, never one twice", () => {
 });
 
 test("an address' range, netmask and tap", () => {
-  expect(rangeOf(parseIpv4("10.1.2.3") ?? 0, 8)).toEqual({
+  expect(subnetOf(parseIpv4("10.1.2.3") ?? 0, 8)).toEqual({
     first: parseIpv4("10.0.0.0") ?? 0,
     last: parseIpv4("10.255.255.255") ?? 0,
   });
@@ -70,7 +59,7 @@ test("routes as the kernel prints them", () => {
 
 describe("the choice of a network", () => {
   const wanted = { bridge: "br-fc", ip: null, prefix: 24, inUse: null, routes: parseRoutes(ROUTES) };
-  const blocked = [{ device: "tun0", ...rangeOf(parseIpv4("172.16.0.0") ?? 0, 12) }];
+  const blocked = [{ device: "tun0", ...subnetOf(parseIpv4("172.16.0.0") ?? 0, 12) }];
   test("the default where nothing collides; its own bridge's route is no collision", () => {
     expect(chooseNetwork(wanted)).toEqual({ network, collision: null });
   });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { loadConfig } from "../../../../src/shared/config.ts";
-import { resolveSpec } from "../../../../src/daemon/vm/plan.ts";
+import { resolveSpec, whyUnfit } from "../../../../src/daemon/vm/plan.ts";
 
 const GIB = 1024 ** 3;
 const config = (text: string | null): ReturnType<typeof loadConfig>["values"] => loadConfig(["/f"], () => text).values;
@@ -28,4 +28,20 @@ test("flag before configuration before host", () => {
     nat: false,
     diskBytes: 9 * GIB,
   });
+});
+
+test.each([
+  [{ memoryMiB: 1024 * 1024 }, "qemu", "box can't have 1048576 MiB of memory: this host has 4096 MiB"],
+  [{ memoryMiB: 4097 }, "firecracker", "box can't have 4097 MiB of memory: this host has 4096 MiB"],
+  [{ memoryMiB: 4096 }, "qemu", null],
+  [{ vcpu: 33 }, "firecracker", "box can't have 33 vCPUs: firecracker takes at most 32"],
+  [{ vcpu: 64 }, "qemu", null],
+] as const)("%p on %s", (asked, engine, why) => {
+  const spec = { ...resolveSpec({}, config(null), { cpus: 4, memoryMiB: 4096 }), ...asked };
+  expect(whyUnfit({ name: "box", engine, spec }, { memoryMiB: 4096 })).toBe(why);
+});
+
+test("the memory that a VM gets at least is fit for the smallest host", () => {
+  const spec = resolveSpec({}, config(null), { cpus: 1, memoryMiB: 512 });
+  expect(whyUnfit({ name: "box", engine: "qemu", spec }, { memoryMiB: 512 })).toBeNull();
 });

@@ -1,4 +1,4 @@
-/** IPv4 arithmetic, without I/O. */
+/** IPv4 addresses and networks as numbers. Pure. */
 
 export interface Subnet {
   /** First address, as a number. */
@@ -17,6 +17,11 @@ export function parseIpv4(text: string): number | null {
     value = value * 256 + Number(part);
   }
   return value;
+}
+
+/** An address' text. */
+export function formatIpv4(value: number): string {
+  return [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff).join(".");
 }
 
 /** The subnet of that prefix length which holds the address. */
@@ -53,3 +58,15 @@ export const PRIVATE_BLOCKS: readonly Subnet[] = [
 
 /** The host's own (RFC 1122): 127.0.0.0/8. */
 export const LOOPBACK_BLOCK: Subnet = block("127.0.0.0", 8);
+
+/** Whether an address is of one of {@link PRIVATE_BLOCKS}; false for what is no address. */
+export function isPrivateIpv4(text: string): boolean {
+  const address = parseIpv4(text);
+  return address !== null && PRIVATE_BLOCKS.some((subnet) => contains(subnet, address));
+}
+
+/** Whether an address is the host's own; false for what is no address. */
+export function isLoopbackIpv4(text: string): boolean {
+  const address = parseIpv4(text);
+  return address !== null && contains(LOOPBACK_BLOCK, address);
+}
