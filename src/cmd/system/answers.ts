@@ -12,9 +12,19 @@ import {
   type HelperOutputOf,
   type HelperVerbName,
 } from "../../shared/helper-contract.ts";
+import { isVersion } from "../../shared/version.ts";
 
-/** Asks the owner daemon. @throws BangerError DAEMON_UNREACHABLE */
-export async function pingDaemon(socket: string, timeoutMs: number): Promise<OutputOf<"system.ping">> {
+/** What a ping's answer may take; the longest paths fit many times over. */
+const PING_LIMIT_BYTES = 64 * 1024;
+
+/** What root believes the owner daemon: nothing of it is text of the owner's choice. */
+export type DaemonAnswer = Pick<OutputOf<"system.ping">, "version" | "pid">;
+
+/**
+ * Asks the owner daemon, which may answer anything at any length: bounded in bytes and time, followed nowhere else, and
+ * taken only if it is a version's. @throws BangerError DAEMON_UNREACHABLE
+ */
+export async function pingDaemon(socket: string, timeoutMs: number): Promise<DaemonAnswer> {
   const unreachable = (cause: unknown): BangerError =>
     new BangerError("DAEMON_UNREACHABLE", `the owner daemon does not answer on ${socket}`, {
       cause,
@@ -26,13 +36,30 @@ export async function pingDaemon(socket: string, timeoutMs: number): Promise<Out
       body: "{}",
       headers: { "content-type": "application/json" },
       unix: socket,
+      redirect: "error",
+      // A few bytes can unpack to any number.
+      decompress: false,
       signal: AbortSignal.timeout(timeoutMs),
     });
-    const { result } = (await response.json()) as { readonly result: unknown };
-    return v.parse(METHODS["system.ping"].output, result);
+    const { result } = JSON.parse(await readBounded(response, PING_LIMIT_BYTES)) as { readonly result: unknown };
+    const { version, pid } = v.parse(METHODS["system.ping"].output, result);
+    if (!isVersion(version)) throw new Error("the version in the answer is none");
+    return { version, pid };
   } catch (thrown) {
     throw unreachable(thrown);
   }
+}
+
+async function readBounded(response: Response, limit: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  // Leaving the loop hangs up.
+  for await (const chunk of response.body ?? []) {
+    length += chunk.length;
+    if (length > limit) throw new Error(`the answer is longer than ${limit} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
 }
 
 /** Calls a verb of the helper. @throws BangerError DAEMON_UNREACHABLE, or what the helper answers */
