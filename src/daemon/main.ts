@@ -20,12 +20,13 @@ import { createGuest } from "./guest/guest.ts";
 import { createImageStore } from "./image/store.ts";
 import { type InstanceLock, tryLockInstance } from "./instance-lock.ts";
 import { createKernelStore } from "./kernel/store.ts";
+import type { SocketKeeper } from "./net/dns-server.ts";
 import { Locks } from "./locks.ts";
 import { type Log, openLog } from "./log.ts";
 import { Operations } from "./operations.ts";
 import { createPrivileged } from "./privileged.ts";
 import { serveApi } from "./server.ts";
-import { inheritedSocket, notifyServiceManager } from "./service-manager.ts";
+import { inheritedSockets, keepDnsSocket, notifyServiceManager } from "./service-manager.ts";
 import { checkMigrations, isDamagedDatabase, openDatabase } from "./store/database.ts";
 import { ForwardTable } from "./store/forwards.ts";
 import { JournalTable } from "./store/journal.ts";
@@ -54,8 +55,11 @@ export async function runDaemon(argv: readonly string[]): Promise<number> {
   try {
     const paths = choosePaths(process.argv0);
     if (argv[0] === "--check-migrations") return checkMigrations(paths.database);
-    const listenFd = inheritedSocket(process.env, process.pid);
-    const daemon = await startDaemon(paths, { listenFd });
+    const { api, dns } = inheritedSockets(process.env, process.pid);
+    const daemon = await startDaemon(paths, {
+      listenFd: api,
+      dnsSocket: { kept: dns, keep: (fd) => keepDnsSocket(process.env, fd) },
+    });
     if (daemon === null) return 0;
     notifyServiceManager(process.env, "READY=1");
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -98,24 +102,22 @@ export interface DaemonOptions {
   readonly hook?: JournalHook;
   /** A listening socket that a service manager handed over; else the daemon makes its own. */
   readonly listenFd?: number | null;
+  readonly dnsSocket?: SocketKeeper;
 }
 
 /**
  * Starts a daemon; null when another one serves this state directory already.
  * @throws BangerError UNSAFE_DIRECTORY, CONFIG_INVALID, STORE_TOO_NEW, DAEMON_UNREACHABLE
  */
-export async function startDaemon(
-  paths: Paths | SystemPaths,
-  { hook, listenFd = null }: DaemonOptions = {},
-): Promise<Daemon | null> {
+export async function startDaemon(paths: Paths | SystemPaths, options: DaemonOptions = {}): Promise<Daemon | null> {
   process.umask(0o077);
   process.chdir("/");
   await ensurePrivateDirectory(paths.stateDir);
   await ensurePrivateDirectory(paths.runtimeDir);
-  const lock = await lockInstance(paths, listenFd !== null);
+  const lock = await lockInstance(paths, (options.listenFd ?? null) !== null);
   if (lock === null) return null;
   try {
-    return await startLocked(paths, lock, hook, listenFd);
+    return await startLocked(paths, lock, options);
   } catch (thrown) {
     lock.release();
     throw thrown;
@@ -125,8 +127,7 @@ export async function startDaemon(
 async function startLocked(
   paths: Paths | SystemPaths,
   lock: InstanceLock,
-  hook: JournalHook | undefined,
-  listenFd: number | null,
+  { hook, listenFd = null, dnsSocket }: DaemonOptions,
 ): Promise<Daemon> {
   const startedAt = new Date();
   const { values: config } = loadConfig(paths.configFiles, (path) =>
@@ -140,7 +141,7 @@ async function startLocked(
   const images = createImageStore(paths, kernels, { canBuild: paths.mode === "rootless" });
   const engine =
     "helperSocket" in paths
-      ? createSystemEngine({ paths, config, log, vms, privileged: createPrivileged(paths.helperSocket) })
+      ? createSystemEngine({ paths, config, log, vms, privileged: createPrivileged(paths.helperSocket), dnsSocket })
       : createRootlessEngine(paths);
   const service = new VmService({
     paths,

@@ -88,8 +88,8 @@ export async function uninstallSystem(options: UninstallOptions): Promise<Uninst
   for (const path of [
     EXECUTABLE,
     `${EXECUTABLE}.previous`,
-    paths.runtimeDir,
-    dirname(paths.helperSocket),
+    paths.apiSocketDir,
+    paths.helperSocketDir,
     dirname(FIRECRACKER_DIR),
   ]) {
     if (!existsSync(path)) continue;

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { Resolver } from "node:dns/promises";
+import { bindUdp } from "../../../../src/daemon/system-calls.ts";
 import { startDnsServer } from "../../../../src/daemon/net/dns-server.ts";
 
 test("a stub resolver gets the address, and the news", async () => {
@@ -19,6 +20,32 @@ test("a stub resolver gets the address, and the news", async () => {
   } finally {
     await server.close();
   }
+});
+
+test("a socket that was kept is taken over if it is at the address that is wanted", async () => {
+  const kept: number[] = [];
+  const keeper = { kept: null, keep: (fd: number) => void kept.push(fd) };
+  const first = await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => "172.16.0.2", keeper);
+  expect(kept).toHaveLength(1);
+  const port = Number(first.address.split(":")[1]);
+  await first.close();
+
+  // What the next daemon gets, while the port is taken.
+  const fd = bindUdp("127.0.0.1", port);
+  expect(() => bindUdp("127.0.0.1", port)).toThrow("bind");
+  const second = await startDnsServer({ ip: "127.0.0.1", port }, () => "172.16.0.3", { ...keeper, kept: fd });
+  expect(second.address).toBe(first.address);
+  expect(kept).toHaveLength(1);
+  const resolver = new Resolver({ timeout: 2000, tries: 1 });
+  resolver.setServers([second.address]);
+  expect(await resolver.resolve4("box.vm")).toEqual(["172.16.0.3"]);
+  await second.close();
+
+  const elsewhere = bindUdp("127.0.0.1", 0);
+  const third = await startDnsServer({ ip: "127.0.0.1", port }, () => null, { ...keeper, kept: elsewhere });
+  expect(third.address).toBe(first.address);
+  expect(kept).toHaveLength(2);
+  await third.close();
 });
 
 test("a taken port is said", async () => {
