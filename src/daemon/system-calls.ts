@@ -28,6 +28,7 @@ const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
 const SO_PEERCRED = 17;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
@@ -105,6 +106,12 @@ export function bindUdp(ip: string, port: number): number {
     libc.close(fd);
     throw thrown;
   }
+}
+
+/** Keeps others from sharing the address of a UDP socket from now on. @throws SystemCallError */
+export function makeExclusive(fd: number): void {
+  const off = new Int32Array(1);
+  check("setsockopt", libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ptr(off), off.byteLength));
 }
 
 /** Sends one datagram to a unix socket, with a copy of a descriptor if one is given. True when it went out. */

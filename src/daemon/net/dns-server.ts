@@ -1,8 +1,9 @@
 /** Answers for `<name>.vm` on the host's loopback. What it says is looked up at each question, so it is never stale. */
 
 import { createSocket, type Socket } from "node:dgram";
+import { readFileSync } from "node:fs";
 import { BangerError } from "../../shared/errors.ts";
-import { bindUdp } from "../system-calls.ts";
+import { bindUdp, makeExclusive } from "../system-calls.ts";
 import { answerQuery } from "./dns-message.ts";
 
 export interface DnsServer {
@@ -34,7 +35,7 @@ export async function startDnsServer(
   const { port } = socket.address();
   return {
     address: `${listen.ip}:${port}`,
-    close: async () => await new Promise<void>((resolve) => socket.close(() => resolve())),
+    close: async () => await closed(socket),
   };
 }
 
@@ -43,31 +44,59 @@ async function openSocket(
   { ip, port }: { readonly ip: string; readonly port: number },
   { kept, keep }: SocketKeeper,
 ): Promise<Socket> {
+  const inUse = (why: string, cause?: unknown): BangerError =>
+    new BangerError("IN_USE", `names under .vm are not served: ${ip}:${port}: ${why}`, {
+      cause,
+      hint: "set dns in /etc/banger/config.toml to another port",
+    });
   if (kept !== null) {
     const socket = await takeOver(kept);
     const found = socket.address();
-    if (found.address === ip && found.port === port) return socket;
-    await new Promise<void>((resolve) => socket.close(() => resolve()));
+    if (found.address === ip && found.port === port) return await alone(socket, inUse);
+    await closed(socket);
   }
   let fd: number;
   try {
     fd = bindUdp(ip, port);
   } catch (cause) {
-    throw new BangerError("IN_USE", `names under .vm are not served: ${ip}:${port}: ${(cause as Error).message}`, {
-      cause,
-      hint: "set dns in /etc/banger/config.toml to another port",
-    });
+    throw inUse((cause as Error).message, cause);
   }
   keep(fd);
-  return await takeOver(fd);
+  return await alone(await takeOver(fd), inUse);
 }
 
+/**
+ * A socket that the runtime reads from. It sets SO_REUSEADDR on what it takes over, with which any user who sets it as well may
+ * bind the same address and get the datagrams: it is taken off at once.
+ */
 async function takeOver(fd: number): Promise<Socket> {
   const socket = createSocket({ type: "udp4" });
   await new Promise<void>((resolve, reject) => {
     socket.once("error", reject);
     socket.bind({ fd }, resolve);
+    makeExclusive(fd);
   });
+  makeExclusive(fd);
   socket.removeAllListeners("error");
   return socket;
+}
+
+/** The socket, if nobody came to share its address before it was exclusive. @throws BangerError IN_USE */
+async function alone(socket: Socket, inUse: (why: string) => BangerError): Promise<Socket> {
+  const { address, port } = socket.address();
+  if (countSockets(readFileSync("/proc/net/udp", "utf8"), address, port) === 1) return socket;
+  await closed(socket);
+  throw inUse("another process listens there as well");
+}
+
+const closed = async (socket: Socket): Promise<void> =>
+  await new Promise<void>((resolve) => socket.close(() => resolve()));
+
+/** How many sockets the text of /proc/net/udp has at an address. Source: proc(5), the address in the host's byte order. */
+export function countSockets(table: string, ip: string, port: number): number {
+  const bytes = Uint8Array.from(ip.split(".").map(Number));
+  const word = new DataView(bytes.buffer).getUint32(0, true);
+  const hex = (value: number, digits: number): string => value.toString(16).toUpperCase().padStart(digits, "0");
+  const local = `${hex(word, 8)}:${hex(port, 4)}`;
+  return table.split("\n").filter((line) => line.trim().split(/\s+/)[1] === local).length;
 }

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import { Resolver } from "node:dns/promises";
+import { readFileSync } from "node:fs";
 import { bindUdp } from "../../../../src/daemon/system-calls.ts";
-import { startDnsServer } from "../../../../src/daemon/net/dns-server.ts";
+import { countSockets, startDnsServer } from "../../../../src/daemon/net/dns-server.ts";
 
 test("a stub resolver gets the address, and the news", async () => {
   const names = new Map([["box", "172.16.0.2"]]);
@@ -47,6 +48,27 @@ test("a socket that was kept is taken over if it is at the address that is wante
   expect(kept).toHaveLength(2);
   await third.close();
 });
+
+test("no other process can share the address, whatever its socket allows", async () => {
+  const server = await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => null);
+  const port = Number(server.address.split(":")[1]);
+  const share = Bun.spawnSync(["perl", "-e", SHARE, String(port)]);
+  expect(share.stdout.toString()).toBe("Address already in use");
+  await server.close();
+});
+
+test("a socket whose address somebody shares already serves nobody", async () => {
+  const port = Number((await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => null)).address.split(":")[1]);
+  const table = readFileSync("/proc/net/udp", "utf8");
+  expect(countSockets(table, "127.0.0.1", port)).toBe(1);
+  const [line = ""] = table.split("\n").filter((each) => each.includes(`0100007F:${port.toString(16).toUpperCase()}`));
+  expect(countSockets(`${table}${line}\n`, "127.0.0.1", port)).toBe(2);
+  expect(countSockets(table, "127.0.0.2", port)).toBe(0);
+});
+
+// A second socket at the address, as another user may ask for one.
+const SHARE = `use Socket; socket(my $s, AF_INET, SOCK_DGRAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1);
+  print bind($s, pack_sockaddr_in($ARGV[0], inet_aton("127.0.0.1"))) ? "shared" : "$!";`;
 
 test("a taken port is said", async () => {
   const first = await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => null);
