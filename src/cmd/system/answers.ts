@@ -2,7 +2,7 @@
 
 import * as v from "valibot";
 import { METHODS, type OutputOf } from "../../shared/contract.ts";
-import { BangerError } from "../../shared/errors.ts";
+import { BangerError, isErrno } from "../../shared/errors.ts";
 import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../shared/frames.ts";
 import {
   HELPER_ANSWER_TIMEOUT_MS,
@@ -14,6 +14,9 @@ import {
 } from "../../shared/helper-contract.ts";
 import { isVersion } from "../../shared/version.ts";
 
+/** How long a queue that is full is waited for, and how often it is tried. */
+const FULL_QUEUE_MS = 5000;
+const FULL_QUEUE_RETRY_MS = 20;
 /** What a ping's answer may take; the longest paths fit many times over. */
 const PING_LIMIT_BYTES = 64 * 1024;
 
@@ -94,24 +97,32 @@ async function exchange(path: string, request: unknown, timeoutMs: number): Prom
         hint: "journalctl -u bangerd-root.service",
       }),
     );
+  const deadline = performance.now() + Math.min(timeoutMs, FULL_QUEUE_MS);
   const timer = setTimeout(() => fail(`nothing within ${timeoutMs / 1000} s`), timeoutMs);
   const decoder = new FrameDecoder(ANSWER_LIMIT_BYTES);
-  const socket = await Bun.connect({
-    unix: path,
-    socket: {
-      open: (opened) => void opened.write(encodeFrame(request)),
-      data: (_, bytes) => {
-        try {
-          const frame = decoder.push(bytes);
-          if (frame !== undefined) done.resolve(frame.value);
-        } catch (thrown) {
-          done.reject(thrown);
-        }
+  const connect = async (): Promise<Bun.Socket> =>
+    await Bun.connect({
+      unix: path,
+      socket: {
+        open: (opened) => void opened.write(encodeFrame(request)),
+        data: (_, bytes) => {
+          try {
+            const frame = decoder.push(bytes);
+            if (frame !== undefined) done.resolve(frame.value);
+          } catch (thrown) {
+            done.reject(thrown);
+          }
+        },
+        close: () => fail("it hung up"),
+        error: (_, cause) => fail(cause.message, cause),
       },
-      close: () => fail("it hung up"),
-      error: (_, cause) => fail(cause.message, cause),
-    },
-  }).catch((thrown: unknown) => {
+    }).catch(async (thrown: unknown) => {
+      // So the runtime calls a queue that the owner's connections fill, too, until the helper has taken them.
+      if (!isErrno(thrown, "ECONNREFUSED") || performance.now() > deadline) throw thrown;
+      await Bun.sleep(FULL_QUEUE_RETRY_MS);
+      return await connect();
+    });
+  const socket = await connect().catch((thrown: unknown) => {
     clearTimeout(timer);
     done.promise.catch(() => undefined);
     throw new BangerError("DAEMON_UNREACHABLE", `the root helper does not answer on ${path}`, {

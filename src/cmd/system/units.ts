@@ -55,7 +55,6 @@ LimitCORE=0
 
 NoNewPrivileges=yes
 ProtectSystem=strict
-ProtectHome=read-only
 PrivateTmp=yes
 ProtectClock=yes
 ProtectKernelLogs=yes
@@ -95,6 +94,10 @@ After=${MODULE_UNITS}
 ExecStart=${HELPER_EXECUTABLE}
 ${COMMON}
 CapabilityBoundingSet=${HELPER_CAPABILITIES.join(" ")}
+# With 64 verbs of the owner's at a time it stays below a fifth of either; the VMs are in scopes of their own.
+MemoryMax=1G
+TasksMax=1024
+ProtectHome=yes
 ReadWritePaths=${paths.baseDir} ${paths.helperSocketDir}
 ReadWritePaths=-/run/xtables.lock
 ProtectKernelModules=yes
@@ -129,6 +132,11 @@ FileDescriptorStoreMax=1
 User=${owner.uid}
 Group=${owner.gid}
 ${COMMON}
+# Images are built by the owner's own commands, outside; what runs in here is the daemon, one ssh per VM and tools for disks.
+MemoryMax=4G
+TasksMax=4096
+ProtectHome=read-only
+PrivateMounts=yes
 CapabilityBoundingSet=
 AmbientCapabilities=
 RestrictSUIDSGID=yes

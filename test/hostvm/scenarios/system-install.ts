@@ -40,7 +40,7 @@ export const scenario: Scenario = {
       equal((await host.ok(["stat", "-c", "%a %U %G %F", path])).trim(), wanted, path);
       if (!path.startsWith("/run")) ok(said.includes(path), `install did not say ${path}`);
     }
-    match(await host.readFile("/etc/banger/install.toml"), /uid = 1000\n[^]*first = 1900000000\ncount = 4096/);
+    match(await host.readFile("/etc/banger/install.toml"), /uid = 1000\n[^]*first = 2001000000\ncount = 4096/);
     for (const unit of ["bangerd.socket", "bangerd-root.socket", "bangerd.service", "bangerd-root.service"]) {
       equal((await host.ok(["systemctl", "is-active", unit])).trim(), "active", unit);
       equal((await host.ok(["systemctl", "is-enabled", unit])).trim(), "enabled", unit);

@@ -1,7 +1,7 @@
 import { doesNotMatch, equal, match, ok } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
 import { askHelper } from "../support/guests.ts";
-import { install, mainPid } from "../support/installed.ts";
+import { install, mainPid, stretchStartLimit } from "../support/installed.ts";
 
 const ATTACK_S = 35;
 const STOP = "/tmp/names-end";
@@ -124,6 +124,7 @@ export const scenario: Scenario = {
       match(await host.ok(["resolvectl", "dns", "br-fc"]), /127\.0\.0\.1:42053/);
 
       stop = await steal();
+      const unstretch = await stretchStartLimit(host);
       await host.sh(`
         for try in $(seq 100); do
           [ "$(systemctl is-failed bangerd.service)" != failed ] || exit 0
@@ -132,6 +133,7 @@ export const scenario: Scenario = {
         done
         exit 1
       `);
+      await unstretch();
       equal(await routed(), false);
       doesNotMatch(await lookUp(), /192\.0\.2\.66/);
       theft = await stop();

@@ -1,6 +1,6 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
-import { BANGER, install, mainPid } from "../support/installed.ts";
+import { BANGER, install, mainPid, stretchStartLimit } from "../support/installed.ts";
 
 const SOCKET = "/run/banger/bangerd.sock";
 /** Root's file, which the attack is after. */
@@ -39,7 +39,7 @@ const RESTART = `
     if [ $((restarts % 25)) = 5 ]; then
       touch /tmp/swap-kill
       systemctl start --no-block bangerd.service
-      for try in $(seq 60); do
+      for try in $(seq 120); do
         [ "$(systemctl show --value --property=Result bangerd.socket)" != service-start-limit-hit ] || { limits=$((limits + 1)); break; }
         sleep 0.25
       done
@@ -72,6 +72,7 @@ export const scenario: Scenario = {
   async run(host) {
     await install(host);
     await host.ok(["systemctl", "stop", "bangerd.service"]);
+    const unstretch = await stretchStartLimit(host);
     await host.sh('rm -f "$1" /tmp/swap-kill; touch "$2"; chmod 600 "$2"; chown root: "$2"', [STOP, VICTIM]);
     const timeoutMs = 300_000;
     const swapping = host.ok(["python3", "-c", SWAP, SOCKET, VICTIM, STOP], { user: "dev", timeoutMs });
@@ -82,6 +83,7 @@ export const scenario: Scenario = {
     } finally {
       await host.ok(["touch", STOP]);
       await killing;
+      await unstretch();
     }
     const { swaps, refused } = JSON.parse(await swapping) as { readonly swaps: number; readonly refused: number };
     host.note(`restarts, start limits, owner: ${said.trim()}; ${swaps} exchanges, ${refused} refused`);
