@@ -126,9 +126,9 @@ export const scenario: Scenario = {
       stop = await steal();
       const unstretch = await stretchStartLimit(host);
       await host.sh(`
-        for try in $(seq 100); do
+        for try in $(seq 300); do
           [ "$(systemctl is-failed bangerd.service)" != failed ] || exit 0
-          systemctl kill --signal=KILL bangerd.service
+          systemctl kill --signal=KILL bangerd.service || true
           sleep 0.1
         done
         exit 1
