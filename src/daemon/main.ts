@@ -58,7 +58,7 @@ export async function runDaemon(argv: readonly string[]): Promise<number> {
     const { api, dns } = inheritedSockets(process.env, process.pid);
     const daemon = await startDaemon(paths, {
       listenFd: api,
-      dnsSocket: { kept: dns, keep: (fd) => keepDnsSocket(process.env, fd) },
+      dnsSocket: { kept: dns, keep: (socket) => keepDnsSocket(process.env, socket) },
     });
     if (daemon === null) return 0;
     notifyServiceManager(process.env, "READY=1");

@@ -14,6 +14,7 @@ const libc = dlopen("libc.so.6", {
   socket: { args: [i32, i32, i32], returns: i32 },
   bind: { args: [i32, pointer, u32], returns: i32 },
   connect: { args: [i32, pointer, u32], returns: i32 },
+  getsockname: { args: [i32, pointer, pointer], returns: i32 },
   send: { args: [i32, pointer, u64, i32], returns: i64 },
   recv: { args: [i32, pointer, u64, i32], returns: i64 },
   sendmsg: { args: [i32, pointer, i32], returns: i64 },
@@ -34,6 +35,7 @@ const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL = 0x4000;
+const DISCARD_PORT = 9;
 const SOCKET_PATH_LIMIT_BYTES = 107;
 
 /** A call that failed: its name and errno. */
@@ -92,26 +94,44 @@ function ipv4Address(ip: string, port: number): Uint8Array {
   return address;
 }
 
+/** A UDP socket at an address that nobody else can have or share. */
+export interface GuardedSocket {
+  /** Gets the datagrams. */
+  readonly fd: number;
+  /** At the same address without SO_REUSEADDR, so that nothing else can be bound there; connected elsewhere, so it gets nothing. */
+  readonly guard: number;
+}
+
 /**
- * A UDP socket that is the only one at its address: `SO_REUSEADDR`, with which any user could share it, stays off.
- * Non-blocking; whoever calls closes it. @throws SystemCallError
+ * Two sockets at one address, because the runtime sets SO_REUSEADDR on what it reads from, with which any user could share
+ * it: the guard stays without. Non-blocking; whoever calls closes them.
+ * @throws SystemCallError EADDRINUSE when anything is there
  */
-export function bindUdp(ip: string, port: number): number {
-  const fd = check("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+export function bindGuarded(ip: string, port: number): GuardedSocket {
+  const guard = check("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  let fd = -1;
   try {
     const address = ipv4Address(ip, port);
+    check("bind", libc.bind(guard, ptr(address), address.length));
+    // Port 0 has become one of the kernel's choice.
+    check("getsockname", libc.getsockname(guard, ptr(address), ptr(new Uint32Array([address.length]))));
+    fd = check("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    for (const one of [guard, fd]) setReuse(one, true);
     check("bind", libc.bind(fd, ptr(address), address.length));
-    return fd;
+    setReuse(guard, false);
+    const discard = ipv4Address(ip, DISCARD_PORT);
+    check("connect", libc.connect(guard, ptr(discard), discard.length));
+    return { fd, guard };
   } catch (thrown) {
-    libc.close(fd);
+    libc.close(guard);
+    if (fd !== -1) libc.close(fd);
     throw thrown;
   }
 }
 
-/** Keeps others from sharing the address of a UDP socket from now on. @throws SystemCallError */
-export function makeExclusive(fd: number): void {
-  const off = new Int32Array(1);
-  check("setsockopt", libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ptr(off), off.byteLength));
+function setReuse(fd: number, on: boolean): void {
+  const value = new Int32Array([on ? 1 : 0]);
+  check("setsockopt", libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ptr(value), value.byteLength));
 }
 
 /** Sends one datagram to a unix socket, with a copy of a descriptor if one is given. True when it went out. */

@@ -127,8 +127,8 @@ Wants=bangerd-root.socket
 ExecStart=${DAEMON_EXECUTABLE}
 # As root, however the daemon ended: names below .vm are asked for at its port, which others may take now.
 ExecStopPost=+-/usr/bin/resolvectl revert ${bridge}
-# Its DNS socket: the port stays taken from one daemon to the next.
-FileDescriptorStoreMax=1
+# The sockets of its DNS server: the port stays taken from one daemon to the next.
+FileDescriptorStoreMax=2
 User=${owner.uid}
 Group=${owner.gid}
 ${COMMON}

@@ -1,10 +1,13 @@
 /** Answers for `<name>.vm` on the host's loopback. What it says is looked up at each question, so it is never stale. */
 
 import { createSocket, type Socket } from "node:dgram";
-import { readFileSync } from "node:fs";
+import { closeSync, readFileSync } from "node:fs";
 import { BangerError } from "../../shared/errors.ts";
-import { bindUdp, makeExclusive } from "../system-calls.ts";
+import { bindGuarded, type GuardedSocket } from "../system-calls.ts";
 import { answerQuery } from "./dns-message.ts";
+
+/** Of one server, at its address: the one that answers, and its guard. */
+const SOCKETS = 2;
 
 export interface DnsServer {
   /** `IP:port`, as a resolver is told. */
@@ -15,8 +18,8 @@ export interface DnsServer {
 /** Where the server's socket outlives the daemon: between one daemon and the next, no other user can take its port. */
 export interface SocketKeeper {
   /** The socket of the daemon before; null when there is none. */
-  readonly kept: number | null;
-  keep(fd: number): void;
+  readonly kept: GuardedSocket | null;
+  keep(socket: GuardedSocket): void;
 }
 
 /** @throws BangerError IN_USE when something else listens there */
@@ -25,7 +28,7 @@ export async function startDnsServer(
   lookUp: (name: string) => string | null,
   keeper: SocketKeeper = { kept: null, keep: () => undefined },
 ): Promise<DnsServer> {
-  const socket = await openSocket(listen, keeper);
+  const { socket, guard } = await openSocket(listen, keeper);
   // A client that is gone before its answer (ICMP unreachable) is no reason to end.
   socket.on("error", () => undefined);
   socket.on("message", (message, peer) => {
@@ -35,58 +38,60 @@ export async function startDnsServer(
   const { port } = socket.address();
   return {
     address: `${listen.ip}:${port}`,
-    close: async () => await closed(socket),
+    close: async () => {
+      await closed(socket);
+      closeSync(guard);
+    },
   };
 }
 
-/** The kept socket if it is at that address, else a new one, which is kept from now on. */
+interface OpenSocket {
+  readonly socket: Socket;
+  readonly guard: number;
+}
+
+/** The kept socket if it is at that address, else a new one, which is kept from now on. @throws BangerError IN_USE */
 async function openSocket(
   { ip, port }: { readonly ip: string; readonly port: number },
   { kept, keep }: SocketKeeper,
-): Promise<Socket> {
+): Promise<OpenSocket> {
   const inUse = (why: string, cause?: unknown): BangerError =>
     new BangerError("IN_USE", `names under .vm are not served: ${ip}:${port}: ${why}`, {
       cause,
       hint: "set dns in /etc/banger/config.toml to another port",
     });
   if (kept !== null) {
-    const socket = await takeOver(kept);
-    const found = socket.address();
-    if (found.address === ip && found.port === port) return await alone(socket, inUse);
-    await closed(socket);
+    const open = await takeOver(kept);
+    const found = open.socket.address();
+    if (found.address === ip && found.port === port) return open;
+    await closed(open.socket);
+    closeSync(open.guard);
   }
-  let fd: number;
+  let made: GuardedSocket;
   try {
-    fd = bindUdp(ip, port);
+    made = bindGuarded(ip, port);
   } catch (cause) {
     throw inUse((cause as Error).message, cause);
   }
-  keep(fd);
-  return await alone(await takeOver(fd), inUse);
+  const open = await takeOver(made);
+  // In the moment before the guard stood, another could have come.
+  if (countSockets(readFileSync("/proc/net/udp", "utf8"), ip, open.socket.address().port) === SOCKETS) {
+    keep(made);
+    return open;
+  }
+  await closed(open.socket);
+  closeSync(open.guard);
+  throw inUse("another process listens there as well");
 }
 
-/**
- * A socket that the runtime reads from. It sets SO_REUSEADDR on what it takes over, with which any user who sets it as well may
- * bind the same address and get the datagrams: it is taken off at once.
- */
-async function takeOver(fd: number): Promise<Socket> {
+async function takeOver({ fd, guard }: GuardedSocket): Promise<OpenSocket> {
   const socket = createSocket({ type: "udp4" });
   await new Promise<void>((resolve, reject) => {
     socket.once("error", reject);
     socket.bind({ fd }, resolve);
-    makeExclusive(fd);
   });
-  makeExclusive(fd);
   socket.removeAllListeners("error");
-  return socket;
-}
-
-/** The socket, if nobody came to share its address before it was exclusive. @throws BangerError IN_USE */
-async function alone(socket: Socket, inUse: (why: string) => BangerError): Promise<Socket> {
-  const { address, port } = socket.address();
-  if (countSockets(readFileSync("/proc/net/udp", "utf8"), address, port) === 1) return socket;
-  await closed(socket);
-  throw inUse("another process listens there as well");
+  return { socket, guard };
 }
 
 const closed = async (socket: Socket): Promise<void> =>

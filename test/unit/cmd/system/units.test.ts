@@ -92,6 +92,6 @@ describe("units", () => {
       path.endsWith("/bangerd.service"),
     );
     expect(unit?.text).toContain("\nExecStopPost=+-/usr/bin/resolvectl revert br-fc-two\n");
-    expect(textOf("bangerd.service")).toContain("\nFileDescriptorStoreMax=1\n");
+    expect(textOf("bangerd.service")).toContain("\nFileDescriptorStoreMax=2\n");
   });
 });
