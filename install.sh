@@ -6,7 +6,7 @@
 #   sh install.sh [--user]               the same with the newest release, downloaded and verified
 #
 #   --user        ~/.local/bin/banger, for this user, rootless
-#   --version V   this release instead of the newest
+#   --version V   this release instead of the newest, even if it is older than the installed one
 #   --yes         doesn't ask
 #
 # Exit statuses are banger's: 2 wrong usage, 30 something is missing here, 40 network, 41 digest or signature.
@@ -60,20 +60,59 @@ need() {
   command -v "$1" >/dev/null 2>&1 || die 30 "$1 is missing, which $2; on Debian and Ubuntu: sudo apt-get install -y $3"
 }
 
-# download URL FILE LIMIT
+# download URL FILE LIMIT: over https only, after redirects as well. wget can't promise that, so with it there are none.
 download() {
+  case $1 in
+    https://*) ;;
+    *) die 41 "$1 is not https, and nothing is downloaded over anything else" ;;
+  esac
   if command -v curl >/dev/null 2>&1; then
-    curl -fsSL --connect-timeout 30 --max-time 1800 --max-filesize "$3" -o "$2" -- "$1" || die 40 "could not download $1"
+    curl -fsSL --proto '=https' --proto-redir '=https' --tlsv1.2 --connect-timeout 30 --max-time 1800 --max-filesize "$3" \
+      -o "$2" -- "$1" || die 40 "could not download $1"
   elif command -v wget >/dev/null 2>&1; then
-    wget -q -T 30 -t 1 -O "$2" -- "$1" || die 40 "could not download $1"
+    wget -q -T 30 -t 1 --max-redirect=0 -O "$2" -- "$1" || die 40 "could not download $1; if it redirects, install curl"
   else
     die 30 "curl or wget is missing, which downloads the release; on Debian and Ubuntu: sudo apt-get install -y curl"
   fi
   [ "$(wc -c <"$2")" -le "$3" ] || die 41 "$1 is larger than the $3 bytes it may have"
 }
 
+# One line, and nothing in it that a path, a shell or a pattern reads.
 is_version() {
+  case $1 in
+    *[!0-9A-Za-z.-]*) return 1 ;;
+  esac
   printf '%s\n' "$1" | grep -Eqx '[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(-[0-9A-Za-z.]{1,32})?'
+}
+
+# is_older A B: whether version A comes before B. Source: semver.org, 11.
+is_older() {
+  awk -v a="$1" -v b="$2" '
+    function suffix(v) { return index(v, "-") ? substr(v, index(v, "-") + 1) : "" }
+    BEGIN {
+      split(a, left, /[.-]/); split(b, right, /[.-]/)
+      for (i = 1; i <= 3; i++) if (left[i] + 0 != right[i] + 0) exit !(left[i] + 0 < right[i] + 0)
+      a = suffix(a); b = suffix(b)
+      if (a == b || a == "") exit 1
+      if (b == "") exit 0
+      n = split(a, left, "."); m = split(b, right, ".")
+      for (i = 1; i <= n && i <= m; i++) {
+        if (left[i] == right[i]) continue
+        isLeft = left[i] ~ /^[0-9]+$/; isRight = right[i] ~ /^[0-9]+$/
+        if (isLeft && isRight) exit !(left[i] + 0 < right[i] + 0)
+        if (isLeft != isRight) exit !isLeft
+        exit !((left[i] "") < (right[i] ""))
+      }
+      exit !(n < m)
+    }'
+}
+
+# The version of the banger that this would replace; nothing where there is none, or one that does not say.
+installed_version() {
+  if [ "$scope" = user ]; then current=${HOME:-}/.local/bin/banger; else current=/usr/local/bin/banger; fi
+  [ -x "$current" ] || return 0
+  said=$(cd / && env -i HOME="$staging" PATH=$SAFE_PATH "$current" version 2>/dev/null) || return 0
+  if is_version "${said#banger }"; then printf '%s\n' "${said#banger }"; fi
 }
 
 architecture() {
@@ -96,8 +135,12 @@ fetch_release() {
   need base64 "reads the release's signature" coreutils
   if [ -z "$version" ]; then
     download "$RELEASE_HOST/manifest.json" "$staging/manifest.json" $MANIFEST_LIMIT
-    version=$(tr -d '\n' <"$staging/manifest.json" | sed -n 's/.*"latest_stable"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p')
+    version=$(tr '\n' ' ' <"$staging/manifest.json" | sed -n 's/.*"latest_stable"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p')
     is_version "$version" || die 41 "the release host's manifest names no version"
+    current_version=$(installed_version)
+    if [ -n "$current_version" ] && is_older "$version" "$current_version"; then
+      die 41 "banger $current_version is installed, and the release host's newest is $version, which is older; to go back: --version $version"
+    fi
   fi
   file=banger-$version-linux-$arch.zst
   say "Downloading banger $version"
@@ -135,10 +178,8 @@ build_from_source() {
 
 check_version() {
   said=$(cd "$staging" && env -i HOME="$staging" PATH=$SAFE_PATH "$1" version 2>/dev/null) || said=''
-  case " $said " in
-    *" $2 "*) ;;
-    *) die 41 "the downloaded banger says it is \"$said\", not $2; nothing was installed" ;;
-  esac
+  [ "$said" = "banger $2" ] ||
+    die 41 "the downloaded banger says it is \"$(printf '%s' "$said" | head -n 1 | tr -dc '[:print:]' | cut -c -80)\", not banger $2; nothing was installed"
 }
 
 install_for_user() {
@@ -207,7 +248,7 @@ main() {
     esac
     shift
   done
-  [ -z "$version" ] || is_version "$version" || die 2 "--version takes a version such as 1.2.3, not $version"
+  [ -z "$version" ] || is_version "$version" || die 2 "--version takes a version such as 1.2.3"
   [ "$source" = release ] || [ -z "$version" ] || die 2 "--version is for releases; a checkout has its own"
 
   trap clean_up EXIT

@@ -35,7 +35,13 @@ export type Plan =
       readonly command: Command;
       readonly entry: Entry;
     }
-  | { readonly kind: "run"; readonly path: readonly string[]; readonly command: Command; readonly scanned: Scanned };
+  | {
+      readonly kind: "run";
+      readonly path: readonly string[];
+      readonly command: Command;
+      readonly entry: Entry;
+      readonly scanned: Scanned;
+    };
 
 /** An error of the command line, with the help that would have shown the right one. */
 export function usageError(message: string, path: readonly string[] = []): BangerError {
@@ -85,7 +91,9 @@ export async function planCommand(argv: readonly string[], root: Group): Promise
   const entry: Entry = node;
   const command = await entry.load();
   const scanned = scanArguments([...leading, ...argv.slice(position)], command, path);
-  return scanned === "help" ? { kind: "command-help", path, command, entry } : { kind: "run", path, command, scanned };
+  return scanned === "help"
+    ? { kind: "command-help", path, command, entry }
+    : { kind: "run", path, command, entry, scanned };
 }
 
 /** Other spellings of a flag; single letters are short flags. */

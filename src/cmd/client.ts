@@ -1,15 +1,15 @@
 /** Typed client of the owner API, over the daemon's unix socket. Lean: `ps` and `exec` pay for every import here. */
 
-import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { MINIMUM_API_LEVEL } from "../shared/api-level.ts";
 import type { InputOf, MethodName, OutputOf, Progress, StreamEvent } from "../shared/contract.ts";
-import { BangerError, ERROR_TABLE, type ErrorDocument, isErrno } from "../shared/errors.ts";
+import { BangerError, ERROR_TABLE, type ErrorDocument } from "../shared/errors.ts";
 import { type Paths, rootlessPaths, systemPaths } from "../shared/paths.ts";
 import { checkPrivateDirectory } from "../shared/private-directory.ts";
 import { VERSION } from "../shared/version.ts";
 import { Interrupts } from "./interrupts.ts";
 import type { Output } from "./output.ts";
+import { distrustedOwner, readOwner, refuseRoot } from "./root.ts";
 
 /** A plain method answers within this; a streamed one says in its own words how long it takes. */
 const ANSWER_TIMEOUT_MS = 180_000;
@@ -61,14 +61,16 @@ const READS: ReadonlySet<MethodName> = new Set<MethodName>([
 type Env = Readonly<Record<string, string | undefined>>;
 
 /**
- * Paths of whoever runs this process: the installed system's for its owner and for root, else the user's own.
- * @throws BangerError CONFIG_INVALID
+ * Paths of whoever runs this process: the installed system's for its owner, else the user's own.
+ * @throws BangerError CONFIG_INVALID; NOT_OWNER for root where another one is the installed system's owner
  */
 export function ownPaths(env: Env): Paths {
   const uid = process.getuid?.() ?? -1;
   const system = systemPaths();
   const owner = readOwner(system.installFile);
-  return owner !== null && (uid === owner || uid === 0) ? system : rootlessPaths(env, homedir(), uid);
+  const distrusted = distrustedOwner(uid, owner);
+  if (distrusted !== null) throw refuseRoot(distrusted, process.argv.slice(2));
+  return uid === owner?.uid ? system : rootlessPaths(env, homedir(), uid);
 }
 
 /**
@@ -85,25 +87,6 @@ export function localPaths(env: Env): Paths {
 function hostOf(env: Env): string | null {
   const host = env["BANGER_HOST"] ?? "";
   return host === "" ? null : host;
-}
-
-/** Only root writes the file; the daemons check all of it, and its schema would cost every command. */
-function readOwner(installFile: string): number | null {
-  let text: string;
-  try {
-    text = readFileSync(installFile, "utf8");
-  } catch (thrown) {
-    if (isErrno(thrown, "ENOENT") || isErrno(thrown, "EACCES")) return null;
-    throw thrown;
-  }
-  let document: { readonly owner?: { readonly uid?: unknown } };
-  try {
-    document = Bun.TOML.parse(text) as typeof document;
-  } catch (thrown) {
-    throw new BangerError("CONFIG_INVALID", `${installFile} is not TOML: ${(thrown as Error).message}`);
-  }
-  if (typeof document.owner?.uid === "number") return document.owner.uid;
-  throw new BangerError("CONFIG_INVALID", `${installFile} names no owner`, { hint: "sudo banger system install" });
 }
 
 /** Nobody listened, so nothing was asked: the request may be sent again. */
@@ -270,6 +253,7 @@ async function send(socket: string, method: string, input: unknown, signal: Abor
     unix: socket,
     body: JSON.stringify(input),
     headers: { "content-type": "application/json" },
+    redirect: "error",
     signal,
     // Bun's own limit on silence; a boot under emulation says nothing for longer.
     timeout: false,

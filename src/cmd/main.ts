@@ -6,6 +6,7 @@ import type { Client, ConnectOptions } from "./client.ts";
 import { ROOT } from "./commands/index.ts";
 import { Interrupts } from "./interrupts.ts";
 import { descriptorSink, Output, OutputClosed } from "./output.ts";
+import type { Owner } from "./root.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -14,6 +15,8 @@ export interface Surroundings {
   readonly out: Output;
   readonly interrupts: Interrupts;
   readonly env: Env;
+  /** The owner of an installed system, if this is root, who must not obey that owner. @throws BangerError CONFIG_INVALID */
+  distrustedOwner(): Promise<Owner | null>;
   connect(options: ConnectOptions): Promise<Client>;
 }
 
@@ -26,6 +29,15 @@ function ownSurroundings(): Surroundings {
     out,
     interrupts,
     env,
+    distrustedOwner: async () => {
+      const uid = process.getuid?.() ?? -1;
+      if (uid !== 0) return null;
+      const [{ distrustedOwner, readOwner }, { systemPaths }] = await Promise.all([
+        import("./root.ts"),
+        import("../shared/paths.ts"),
+      ]);
+      return distrustedOwner(uid, readOwner(systemPaths().installFile));
+    },
     connect: async (options) => await (await import("./client.ts")).connectClient(env, out, interrupts, options),
   };
 }
@@ -58,8 +70,10 @@ export async function runCommandLine(argv: readonly string[], surroundings: Surr
         out.data((await import("./help.ts")).commandHelp(plan.path, plan.command, plan.entry));
         return 0;
       case "run": {
-        const { scanned, command } = plan;
+        const { scanned, command, entry } = plan;
         if (scanned.noColor) out.disableColor();
+        const owner = entry.forRoot === true ? null : await surroundings.distrustedOwner();
+        if (owner !== null) throw (await import("./root.ts")).refuseRoot(owner, argv);
         const status = await command.run({
           ...scanned,
           out,

@@ -23,11 +23,12 @@ import { createImageStore } from "./image/store.ts";
 import { type InstanceLock, tryLockInstance } from "./instance-lock.ts";
 import { createKernelStore } from "./kernel/store.ts";
 import { Locks } from "../shared/locks.ts";
+import type { SocketKeeper } from "./net/dns-server.ts";
 import { type Log, openLog } from "./log.ts";
 import { Operations } from "./operations.ts";
 import { createPrivileged } from "./privileged.ts";
 import { serveApi } from "./server.ts";
-import { inheritedSocket, notifyServiceManager } from "./service-manager.ts";
+import { inheritedSockets, keepDnsSocket, notifyServiceManager } from "./service-manager.ts";
 import { checkMigrations, isDamagedDatabase, openDatabase } from "./store/database.ts";
 import { explainStartFailure } from "./start-failure.ts";
 import { ForwardTable } from "./store/forwards.ts";
@@ -59,8 +60,11 @@ export async function runDaemon(argv: readonly string[]): Promise<number> {
   try {
     paths = choosePaths(process.argv0);
     if (argv[0] === "--check-migrations") return checkMigrations(paths.database);
-    const listenFd = inheritedSocket(process.env, process.pid);
-    const daemon = await startDaemon(paths, { listenFd });
+    const { api, dns } = inheritedSockets(process.env, process.pid);
+    const daemon = await startDaemon(paths, {
+      listenFd: api,
+      dnsSocket: { kept: dns, keep: (socket) => keepDnsSocket(process.env, socket) },
+    });
     if (starter !== null) closeSync(starter);
     if (daemon === null) return 0;
     notifyServiceManager(process.env, "READY=1");
@@ -105,26 +109,24 @@ export interface DaemonOptions {
   readonly hook?: JournalHook;
   /** A listening socket that a service manager handed over; else the daemon makes its own. */
   readonly listenFd?: number | null;
+  readonly dnsSocket?: SocketKeeper;
 }
 
 /**
  * Starts a daemon; null when another one serves this state directory already.
  * @throws BangerError UNSAFE_DIRECTORY, CONFIG_INVALID, STORE_TOO_NEW, DAEMON_UNREACHABLE
  */
-export async function startDaemon(
-  before: Paths | SystemPaths,
-  { hook, listenFd = null }: DaemonOptions = {},
-): Promise<Daemon | null> {
+export async function startDaemon(before: Paths | SystemPaths, options: DaemonOptions = {}): Promise<Daemon | null> {
   process.umask(0o077);
   process.chdir("/");
   await ensurePrivateDirectory(before.stateDir);
-  const lock = await lockInstance(before, listenFd !== null);
+  const lock = await lockInstance(before, (options.listenFd ?? null) !== null);
   if (lock === null) return null;
   try {
     const paths = relocate(before);
     await ensurePrivateDirectory(paths.runtimeDir);
     if (paths.mode === "rootless") await recordRuntimeDir(paths.stateDir, paths.runtimeDir);
-    return await startLocked(paths, lock, hook, listenFd);
+    return await startLocked(paths, lock, options);
   } catch (thrown) {
     lock.release();
     throw thrown;
@@ -134,8 +136,7 @@ export async function startDaemon(
 async function startLocked(
   paths: Paths | SystemPaths,
   lock: InstanceLock,
-  hook: JournalHook | undefined,
-  listenFd: number | null,
+  { hook, listenFd = null, dnsSocket }: DaemonOptions,
 ): Promise<Daemon> {
   const startedAt = new Date();
   const { values: config } = loadConfig(paths.configFiles, (path) =>
@@ -149,7 +150,7 @@ async function startLocked(
   const images = createImageStore(paths, kernels, { canBuild: paths.mode === "rootless" });
   const engine =
     "helperSocket" in paths
-      ? createSystemEngine({ paths, config, log, vms, privileged: createPrivileged(paths.helperSocket) })
+      ? createSystemEngine({ paths, config, log, vms, privileged: createPrivileged(paths.helperSocket), dnsSocket })
       : createRootlessEngine(paths);
   const service = new VmService({
     paths,

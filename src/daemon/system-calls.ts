@@ -13,10 +13,11 @@ const libc = dlopen("libc.so.6", {
   getsockopt: { args: [i32, i32, i32, pointer, pointer], returns: i32 },
   setsockopt: { args: [i32, i32, i32, pointer, u32], returns: i32 },
   socket: { args: [i32, i32, i32], returns: i32 },
+  bind: { args: [i32, pointer, u32], returns: i32 },
   connect: { args: [i32, pointer, u32], returns: i32 },
+  getsockname: { args: [i32, pointer, pointer], returns: i32 },
   send: { args: [i32, pointer, u64, i32], returns: i64 },
   recv: { args: [i32, pointer, u64, i32], returns: i64 },
-  sendto: { args: [i32, pointer, u64, i32, pointer, u32], returns: i64 },
   sendmsg: { args: [i32, pointer, i32], returns: i64 },
   close: { args: [i32], returns: i32 },
   __errno_location: { args: [], returns: pointer },
@@ -26,13 +27,16 @@ const AF_UNIX = 1;
 const AF_INET = 2;
 const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
+const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
 const SO_PEERCRED = 17;
 const SO_RCVTIMEO = 20;
 const SO_SNDTIMEO = 21;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL = 0x4000;
+const DISCARD_PORT = 9;
 
 /** A call that failed: its name and errno. */
 export class SystemCallError extends Error {
@@ -80,16 +84,65 @@ function unixAddress(path: string): Uint8Array | null {
   return address;
 }
 
-/** Sends one datagram to a unix socket. True when it went out. */
-export function sendDatagram(path: string, text: string): boolean {
+/** sockaddr_in of a dotted IPv4 address. */
+function ipv4Address(ip: string, port: number): Uint8Array {
+  const address = new Uint8Array(16);
+  const view = new DataView(address.buffer);
+  view.setUint16(0, AF_INET, true);
+  view.setUint16(2, port);
+  address.set(ip.split(".").map(Number), 4);
+  return address;
+}
+
+/** A UDP socket at an address that nobody else can have or share. */
+export interface GuardedSocket {
+  /** Gets the datagrams. */
+  readonly fd: number;
+  /** At the same address without SO_REUSEADDR, so that nothing else can be bound there; connected elsewhere, so it gets nothing. */
+  readonly guard: number;
+}
+
+/**
+ * Two sockets at one address, because the runtime sets SO_REUSEADDR on what it reads from, with which any user could share
+ * it: the guard stays without. Non-blocking; whoever calls closes them.
+ * @throws SystemCallError EADDRINUSE when anything is there
+ */
+export function bindGuarded(ip: string, port: number): GuardedSocket {
+  const guard = check("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  let fd = -1;
+  try {
+    const address = ipv4Address(ip, port);
+    check("bind", libc.bind(guard, ptr(address), address.length));
+    // Port 0 has become one of the kernel's choice.
+    check("getsockname", libc.getsockname(guard, ptr(address), ptr(new Uint32Array([address.length]))));
+    fd = check("socket", libc.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    for (const one of [guard, fd]) setReuse(one, true);
+    check("bind", libc.bind(fd, ptr(address), address.length));
+    setReuse(guard, false);
+    const discard = ipv4Address(ip, DISCARD_PORT);
+    check("connect", libc.connect(guard, ptr(discard), discard.length));
+    return { fd, guard };
+  } catch (thrown) {
+    libc.close(guard);
+    if (fd !== -1) libc.close(fd);
+    throw thrown;
+  }
+}
+
+function setReuse(fd: number, on: boolean): void {
+  const value = new Int32Array([on ? 1 : 0]);
+  check("setsockopt", libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ptr(value), value.byteLength));
+}
+
+/** Sends one datagram to a unix socket, with a copy of a descriptor if one is given. True when it went out. */
+export function sendDatagram(path: string, text: string, descriptor: number | null = null): boolean {
   const address = unixAddress(path);
   if (address === null) return false;
   const fd = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return false;
   try {
     const bytes = Buffer.from(text);
-    const sent = libc.sendto(fd, ptr(bytes), BigInt(bytes.length), MSG_NOSIGNAL, ptr(address), address.length);
-    return Number(sent) === bytes.length;
+    return Number(sendMessage(fd, bytes, descriptor, address)) === bytes.length;
   } finally {
     libc.close(fd);
   }
@@ -126,12 +179,7 @@ export class BlockingSocket implements Disposable {
 
   /** To a dotted IPv4 address. @throws SystemCallError */
   static toTcp(ip: string, port: number, timeoutMs: number): BlockingSocket {
-    const address = new Uint8Array(16);
-    const view = new DataView(address.buffer);
-    view.setUint16(0, AF_INET, true);
-    view.setUint16(2, port);
-    address.set(ip.split(".").map(Number), 4);
-    return new BlockingSocket(AF_INET, address, timeoutMs);
+    return new BlockingSocket(AF_INET, ipv4Address(ip, port), timeoutMs);
   }
 
   write(text: string): void {
@@ -166,19 +214,34 @@ export class BlockingSocket implements Disposable {
 
 /** Passes a descriptor to the process at the other end of the unix socket `via`. @throws SystemCallError */
 export function passDescriptor(via: number, fd: number): void {
-  const payload = new Uint8Array(1);
-  const iov = new BigUint64Array([BigInt(ptr(payload)), 1n]);
+  check("sendmsg", sendMessage(via, new Uint8Array(1), fd, null));
+}
+
+/** sendmsg(2): bytes, perhaps with a descriptor, to an address or to the socket's peer. What it returned. */
+function sendMessage(
+  via: number,
+  payload: Uint8Array,
+  descriptor: number | null,
+  address: Uint8Array | null,
+): number | bigint {
+  const iov = new BigUint64Array([BigInt(ptr(payload)), BigInt(payload.length)]);
   // struct cmsghdr, 64-bit: length, level, type, then the descriptor; 20 bytes, padded to 24.
   const control = new ArrayBuffer(24);
   const cmsg = new DataView(control);
   cmsg.setBigUint64(0, 20n, true);
   cmsg.setInt32(8, SOL_SOCKET, true);
   cmsg.setInt32(12, SCM_RIGHTS, true);
-  cmsg.setInt32(16, fd, true);
+  cmsg.setInt32(16, descriptor ?? -1, true);
   const controlBytes = new Uint8Array(control);
   // struct msghdr: name, its length, vectors, their count, control, its length, flags.
-  const header = new BigUint64Array([0n, 0n, BigInt(ptr(iov)), 1n, BigInt(ptr(controlBytes)), 24n, 0n]);
-  check("sendmsg", libc.sendmsg(via, ptr(header), MSG_NOSIGNAL));
+  const header = new BigUint64Array([
+    ...(address === null ? [0n, 0n] : [BigInt(ptr(address)), BigInt(address.length)]),
+    ...[BigInt(ptr(iov)), 1n],
+    ...(descriptor === null ? [0n, 0n] : [BigInt(ptr(controlBytes)), 24n]),
+    0n,
+  ]);
+  const sent = libc.sendmsg(via, ptr(header), MSG_NOSIGNAL);
   // The addresses above are numbers to the collector; this keeps what they point to.
-  void [payload, iov, controlBytes];
+  void [payload, iov, controlBytes, address];
+  return sent;
 }

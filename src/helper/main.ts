@@ -1,6 +1,7 @@
 /**
- * The root helper's role. Nothing of it is loaded before the environment was found clean: loading code opens libc and
- * reads files already.
+ * The root helper's role. Nothing of it is loaded before its environment was looked at: loading code opens libc and reads
+ * files already. What the loader or the runtime was told to preload has run by then: the unit's `UnsetEnvironment` is what
+ * keeps such variables away, and this look tells of a unit that doesn't.
  */
 
 import { findHostile } from "./sanitize.ts";

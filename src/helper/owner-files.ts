@@ -43,9 +43,12 @@ export function openOwnersFile(
   }
 }
 
-/** The same file, open for its contents: through the descriptor, so it is the file that was checked. */
+/**
+ * The same file, open for its contents: through the descriptor, so it is the file that was checked. Waits for no lease that the
+ * owner has on it. @throws Error EAGAIN while there is one
+ */
 export function reopen(file: Descriptor, flags: number): Descriptor {
-  return new Descriptor(openSync(file.procPath, flags | constants.O_NOCTTY), file.label);
+  return new Descriptor(openSync(file.procPath, flags | constants.O_NOCTTY | constants.O_NONBLOCK), file.label);
 }
 
 /** Hard-links the file, or copies it where it is on another file system. The copy is the uid's, read-only. */

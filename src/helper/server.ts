@@ -10,8 +10,13 @@ import { HELPER_REQUEST_TIMEOUT_MS, type HelperAnswer } from "../shared/helper-c
 import type { Dispatch } from "./dispatch.ts";
 import { type Peer, readPeer } from "./sys/sockets.ts";
 
-/** More at a time are closed at once: a flood costs no memory, and nobody but the owner and root is let in anyway. */
+/**
+ * More of one caller's at a time are closed at once, so a flood costs no memory. Counted by uid: what the owner leaves
+ * silent, or has waiting for slow verbs, takes no place of root's.
+ */
 export const CONNECTION_LIMIT = 64;
+/** Of refusals that are alike, one line is logged in this time: the owner, or any stranger, can make thousands a second. */
+const REFUSALS_LOGGED_EVERY_MS = 1000;
 /** An answer that isn't taken within this is dropped with its connection. */
 const ANSWER_TIMEOUT_MS = 5000;
 const REASON_LIMIT = 300;
@@ -23,6 +28,7 @@ export interface HelperServerOptions {
   readonly dispatch: Dispatch;
   readonly log: WriteLine;
   readonly requestTimeoutMs?: number;
+  readonly refusalsLoggedEveryMs?: number;
   /** How the peer is read; the kernel's word, but in tests that play another user. */
   readonly peerOf?: (socket: Socket) => Peer;
 }
@@ -36,7 +42,8 @@ export interface HelperServer {
 
 export function createHelperServer(options: HelperServerOptions): HelperServer {
   const open = new Set<Socket>();
-  const running = new Set<Promise<void>>();
+  const running = new Map<number, Set<Promise<void>>>();
+  const refuse = refusalLog(options);
   // Half-open, so that a client may end its side after the request and still read the answer.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     // Without a listener a reset of the connection would end the process.
@@ -45,35 +52,61 @@ export function createHelperServer(options: HelperServerOptions): HelperServer {
     try {
       peer = (options.peerOf ?? readPeer)(socket);
     } catch (thrown) {
-      options.log({ outcome: "NOT_OWNER", reason: toBangerError(thrown).message });
+      refuse({ outcome: "NOT_OWNER", reason: toBangerError(thrown).message });
       socket.destroy();
       return;
     }
     // By uid, never by name; no answer, so that a stranger learns nothing, not even that somebody listens here.
     if (peer.uid !== 0 && peer.uid !== options.ownerUid) {
-      options.log({ outcome: "NOT_OWNER", ...peer });
+      refuse({ outcome: "NOT_OWNER", ...peer });
       socket.destroy();
       return;
     }
     // Verbs under way count, whether or not their caller is still there: who hangs up at once can't pile them up.
-    if (running.size >= CONNECTION_LIMIT) {
-      options.log({ outcome: "REFUSED", reason: "too many connections", ...peer });
+    const own = running.get(peer.uid) ?? new Set();
+    running.set(peer.uid, own);
+    if (own.size >= CONNECTION_LIMIT) {
+      refuse({ outcome: "REFUSED", reason: "too many connections", ...peer });
       socket.destroy();
       return;
     }
     open.add(socket);
     socket.once("close", () => open.delete(socket));
-    const served = serve(socket, peer, options).finally(() => running.delete(served));
-    running.add(served);
+    const served = serve(socket, peer, options).finally(() => own.delete(served));
+    own.add(served);
   });
   return {
     server,
     close: async () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      await Promise.all(running);
+      await Promise.all([...running.values()].flatMap((served) => [...served]));
       for (const socket of open) socket.destroy();
       await closed;
     },
+  };
+}
+
+/** Logs the first refusal of its kind at once, and how many more there were when the time is over. */
+function refusalLog({
+  log,
+  refusalsLoggedEveryMs = REFUSALS_LOGGED_EVERY_MS,
+}: HelperServerOptions): (fields: { readonly outcome: string; readonly reason?: string } & Partial<Peer>) => void {
+  const more = new Map<string, number>();
+  return ({ outcome, reason, uid, pid }) => {
+    const kind = JSON.stringify([outcome, reason, uid]);
+    const count = more.get(kind);
+    if (count !== undefined) {
+      more.set(kind, count + 1);
+      return;
+    }
+    const fields = { outcome, ...(reason === undefined ? {} : { reason }), ...(uid === undefined ? {} : { uid }) };
+    log({ ...fields, ...(pid === undefined ? {} : { pid }) });
+    more.set(kind, 0);
+    setTimeout(() => {
+      const repeated = more.get(kind) ?? 0;
+      more.delete(kind);
+      if (repeated > 0) log({ ...fields, repeated });
+    }, refusalsLoggedEveryMs).unref();
   };
 }
 

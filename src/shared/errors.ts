@@ -41,7 +41,10 @@ export const ERROR_TABLE = {
   },
   INVALID_REQUEST: { exit: 2, summary: "A request to the daemon did not match the API's schema." },
 
-  NOT_OWNER: { exit: 10, summary: "Only the owner of this daemon (or root) may talk to it." },
+  NOT_OWNER: {
+    exit: 10,
+    summary: "Only the owner may do this. Root is not the owner: it runs the owner's commands with sudo -u OWNER.",
+  },
   NEEDS_ROOT: { exit: 11, summary: "This command needs root." },
   UNSAFE_DIRECTORY: {
     exit: 12,

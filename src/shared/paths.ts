@@ -31,6 +31,10 @@ export interface SystemPaths extends Paths {
   readonly cowDir: string;
   /** Root's, 0700: which VM has which uid. */
   readonly slotsDir: string;
+  /** Root's, 0711: the API's socket. systemd changes a socket's owner by its name, which nobody else may exchange. */
+  readonly apiSocketDir: string;
+  /** Root's, 0711: the helper's socket. */
+  readonly helperSocketDir: string;
   readonly helperSocket: string;
 }
 
@@ -41,14 +45,17 @@ export interface SystemPaths extends Paths {
 export function systemPaths(root = "/"): SystemPaths {
   const baseDir = join(root, "var/lib/banger");
   const stateDir = join(baseDir, "owner");
-  const runtimeDir = join(root, "run/banger");
+  const apiSocketDir = join(root, "run/banger");
+  const helperSocketDir = join(root, "run/banger-root");
+  // The owner's own, below a root-owned one like the state.
+  const runtimeDir = join(apiSocketDir, "owner");
   return {
     mode: "system",
     configFiles: [join(root, "etc/banger/config.toml")],
     stateDir,
     cacheDir: join(root, "var/cache/banger"),
     runtimeDir,
-    apiSocket: join(runtimeDir, "bangerd.sock"),
+    apiSocket: join(apiSocketDir, "bangerd.sock"),
     sshDir: join(stateDir, "ssh"),
     database: join(stateDir, "banger.db"),
     daemonLog: join(stateDir, "daemon.log"),
@@ -60,7 +67,9 @@ export function systemPaths(root = "/"): SystemPaths {
     jailDir: join(baseDir, "jail"),
     cowDir: join(baseDir, "cow"),
     slotsDir: join(baseDir, "slots"),
-    helperSocket: join(root, "run/banger-root/bangerd-root.sock"),
+    apiSocketDir,
+    helperSocketDir,
+    helperSocket: join(helperSocketDir, "bangerd-root.sock"),
   };
 }
 

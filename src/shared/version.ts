@@ -9,3 +9,8 @@ declare const BANGER_FOR_TESTS: boolean;
 
 /** Whether this executable was built for the project's own tests. Such a build says so and accepts an old Firecracker. */
 export const IS_TEST_BUILD: boolean = typeof BANGER_FOR_TESTS === "undefined" ? false : BANGER_FOR_TESTS;
+
+/** Whether a text is a version of banger's: what another process says of itself may be anything. */
+export function isVersion(text: string): boolean {
+  return /^\d{1,4}\.\d{1,4}\.\d{1,4}(?:-[0-9A-Za-z.]{1,32})?$/.test(text);
+}

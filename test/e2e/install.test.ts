@@ -15,8 +15,15 @@ let dir: string;
 /** Files of the release host, by path. */
 let files: Map<string, Uint8Array | string>;
 let host: ReturnType<typeof Bun.serve>;
+/** The same files without TLS; what was asked of it. */
+let plainHost: ReturnType<typeof Bun.serve>;
+const askedPlainly: string[] = [];
+/** Paths that lead to the host without TLS. */
+const redirected = new Set<string>();
 /** install.sh with our host and key in it, as the release's tooling writes them. */
 let script: string;
+/** One whose host has no TLS. */
+let plainScript: string;
 
 async function run(
   argv: readonly string[],
@@ -24,7 +31,10 @@ async function run(
 ): Promise<{ readonly status: number; readonly stdout: string; readonly stderr: string }> {
   const child = Bun.spawn([...argv], {
     cwd: options.cwd ?? options.home,
-    env: { HOME: options.home, PATH: options.path ?? PATH, LANG: "C.UTF-8", TMPDIR: join(options.home, "tmp") },
+    env: {
+      ...{ HOME: options.home, PATH: options.path ?? PATH, LANG: "C.UTF-8", TMPDIR: join(options.home, "tmp") },
+      CURL_CA_BUNDLE: join(dir, "tls.pem"),
+    },
     stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
     stdout: "pipe",
     stderr: "pipe",
@@ -71,6 +81,7 @@ async function sign(sums: string, key: string): Promise<string> {
 
 /** A release whose executable says it is `version`. */
 async function makeRelease(version = RELEASE): Promise<void> {
+  redirected.clear();
   const text = `#!/bin/sh\nif [ "$1" = version ]; then echo "banger ${version}"; else echo "ran: $*"; fi\n`;
   const binary = Bun.zstdCompressSync(Buffer.from(text));
   const sums = `${"0".repeat(64)}  banger-${RELEASE}-linux-other.zst\n${digest(binary)}  ${BINARY}\n`;
@@ -89,23 +100,45 @@ beforeAll(async () => {
   for (const key of ["key.pem", "other.pem"])
     await tool("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key);
   await tool("openssl", "ec", "-in", "key.pem", "-pubout", "-out", "public.pem");
-  host = Bun.serve({
+  await tool(
+    ...["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
+    ...["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "tls.key", "-out", "tls.pem"],
+  );
+  const serve = (pathname: string): Response => {
+    const body = files.get(pathname);
+    return body === undefined ? new Response("no", { status: 404 }) : new Response(body);
+  };
+  plainHost = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
     fetch: (request) => {
-      const body = files.get(new URL(request.url).pathname);
-      return body === undefined ? new Response("no", { status: 404 }) : new Response(body);
+      const { pathname } = new URL(request.url);
+      askedPlainly.push(pathname);
+      return serve(pathname);
     },
   });
-  const text = (await readFile(join(ROOT, "install.sh"), "utf8"))
-    .replace("RELEASE_HOST=''", `RELEASE_HOST='http://127.0.0.1:${host.port}'`)
-    .replace("RELEASE_KEY=''", `RELEASE_KEY='${(await readFile(join(dir, "public.pem"), "utf8")).trim()}'`);
+  host = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    tls: { key: Bun.file(join(dir, "tls.key")), cert: Bun.file(join(dir, "tls.pem")) },
+    fetch: (request) => {
+      const { pathname } = new URL(request.url);
+      if (redirected.has(pathname)) return Response.redirect(`http://127.0.0.1:${plainHost.port}${pathname}`, 302);
+      return serve(pathname);
+    },
+  });
+  const text = (await readFile(join(ROOT, "install.sh"), "utf8")).replace(
+    "RELEASE_KEY=''",
+    `RELEASE_KEY='${(await readFile(join(dir, "public.pem"), "utf8")).trim()}'`,
+  );
   script = join(dir, "install.sh");
-  await writeFile(script, text);
+  await writeFile(script, text.replace("RELEASE_HOST=''", `RELEASE_HOST='https://127.0.0.1:${host.port}'`));
+  plainScript = join(dir, "plain.sh");
+  await writeFile(plainScript, text.replace("RELEASE_HOST=''", `RELEASE_HOST='http://127.0.0.1:${plainHost.port}'`));
 }, 60_000);
 
 afterAll(async () => {
-  await host.stop(true);
+  await Promise.all([host.stop(true), plainHost.stop(true)]);
   await rm(dir, { recursive: true, force: true });
 });
 
@@ -197,6 +230,27 @@ const BROKEN: readonly (readonly [what: string, status: number, says: string, br
       "version",
       () => void files.set("/manifest.json", '{"latest_stable": "../../1.2.3"}'),
     ],
+    ...(
+      [
+        ["a line more for a version", '{"latest_stable": "9.8.7\n9.8.7"}'],
+        ["a line that is a version, beside others", '{"latest_stable": "x;id\n9.8.7\n../x"}'],
+        ["a command for a version", '{"latest_stable": "$(id)"}'],
+        ["a pattern for a version", '{"latest_stable": "9.8.*"}'],
+        ["an option for a version", '{"latest_stable": "-o9.8.7"}'],
+        ["no text for a version", '{"latest_stable": 9.8}'],
+      ] as const
+    ).map(
+      ([what, manifest]) =>
+        [
+          `whose manifest has ${what}`,
+          41,
+          "names no version",
+          () => void files.set("/manifest.json", manifest),
+        ] as const,
+    ),
+    ...(["manifest.json", `${RELEASE}/SHA256SUMS`, `${RELEASE}/${BINARY}`] as const).map(
+      (path) => [`whose ${path} leads away from https`, 40, path, () => void redirected.add(`/${path}`)] as const,
+    ),
     [
       "whose signed sums name it twice",
       41,
@@ -231,6 +285,57 @@ test.each(BROKEN)(
       stderr: expect.stringContaining(says) as unknown as string,
     });
     expect(await listHome(home)).toEqual([]);
+  },
+  60_000,
+);
+
+test("nothing is asked of a host without TLS, be it the script's or one that was redirected to", async () => {
+  await makeRelease();
+  const home = await makeHome();
+  for (const words of [[], ["--version", RELEASE]]) {
+    const { status, stderr } = await run(["sh", plainScript, "--user", "--yes", ...words], { home });
+    expect({ status, stderr }).toEqual({
+      status: 41,
+      stderr: expect.stringContaining("not https") as unknown as string,
+    });
+  }
+  expect(await listHome(home)).toEqual([]);
+  expect(askedPlainly).toEqual([]);
+}, 60_000);
+
+/** A banger in its place that says it is that version. */
+async function installedHome(says: string): Promise<string> {
+  const home = await makeHome();
+  await mkdir(join(home, ".local/bin"), { recursive: true });
+  await writeFile(join(home, ".local/bin/banger"), `#!/bin/sh\necho "${says}"\n`, { mode: 0o755 });
+  return home;
+}
+
+test.each(["9.8.8", "9.9.0", "10.0.0", "9.8.8-rc.1", "9.10.0"])(
+  "a manifest whose newest is older than the installed %s installs nothing, unless that release is asked for",
+  async (installed) => {
+    await makeRelease();
+    const home = await installedHome(`banger ${installed}`);
+    const { status, stderr } = await run(["sh", script, "--user", "--yes"], { home });
+    expect(status).toBe(41);
+    expect(stderr).toContain(`banger ${installed} is installed`);
+    expect(stderr).toContain(`--version ${RELEASE}`);
+    const says = async (): Promise<string> =>
+      (await run([join(home, ".local/bin/banger"), "version"], { home })).stdout;
+    expect(await says()).toBe(`banger ${installed}\n`);
+    expect((await run(["sh", script, "--user", "--yes", "--version", RELEASE], { home })).status).toBe(0);
+    expect(await says()).toBe(`banger ${RELEASE}\n`);
+  },
+  60_000,
+);
+
+test.each(["banger 9.8.6", "banger 9.8.7", "banger 9.8.7-rc.1", "banger 0.10.0", "nonsense", "banger $(id)"])(
+  "an installed one that says %j is replaced",
+  async (says) => {
+    await makeRelease();
+    const home = await installedHome(says.replace("$", "\\$"));
+    const { status, stderr } = await run(["sh", script, "--user", "--yes"], { home });
+    expect({ status, stderr: status === 0 ? "" : stderr }).toEqual({ status: 0, stderr: "" });
   },
   60_000,
 );
@@ -302,6 +407,11 @@ test.each([
   [["--version"], "--version takes"],
   [["--version", "../1.2.3"], "--version takes"],
   [["--version", "1.2.3 4.5.6"], "--version takes"],
+  [["--version", "1.2.3\n../../x"], "--version takes"],
+  [["--version", "x\n1.2.3"], "--version takes"],
+  [["--version", "1.2.3\n"], "--version takes"],
+  [["--version", "1.2.3;id"], "--version takes"],
+  [["--version=$(id)"], "--version takes"],
   [["--from-source", "--version", "1.2.3"], "--version is for releases"],
 ])("%j is wrong usage", async (args, says) => {
   const home = await makeHome();

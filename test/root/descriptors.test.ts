@@ -3,6 +3,7 @@ import {
   chmodSync,
   chownSync,
   constants,
+  existsSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -66,6 +67,34 @@ describe("opening below a directory", () => {
         round % 2 === 0 ? "ENOENT" : "EXDEV",
       );
     }
+  });
+});
+
+/** Takes a write lease on a file of the user's and never gives it back; the signal that asks for it is one that nobody hears. */
+const HOLD_LEASE = `const { dlopen, FFIType: { i32 } } = require("bun:ffi");
+  const { symbols: { fcntl } } = dlopen("libc.so.6", { fcntl: { args: [i32, i32, i32], returns: i32 } });
+  const fd = require("node:fs").openSync(process.argv[1], "r+");
+  const [F_SETSIG, F_SETLEASE, F_WRLCK, SIGWINCH] = [10, 1024, 1, 28];
+  if (fcntl(fd, F_SETSIG, SIGWINCH) !== 0 || fcntl(fd, F_SETLEASE, F_WRLCK) !== 0) throw new Error("no lease");
+  require("node:fs").writeFileSync(process.argv[2], "");
+  setInterval(() => undefined, 1000);`;
+
+describe("what would wait for the owner", () => {
+  test("is not waited for: a lease's holder, a FIFO's other end", async () => {
+    using host = makeHost();
+    const file = host.ownersFile("vms/a/file");
+    const mark = join(host.ownersDirectory("vms/a"), "held");
+    await using holder = runAs(OWNER, HOLD_LEASE, [file, mark]);
+    while (!existsSync(mark)) await Promise.race([Bun.sleep(20), holder.exited.then(() => expect().fail("no lease"))]);
+    // After 45 s the kernel would have taken the lease away, and these would have succeeded.
+    using state = openRoot(host.context.paths.stateDir);
+    expect(codeOf(() => state.open("vms/a/file", constants.O_RDONLY))).toMatch(/^(?:EAGAIN|EWOULDBLOCK)$/);
+    using checked = openOwnersFile(host.context, "vms/a/file", "FAILED", { onlyName: true });
+    expect(codeOf(() => reopen(checked, constants.O_RDONLY))).toMatch(/^(?:EAGAIN|EWOULDBLOCK)$/);
+
+    expect(Bun.spawnSync(["mkfifo", join(host.ownersDirectory("vms/a"), "fifo")]).exitCode).toBe(0);
+    using fifo = state.open("vms/a/fifo", constants.O_RDONLY);
+    expect(fifo.stat().kind).toBe("other");
   });
 });
 

@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { encodeFrame, FRAME_LIMIT_BYTES, FrameDecoder } from "../../src/shared/frames.ts";
 import { formatInstallConfig } from "../../src/shared/install-config.ts";
 import { CONNECTION_LIMIT } from "../../src/helper/server.ts";
-import { fingerprint, OWNER, outputAs, STRANGER } from "./support.ts";
+import { fingerprint, OWNER, outputAs, runAs, STRANGER } from "./support.ts";
 
 const INSTALL_FILE = "/etc/banger/install.toml";
 const INSTALL = formatInstallConfig({
@@ -172,6 +172,11 @@ const PING_AS = `const net = require("node:net");
 const pingAs = async (uid: number, path: string): Promise<string> =>
   await outputAs(uid, PING_AS, [path, Buffer.from(PING).toString("hex")]);
 
+/** Opens connections and says nothing on them. */
+const HOLD_OPEN = `const net = require("node:net");
+  for (let count = Number(process.argv[2]); count > 0; count--) net.connect(process.argv[1]).on("error", () => undefined);
+  setInterval(() => undefined, 1000);`;
+
 describe("the helper's start", () => {
   test.each([
     [{ BUN_OPTIONS: "--smol" }, "BUN_OPTIONS"],
@@ -313,6 +318,17 @@ describe("the helper's socket", () => {
     const resident = Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${helper.pid}/status`, "utf8"))?.[1]);
     expect(resident).toBeLessThan(200_000);
   }, 40_000);
+
+  test("lets root in while the owner keeps every place it can get, silent and waiting", async () => {
+    await using owner = runAs(OWNER, HOLD_OPEN, [helper.path, String(4 * CONNECTION_LIMIT)]);
+    await helper.logged({ outcome: "REFUSED", uid: OWNER });
+    // The owner's connections are the helper's to close after 5 s; these are answered before any of them is.
+    for (let round = 0; round < CONNECTION_LIMIT; round++) expect(await ping(helper.path)).toMatchObject(alive);
+    expect(helper.log().some(({ reason, uid }) => reason === "no whole request came" && uid === OWNER)).toBe(false);
+    await owner[Symbol.asyncDispose]();
+    const repeated = helper.log().filter(({ outcome, uid }) => outcome === "REFUSED" && uid === OWNER);
+    expect(repeated.length).toBeLessThan(CONNECTION_LIMIT);
+  }, 30_000);
 
   test("outlives callers that hang up at every byte", async () => {
     for (let length = 0; length <= PING.length; length++) {

@@ -5,6 +5,7 @@ import type { Client } from "../../src/cmd/client.ts";
 import { Interrupts } from "../../src/cmd/interrupts.ts";
 import { runCommandLine } from "../../src/cmd/main.ts";
 import { Output, type Sink } from "../../src/cmd/output.ts";
+import type { Owner } from "../../src/cmd/root.ts";
 
 export interface CliResult {
   readonly status: number;
@@ -34,6 +35,7 @@ export async function runInProcess(
   argv: readonly string[],
   answers: Answers = {},
   env: Readonly<Record<string, string | undefined>> = {},
+  distrustedOwner: Owner | null = null,
 ): Promise<CliResult> {
   const [stdout, stderr] = [new TextSink(), new TextSink()];
   const calls: [string, unknown][] = [];
@@ -51,6 +53,7 @@ export async function runInProcess(
     out: new Output({ stdout, stderr, env }),
     interrupts: new Interrupts(),
     env,
+    distrustedOwner: async () => distrustedOwner,
     connect: async () => client,
   });
   return { status, stdout: stdout.text, stderr: stderr.text, calls };

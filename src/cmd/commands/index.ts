@@ -12,6 +12,8 @@ export interface Entry {
   readonly aliases?: readonly string[];
   /** For banger's own processes: in no help, in no completion. */
   readonly hidden?: boolean;
+  /** Needs nothing of the owner's daemon or files. On an installed system root runs only these. */
+  readonly forRoot?: true;
   load(): Promise<Command>;
 }
 
@@ -235,18 +237,22 @@ const system: Group = {
   commands: table({
     install: {
       summary: "Installs the executable, its units and directories.",
+      forRoot: true,
       load: async () => (await import("./system/install.ts")).command,
     },
     status: {
       summary: "Shows units, sockets, versions and owner.",
+      forRoot: true,
       load: async () => (await import("./system/status.ts")).command,
     },
     restart: {
       summary: "Restarts the daemons; VMs keep running.",
+      forRoot: true,
       load: async () => (await import("./system/restart.ts")).command,
     },
     uninstall: {
       summary: "Removes units and executable.",
+      forRoot: true,
       load: async () => (await import("./system/uninstall.ts")).command,
     },
   }),
@@ -303,6 +309,7 @@ export const ROOT: Group = {
     daemon,
     update: {
       summary: "Replaces this banger by a newer one; VMs keep running.",
+      forRoot: true,
       load: async () => (await import("./update.ts")).command,
     },
     doctor: {
@@ -320,11 +327,20 @@ export const ROOT: Group = {
     },
     completion: {
       summary: "Prints the completion script of a shell.",
+      forRoot: true,
       load: async () => (await import("./completion.ts")).command,
     },
-    explain: { summary: "Explains an error code.", load: async () => (await import("./explain.ts")).command },
-    version: { summary: "Shows the version.", load: async () => (await import("./version.ts")).command },
-    help: { summary: "Shows the help of a command.", load: async () => (await import("./help.ts")).command },
+    explain: {
+      summary: "Explains an error code.",
+      forRoot: true,
+      load: async () => (await import("./explain.ts")).command,
+    },
+    version: { summary: "Shows the version.", forRoot: true, load: async () => (await import("./version.ts")).command },
+    help: {
+      summary: "Shows the help of a command.",
+      forRoot: true,
+      load: async () => (await import("./help.ts")).command,
+    },
     internal: {
       summary: "banger's own processes.",
       hidden: true,
@@ -334,6 +350,7 @@ export const ROOT: Group = {
       commands: table({
         complete: {
           summary: "Candidates for a shell's completion.",
+          forRoot: true,
           load: async () => (await import("./internal/complete.ts")).command,
         },
         socket: {

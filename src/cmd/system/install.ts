@@ -1,8 +1,10 @@
 /** `banger system install`: root, idempotent, says each thing before it does it. */
 
-import { open } from "node:fs/promises";
-import { basename, dirname } from "node:path";
-import { BangerError } from "../../shared/errors.ts";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import { open, rename } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { type Config, loadConfig } from "../../shared/config.ts";
+import { BangerError, isErrno } from "../../shared/errors.ts";
 import { formatInstallConfig, type InstallConfig } from "../../shared/install-config.ts";
 import { type SystemPaths, systemPaths } from "../../shared/paths.ts";
 import { VERSION } from "../../shared/version.ts";
@@ -34,6 +36,9 @@ import {
 export const EXECUTABLE = "/usr/local/bin/banger";
 const TOOL_TIMEOUT_MS = 60_000;
 const ANSWER_TIMEOUT_MS = 30_000;
+const SETTINGS_LIMIT_BYTES = 1024 * 1024;
+/** Of the owner's runtime files, the directory of VMs'. */
+const RUNTIME_VMS = "vms";
 
 export interface InstallOptions {
   /** Null: the owner of the last time. */
@@ -74,6 +79,7 @@ export async function installSystem(options: InstallOptions): Promise<InstallRes
   const before = (await readInstall(paths.installFile)) ?? (await readInstall(keptInstallFile(paths)));
   const owner = await decideOwner(options.owner, before);
   const vm_ids = before?.vm_ids ?? pickRange(await readIdTables());
+  const { bridge_name: bridge } = readSettings(paths);
 
   const changed: string[] = [];
   const note = (path: string, isChanged: boolean): void => {
@@ -97,12 +103,37 @@ export async function installSystem(options: InstallOptions): Promise<InstallRes
     say(`link ${path} to it`);
     note(path, await placeLink(path, basename(EXECUTABLE)));
   }
-  for (const file of renderSystemFiles(config, paths)) {
+  for (const file of renderSystemFiles(config, paths, bridge)) {
     say(file.path);
     note(file.path, await placeFile(file.path, file.text, 0o644));
   }
   await startUnits(say, paths, changed.length > 0);
   return { owner: owner.name, version: VERSION, firecracker: firecracker?.version ?? null, changed };
+}
+
+/**
+ * The settings of system mode. The owner may write them where root lets him, so neither a FIFO nor a lease holds this up.
+ * @throws BangerError CONFIG_INVALID
+ */
+function readSettings(paths: SystemPaths): Config {
+  const read = (path: string): string | null => {
+    let fd: number;
+    try {
+      fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    } catch (thrown) {
+      if (isErrno(thrown, "ENOENT")) return null;
+      throw thrown;
+    }
+    try {
+      const info = fstatSync(fd);
+      if (!info.isFile() || info.size > SETTINGS_LIMIT_BYTES)
+        throw new BangerError("CONFIG_INVALID", `${path} is not a file of at most ${SETTINGS_LIMIT_BYTES} bytes`);
+      return readFileSync(fd, "utf8");
+    } finally {
+      closeSync(fd);
+    }
+  };
+  return loadConfig(paths.configFiles, read).values;
 }
 
 /** Where an uninstall that keeps the state keeps the owner and the ids that the state belongs to. */
@@ -182,12 +213,45 @@ async function placeFirecracker(options: InstallOptions, before: Installed | und
 async function startUnits(say: (message: string) => void, paths: SystemPaths, isChanged: boolean): Promise<void> {
   say("systemd reads its units anew and starts banger's");
   await systemctl("daemon-reload");
+  await takeSocketDirectory(say, paths);
   await runRootTool(["systemd-tmpfiles", "--create", TMPFILES_PATH], TOOL_TIMEOUT_MS);
+  await moveRuntimeFiles(paths);
   await systemctl("enable", "--quiet", ...UNITS);
   await systemctl("start", ...UNITS.filter((unit) => unit.endsWith(".socket")));
   // Whoever asks while they restart waits at the socket.
   await systemctl(isChanged ? "restart" : "start", ...SERVICES);
   await waitForAnswers(paths);
+}
+
+/**
+ * An install before this one gave the API socket's directory to the owner, who may have put anything in the place of what
+ * belongs there now. Once the directory is root's its names stay what they are, and the socket is made anew.
+ */
+async function takeSocketDirectory(say: (message: string) => void, paths: SystemPaths): Promise<void> {
+  await using directory = await open(
+    paths.apiSocketDir,
+    constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW,
+  ).catch((thrown: unknown) => {
+    if (isErrno(thrown, "ENOENT")) return null;
+    throw thrown;
+  });
+  if (directory === null || (await directory.stat()).uid === 0) return;
+  say(`directory ${paths.apiSocketDir} is root's from now on; callers find no daemon for a moment`);
+  await systemctl("stop", "bangerd.service", "bangerd.socket");
+  await directory.chown(0, 0);
+  await directory.chmod(0o711);
+  await runRootTool(["rm", "-rf", "--one-file-system", "--", paths.apiSocket, paths.runtimeDir], TOOL_TIMEOUT_MS);
+}
+
+/**
+ * Where an install before this one had the owner's runtime files, their parent is root's by now: what is moved can't be
+ * exchanged, and a rename follows nothing. Running VMs keep their sockets.
+ */
+async function moveRuntimeFiles(paths: SystemPaths): Promise<void> {
+  await rename(join(paths.apiSocketDir, RUNTIME_VMS), join(paths.runtimeDir, RUNTIME_VMS)).catch((thrown: unknown) => {
+    // Not there, or moved before this.
+    if (!isErrno(thrown, "ENOENT") && !isErrno(thrown, "ENOTEMPTY") && !isErrno(thrown, "EEXIST")) throw thrown;
+  });
 }
 
 /** Resolves when both daemons answer, and are of this version. @throws BangerError DAEMON_UNREACHABLE, VERSION_MISMATCH */

@@ -3,11 +3,11 @@
 /** One VM, one id; more VMs than any host of one developer holds. */
 export const RESERVED_COUNT = 4096;
 /**
- * Above what distributions, containers (524288 to 1879048191) and subordinate ids (by default up to 600100000) use, below
- * what systemd keeps for foreign ids. Source: systemd's "Users, Groups, UIDs and GIDs", login.defs(5).
+ * Above what distributions, containers (524288 to 1879048191), subordinate ids (by default up to 600100000) and SSSD's
+ * mapping of directory accounts (200000 to 2000200000) use, below what systemd keeps for foreign ids (2147352576 and up).
+ * Source: systemd's "Users, Groups, UIDs and GIDs", login.defs(5), sssd-ldap(5) "ID MAPPING".
  */
-const FIRST = 1_900_000_000;
-const END = 2_147_000_000;
+export const RESERVABLE = { first: 2_001_000_000, end: 2_147_000_000 } as const;
 
 export interface IdTables {
   /** Texts of /etc/passwd, /etc/group: the id is the third field. */
@@ -36,7 +36,7 @@ export function takenRanges(tables: IdTables): readonly Range[] {
 /** The first free range of {@link RESERVED_COUNT}; null when there is none. */
 export function pickReservedRange(tables: IdTables): Range | null {
   const taken = takenRanges(tables);
-  for (let first = FIRST; first + RESERVED_COUNT <= END;) {
+  for (let first: number = RESERVABLE.first; first + RESERVED_COUNT <= RESERVABLE.end;) {
     const inTheWay = taken.find((range) => range.first < first + RESERVED_COUNT && first < range.first + range.count);
     if (inTheWay === undefined) return { first, count: RESERVED_COUNT };
     first = Math.max(first + 1, inTheWay.first + inTheWay.count);

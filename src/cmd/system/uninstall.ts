@@ -65,6 +65,9 @@ export async function uninstallSystem(options: UninstallOptions): Promise<Uninst
     }
   };
 
+  // It would put back what is taken away, and so would its owner, whose words to the helper end with the units below.
+  say("stopping the owner daemon");
+  await attempt("owner daemon", async () => await systemctl("stop", "bangerd.socket", "bangerd.service"));
   if (running.length > 0) {
     say(`ending ${running.length} VMs`);
     await attempt("VMs", async () => await systemctl("kill", "--signal=KILL", ...running));
@@ -88,8 +91,8 @@ export async function uninstallSystem(options: UninstallOptions): Promise<Uninst
   for (const path of [
     EXECUTABLE,
     `${EXECUTABLE}.previous`,
-    paths.runtimeDir,
-    dirname(paths.helperSocket),
+    paths.apiSocketDir,
+    paths.helperSocketDir,
     dirname(FIRECRACKER_DIR),
   ]) {
     if (!existsSync(path)) continue;

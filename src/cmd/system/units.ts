@@ -3,6 +3,7 @@
  * systemd.socket(5), systemd.resource-control(5), tmpfiles.d(5); the why of each limit is in docs/privileges.md.
  */
 
+import { CONFIG_KEYS } from "../../shared/config.ts";
 import { DM_PREFIX } from "../../shared/helper-contract.ts";
 import { KERNEL_MODULES } from "../../shared/host-needs.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
@@ -48,9 +49,12 @@ UMask=0077
 WorkingDirectory=/
 UnsetEnvironment=${STEERING_VARIABLES.join(" ")}
 
+# A tool that takes too much ends, and its caller hears of it; the service itself goes on.
+OOMPolicy=continue
+LimitCORE=0
+
 NoNewPrivileges=yes
 ProtectSystem=strict
-ProtectHome=read-only
 PrivateTmp=yes
 ProtectClock=yes
 ProtectKernelLogs=yes
@@ -90,7 +94,11 @@ After=${MODULE_UNITS}
 ExecStart=${HELPER_EXECUTABLE}
 ${COMMON}
 CapabilityBoundingSet=${HELPER_CAPABILITIES.join(" ")}
-ReadWritePaths=${paths.baseDir} /run/banger-root
+# With 64 verbs of the owner's at a time it stays below a fifth of either; the VMs are in scopes of their own.
+MemoryMax=1G
+TasksMax=1024
+ProtectHome=yes
+ReadWritePaths=${paths.baseDir} ${paths.helperSocketDir}
 ReadWritePaths=-/run/xtables.lock
 ProtectKernelModules=yes
 # What the jailer gives a VM.
@@ -107,7 +115,7 @@ WantedBy=multi-user.target
 `;
 }
 
-function daemonService({ owner }: InstallConfig, paths: SystemPaths): string {
+function daemonService({ owner }: InstallConfig, paths: SystemPaths, bridge: string): string {
   return `[Unit]
 Description=banger: owner daemon
 Documentation=man:systemd.exec(5)
@@ -117,9 +125,18 @@ Wants=bangerd-root.socket
 
 [Service]
 ExecStart=${DAEMON_EXECUTABLE}
+# As root, however the daemon ended: names below .vm are asked for at its port, which others may take now.
+ExecStopPost=+-/usr/bin/resolvectl revert ${bridge}
+# The sockets of its DNS server: the port stays taken from one daemon to the next.
+FileDescriptorStoreMax=2
 User=${owner.uid}
 Group=${owner.gid}
 ${COMMON}
+# Images are built by the owner's own commands, outside; what runs in here is the daemon, one ssh per VM and tools for disks.
+MemoryMax=4G
+TasksMax=4096
+ProtectHome=read-only
+PrivateMounts=yes
 CapabilityBoundingSet=
 AmbientCapabilities=
 RestrictSUIDSGID=yes
@@ -139,7 +156,7 @@ WantedBy=multi-user.target
 `;
 }
 
-/** systemd makes the socket with its final mode and only then lets somebody else own it. */
+/** systemd makes the socket with its final mode and then changes its owner by name: root's directory keeps the name what it is. */
 function socket(description: string, path: string, { owner }: InstallConfig): string {
   return `[Unit]
 Description=${description}
@@ -160,12 +177,13 @@ const SLICE = `[Unit]
 Description=banger: virtual machines
 `;
 
-/** Sockets' directories, at every boot. The helper's is root's: the owner may enter it and not change it. */
+/** Sockets' directories, at every boot: root's, which the owner may enter and not change. Parents first. */
 function tmpfiles({ owner }: InstallConfig, paths: SystemPaths): string {
   return [
     "# Written by banger system install.",
+    `d ${paths.apiSocketDir} 0711 0 0 -`,
     `d ${paths.runtimeDir} 0700 ${owner.uid} ${owner.gid} -`,
-    "d /run/banger-root 0711 0 0 -",
+    `d ${paths.helperSocketDir} 0711 0 0 -`,
     "",
   ].join("\n");
 }
@@ -184,8 +202,12 @@ KERNEL=="loop[0-9]*", ATTR{loop/backing_file}=="*/images/*/rootfs.ext4|*/cow/*.c
 LABEL="banger_end"
 `;
 
-/** Every file that systemd and udev read, by path. */
-export function renderSystemFiles(config: InstallConfig, paths: SystemPaths): readonly SystemFile[] {
+/** Every file that systemd and udev read, by path. `bridge` is the guests' (`bridge_name` of the settings). */
+export function renderSystemFiles(
+  config: InstallConfig,
+  paths: SystemPaths,
+  bridge = CONFIG_KEYS.bridge_name.value,
+): readonly SystemFile[] {
   const unit = (name: string, text: string): SystemFile => ({ path: `${UNIT_DIR}/${name}`, text });
   return [
     { path: TMPFILES_PATH, text: tmpfiles(config, paths) },
@@ -194,6 +216,6 @@ export function renderSystemFiles(config: InstallConfig, paths: SystemPaths): re
     unit("bangerd-root.socket", socket("banger: socket of the root helper", paths.helperSocket, config)),
     unit("bangerd.socket", socket("banger: socket of the owner daemon", paths.apiSocket, config)),
     unit("bangerd-root.service", helperService(paths)),
-    unit("bangerd.service", daemonService(config, paths)),
+    unit("bangerd.service", daemonService(config, paths, bridge)),
   ];
 }

@@ -14,7 +14,7 @@ import { VERSION } from "../../shared/version.ts";
 import { readTail } from "../guest/ready.ts";
 import type { Log } from "../log.ts";
 import { chooseNameServer, isInNetwork, nextFreeAddress, parseRoutes } from "../net/addresses.ts";
-import { type DnsServer, startDnsServer } from "../net/dns-server.ts";
+import { type DnsServer, type SocketKeeper, startDnsServer } from "../net/dns-server.ts";
 import { GuestNetwork } from "../net/guest-network.ts";
 import type { Privileged } from "../privileged.ts";
 import type { VmTable } from "../store/vms.ts";
@@ -63,6 +63,8 @@ export function hostKindOf(cpuinfo: string): HostKind {
 const RULES_CHECK_MS = 30_000;
 /** How long after a start taps are made ahead for the next ones. */
 const POOL_DELAY_MS = 3000;
+/** A helper that ends too, as at a shutdown of the host, doesn't answer. */
+const UNROUTE_TIMEOUT_MS = 3000;
 const LOG_LIMIT_BYTES = 8 * 1024 * 1024;
 
 /** What the engine reads of the host. */
@@ -94,15 +96,18 @@ export interface SystemEngineParts {
   readonly vms: VmTable;
   readonly privileged: Privileged;
   readonly host?: HostFacts;
+  /** Keeps the DNS server's socket between daemons. */
+  readonly dnsSocket?: SocketKeeper | undefined;
 }
 
 export function createSystemEngine(parts: SystemEngineParts): Engine {
-  const { paths, config, log, vms, privileged, host = thisHost } = parts;
+  const { paths, config, log, vms, privileged, host = thisHost, dnsSocket } = parts;
   const jailRootOf = (id: VmId): string => jailRootBelow(paths.jailDir, id);
   const vmm = createFirecrackerVmm(privileged, jailRootOf);
   /** When rules were last made sure of: of a VM, or of the bridge. */
   const rulesChecked = new Map<VmId | "bridge", number>();
   let dns: DnsServer | null = null;
+  let telling: Promise<void> = Promise.resolve();
   /** What went wrong outside any VM's life, by what it is about; doctor's rows. */
   const troubles = new Map<"dns" | "resolver", BangerError>();
   const note = (about: "dns" | "resolver", thrown: unknown): void => {
@@ -121,17 +126,31 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
       poolSize: config.tap_pool_size,
     },
     readRoutes: () => parseRoutes(host.routes()),
-    onBridge: async ({ bridge }) => {
-      if (dns === null) return;
-      try {
-        await privileged.call("priv.sync_resolver_routing", { bridge, resolver: dns.address });
-        troubles.delete("resolver");
-      } catch (thrown) {
-        // Guests run without it; doctor says what is missing.
-        note("resolver", thrown);
-      }
-    },
+    onBridge: async ({ bridge }) => await routeNames(bridge),
   });
+
+  /** The bridge that the resolver was told to ask for names at. */
+  let routed: string | null = null;
+  /** Has the resolver ask this daemon, if it got its port: what else may listen there is not asked. */
+  async function routeNames(bridge: string): Promise<void> {
+    if (dns === null) return;
+    routed = bridge;
+    try {
+      await privileged.call("priv.sync_resolver_routing", { bridge, resolver: dns.address });
+      troubles.delete("resolver");
+    } catch (thrown) {
+      // Guests run without it; doctor says what is missing.
+      note("resolver", thrown);
+    }
+  }
+  /** Before the port is given up. What a daemon that was killed left is cleared by its unit. */
+  const unrouteNames = async (): Promise<void> => {
+    if (routed === null) return;
+    const clearing = privileged.call("priv.clear_resolver_routing", { bridge: routed }).catch((thrown: unknown) => {
+      log.warn("the resolver was not told that names end", { error: toBangerError(thrown).message });
+    });
+    await Promise.race([clearing, Bun.sleep(UNROUTE_TIMEOUT_MS)]);
+  };
 
   const addressOf: AddressOf = async ({ id, dirs }) =>
     vms.get(id)?.guestIp ?? (await readHandles(dirs.state))?.guestIp ?? null;
@@ -225,13 +244,19 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
         );
       }
       const [dnsIp = "", dnsPort = ""] = config.dns.split(":");
-      dns = await startDnsServer({ ip: dnsIp, port: Number(dnsPort) }, (name) => {
-        const vm = vms.list().find((each) => each.name === name);
-        return vm?.state === "running" ? (vm.guestIp ?? null) : null;
-      }).catch((thrown: unknown) => {
+      dns = await startDnsServer(
+        { ip: dnsIp, port: Number(dnsPort) },
+        (name) => {
+          const vm = vms.list().find((each) => each.name === name);
+          return vm?.state === "running" ? (vm.guestIp ?? null) : null;
+        },
+        dnsSocket,
+      ).catch((thrown: unknown) => {
         note("dns", thrown);
         return null;
       });
+      // The daemon before this one took its route along; a bridge that isn't there yet gets one when it is made.
+      if (parseRoutes(host.routes()).some(({ device }) => device === bridge)) telling = routeNames(bridge);
     },
     detectAcceleration: acceleration,
     requireAcceleration: () => {
@@ -301,6 +326,8 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     examine: async () => await examine(),
     close: async () => {
       await network.settled();
+      await telling;
+      await unrouteNames();
       const server = dns;
       dns = null;
       await server?.close();

@@ -80,7 +80,9 @@ export class Descriptor implements Disposable {
 
   /**
    * Opens a path below this directory: no `..` out of it, no symbolic link anywhere, no magic link, and with
-   * `sameFileSystem` no mount point. @throws SystemCallError (ELOOP for a link, EXDEV for a way out, ENOENT, …).
+   * `sameFileSystem` no mount point. Never waits: neither for a FIFO's other end nor for whoever holds a lease, which would
+   * stop every other call for the 45 s that a lease's holder gets. Source: fcntl(2) "Leases".
+   * @throws SystemCallError (ELOOP for a link, EXDEV for a way out, EAGAIN for a lease, ENOENT, …).
    */
   open(
     path: string,
@@ -92,7 +94,9 @@ export class Descriptor implements Disposable {
       RESOLVE_NO_SYMLINKS |
       RESOLVE_NO_MAGICLINKS |
       (options.sameFileSystem === true ? RESOLVE_NO_XDEV : 0);
-    return openat2(this.fd, path, flags, options.mode ?? 0, resolve, `${this.label}/${path}`);
+    // openat2 refuses what means nothing with O_PATH.
+    const atOnce = (flags & O_PATH) === 0 ? flags | constants.O_NONBLOCK : flags;
+    return openat2(this.fd, path, atOnce, options.mode ?? 0, resolve, `${this.label}/${path}`);
   }
 
   /** Opens without access to the contents: to look at, to act on, not to read. A FIFO or device is not woken. */

@@ -1,10 +1,17 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
-import { closeLab, drive, lookAtTreasure, openLab } from "../support/helper-lab.ts";
+import { closeLab, drive, LAB, lookAtTreasure, openLab } from "../support/helper-lab.ts";
+import { askHelper } from "../support/guests.ts";
 import { mainPid } from "../support/installed.ts";
 import { differences, takeSnapshot } from "../support/snapshot.ts";
 
 const CONNECTIONS = 1000;
+/** Of the owner's, at a time, and answers that root gets meanwhile. */
+const OCCUPIED = { silent: 256, asking: 64 } as const;
+const PINGS = 20;
+const [MARK, STOP] = ["/tmp/occupied", "/tmp/occupied-enough"];
+/** What the unit may have is far from what this takes: as `MemoryMax` and `TasksMax` count. */
+const PEAK_SHARE = 0.5;
 /** `BANGER_FUZZ_MS` for a long run; `BANGER_FUZZ_SEED` to repeat one. */
 const FUZZ_MS = Number(process.env["BANGER_FUZZ_MS"] ?? 30_000);
 const SEED = Number(process.env["BANGER_FUZZ_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
@@ -26,6 +33,19 @@ export const scenario: Scenario = {
       const [before, treasure] = [await takeSnapshot(host), await lookAtTreasure(host)];
       const pid = await mainPid(host, "bangerd-root.service");
       deepEqual(await drive(host, "flood", { connections: CONNECTIONS }), { answered: true });
+      await host.ok(["rm", "-f", MARK, STOP]);
+      const occupying = drive(host, "occupy", { ...OCCUPIED, bridge: LAB.bridge, mark: MARK, stop: STOP });
+      await host.until("the owner takes every place", `test -e ${MARK}`, 60_000);
+      for (let count = 0; count < PINGS; count++)
+        equal(((await askHelper(host, "priv.ping", {}, "root")) as { owner_uid: number }).owner_uid, 1000);
+      const tasks = Number(
+        await host.ok(["systemctl", "show", "--value", "-p", "TasksCurrent", "bangerd-root.service"]),
+      );
+      await host.ok(["touch", STOP]);
+      const occupied = (await occupying) as Readonly<Record<string, number>>;
+      host.note(`while root got ${PINGS} answers: ${JSON.stringify(occupied)}, ${tasks} tasks`);
+      ok((occupied["closed"] ?? 0) > 0, "the owner found a place each time");
+      ok((occupied["answered"] ?? 0) > 0, "none of the owner's verbs ran");
       host.note(`fuzz seed ${SEED}`);
       const counts = (await drive(host, "fuzz", { seed: SEED, durationMs: FUZZ_MS })) as Readonly<
         Record<string, number>
@@ -36,6 +56,12 @@ export const scenario: Scenario = {
       equal(counts["INTERNAL"] ?? 0, 0, "a request ended in a bug");
       equal(counts["CLOSED"] ?? 0, 0, "a request had no answer");
       deepEqual(await drive(host, "flood", { connections: CONNECTIONS }), { answered: true });
+      const limitOf = async (property: string): Promise<number> =>
+        Number(await host.ok(["systemctl", "show", "--value", "-p", property, "bangerd-root.service"]));
+      const peak = Number(await host.readFile("/sys/fs/cgroup/system.slice/bangerd-root.service/memory.peak"));
+      host.note(`the helper's unit had ${Math.round(peak / 1024 ** 2)} MiB at most`);
+      ok(peak < PEAK_SHARE * (await limitOf("MemoryMax")), `the helper's unit had ${peak} bytes`);
+      ok(tasks < PEAK_SHARE * (await limitOf("TasksMax")), `the helper's unit had ${tasks} tasks`);
       equal(await mainPid(host, "bangerd-root.service"), pid, "the helper is another process now");
       equal(await lookAtTreasure(host), treasure);
       deepEqual(

@@ -15,7 +15,8 @@ const OWNED: Readonly<Record<string, string>> = {
   "/var/lib/banger/cow": "711 root root directory",
   "/var/lib/banger/slots": "700 root root directory",
   "/var/cache/banger": "700 dev dev directory",
-  "/run/banger": "700 dev dev directory",
+  "/run/banger": "711 root root directory",
+  "/run/banger/owner": "700 dev dev directory",
   "/run/banger/bangerd.sock": "600 dev dev socket",
   "/run/banger-root": "711 root root directory",
   "/run/banger-root/bangerd-root.sock": "600 dev dev socket",
@@ -39,7 +40,7 @@ export const scenario: Scenario = {
       equal((await host.ok(["stat", "-c", "%a %U %G %F", path])).trim(), wanted, path);
       if (!path.startsWith("/run")) ok(said.includes(path), `install did not say ${path}`);
     }
-    match(await host.readFile("/etc/banger/install.toml"), /uid = 1000\n[^]*first = 1900000000\ncount = 4096/);
+    match(await host.readFile("/etc/banger/install.toml"), /uid = 1000\n[^]*first = 2001000000\ncount = 4096/);
     for (const unit of ["bangerd.socket", "bangerd-root.socket", "bangerd.service", "bangerd-root.service"]) {
       equal((await host.ok(["systemctl", "is-active", unit])).trim(), "active", unit);
       equal((await host.ok(["systemctl", "is-enabled", unit])).trim(), "enabled", unit);

@@ -30,7 +30,7 @@ export const scenario: Scenario = {
     const sockets = [
       "/run/banger/bangerd.sock",
       "/run/banger-root/bangerd-root.sock",
-      `/run/banger/vms/${vm.id}/ssh.sock`,
+      `/run/banger/owner/vms/${vm.id}/ssh.sock`,
       `${jail}/io/api.sock`,
       `${jail}/io/vsock.sock`,
     ];
@@ -57,7 +57,13 @@ export const scenario: Scenario = {
         match(read.stderr, /Permission denied/, secret);
       }
     }
-    for (const directory of ["/var/lib/banger/owner", "/run/banger", jail, "/var/lib/banger/cow"]) {
+    for (const directory of [
+      "/var/lib/banger/owner",
+      "/run/banger",
+      "/run/banger/owner",
+      jail,
+      "/var/lib/banger/cow",
+    ]) {
       notEqual((await host.run(["ls", directory], { user: "other" })).status, 0, directory);
     }
     for (const pid of [String(vm.pid)]) {

@@ -68,10 +68,15 @@ export async function listVms(host: Host): Promise<readonly GuestVm[]> {
   return JSON.parse(await bangerOk(host, "vm", "list", "-a", "--json")) as GuestVm[];
 }
 
-/** A call of the root helper's, made as the owner by the wire's own rules; its result. */
-export async function askHelper(host: Host, method: string, params: unknown): Promise<unknown> {
+/** A call of the root helper's, made as the owner or as root by the wire's own rules; its result. */
+export async function askHelper(
+  host: Host,
+  method: string,
+  params: unknown,
+  user: "dev" | "root" = "dev",
+): Promise<unknown> {
   const socket = "/run/banger-root/bangerd-root.sock";
-  const answer = await host.ok(["python3", "-c", ASK, socket, method, JSON.stringify(params)], { user: "dev" });
+  const answer = await host.ok(["python3", "-c", ASK, socket, method, JSON.stringify(params)], { user });
   return (JSON.parse(answer) as { readonly result: unknown }).result;
 }
 

@@ -3,7 +3,7 @@
  * bundle it into one file. `argv`: what to do, its arguments as JSON; prints one JSON value.
  */
 
-import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../../src/shared/frames.ts";
 import { HELPER_VERBS, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
@@ -281,6 +281,51 @@ async function boot({ vm, tap }: Lab): Promise<readonly string[]> {
   return said;
 }
 
+/**
+ * Takes every place at the helper's socket that the owner can get, until a file is there: many connections that say nothing, opened
+ * again when they are closed, and valid slow verbs, asked again when they are answered. Makes `mark` when all have begun. How many
+ * verbs were answered, and how many were closed on.
+ */
+async function occupy(options: {
+  readonly silent: number;
+  readonly asking: number;
+  readonly bridge: string;
+  readonly mark: string;
+  readonly stop: string;
+}): Promise<Readonly<Record<string, number>>> {
+  const counts = { answered: 0, closed: 0, silent: 0 };
+  let ends = false;
+  const silences = new Set<ReturnType<typeof connect>>();
+  const keepSilent = (): void => {
+    if (ends) return;
+    const socket = connect(helperSocket);
+    silences.add(socket);
+    counts.silent++;
+    socket.on("error", () => undefined);
+    socket.on("close", () => {
+      silences.delete(socket);
+      setTimeout(keepSilent, 20);
+    });
+  };
+  const ask = async (): Promise<void> => {
+    while (!ends) {
+      const reply = await call("ensure_bridge", { bridge: options.bridge, ip: "172.29.7.1", prefix: 24 });
+      if ("code" in reply && reply.code === "CLOSED") {
+        counts.closed++;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      } else counts.answered++;
+    }
+  };
+  const asking = Array.from({ length: options.asking }, ask);
+  for (let count = 0; count < options.silent; count++) keepSilent();
+  writeFileSync(options.mark, "");
+  while (!existsSync(options.stop)) await new Promise((resolve) => setTimeout(resolve, 100));
+  ends = true;
+  for (const socket of silences) socket.destroy();
+  await Promise.all(asking);
+  return counts;
+}
+
 const COMMANDS: Readonly<Record<string, (options: never) => unknown>> = {
   live,
   askAll,
@@ -288,6 +333,7 @@ const COMMANDS: Readonly<Record<string, (options: never) => unknown>> = {
   hammer,
   fuzz,
   flood,
+  occupy,
   boot,
 };
 const [command = "", ...rest] = process.argv.slice(2);

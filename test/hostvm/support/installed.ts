@@ -43,6 +43,21 @@ export async function purge(host: Host): Promise<void> {
   if (status === 0) await host.ok([GIVEN, "system", "uninstall", "--purge", "--force"], { timeoutMs: 240_000 });
 }
 
+/**
+ * Has the daemon meet its start limit after as many failures as ever, however long an emulated host takes for them; lasts until the
+ * returned function is called.
+ */
+export async function stretchStartLimit(host: Host): Promise<() => Promise<void>> {
+  const directory = "/run/systemd/system/bangerd.service.d";
+  await host.sh(
+    'mkdir -p "$1"; printf "[Unit]\\nStartLimitIntervalSec=300\\n" > "$1/limit.conf"; systemctl daemon-reload',
+    [directory],
+  );
+  return async () => {
+    await host.sh('rm -r "$1"; systemctl daemon-reload', [directory]);
+  };
+}
+
 /** A daemon's main process; 0 when it has none. */
 export async function mainPid(host: Host, unit: string): Promise<number> {
   return Number(await host.ok(["systemctl", "show", "--value", "--property=MainPID", unit]));

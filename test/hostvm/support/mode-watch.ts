@@ -4,7 +4,8 @@ import type { Host } from "../host.ts";
 
 /** The loosest mode each path may ever have. Parents of a private directory's contents hide what is in it. */
 export const LOOSEST: Readonly<Record<string, number>> = {
-  "/run/banger": 0o700,
+  "/run/banger": 0o711,
+  "/run/banger/owner": 0o700,
   "/run/banger/bangerd.sock": 0o600,
   "/run/banger-root": 0o711,
   "/run/banger-root/bangerd-root.sock": 0o600,
@@ -26,8 +27,8 @@ export const loosestOfVm = (id: string): Readonly<Record<string, number>> => ({
   [`/var/lib/banger/jail/firecracker/${id}/root/io`]: 0o770,
   [`/var/lib/banger/jail/firecracker/${id}/root/io/api.sock`]: 0o770,
   [`/var/lib/banger/jail/firecracker/${id}/root/io/vsock.sock`]: 0o770,
-  [`/run/banger/vms/${id}`]: 0o700,
-  [`/run/banger/vms/${id}/ssh.sock`]: 0o600,
+  [`/run/banger/owner/vms/${id}`]: 0o700,
+  [`/run/banger/owner/vms/${id}/ssh.sock`]: 0o600,
 });
 
 /**

@@ -1,12 +1,23 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { pickReservedRange, RESERVED_COUNT, takenRanges } from "../../../../src/cmd/system/reserved-ids.ts";
+import { pickReservedRange, RESERVABLE, RESERVED_COUNT, takenRanges } from "../../../../src/cmd/system/reserved-ids.ts";
 
 const NOBODY = { accounts: [], subordinates: [] };
 
 describe("the range of ids for VMs", () => {
   test("on a host without anybody up there it is the first", () => {
-    expect(pickReservedRange(NOBODY)).toEqual({ first: 1_900_000_000, count: RESERVED_COUNT });
+    expect(pickReservedRange(NOBODY)).toEqual({ first: RESERVABLE.first, count: RESERVED_COUNT });
+  });
+
+  test.each([
+    ["SSSD's mapping of directory accounts, sssd-ldap(5)", 200_000, 2_000_200_000],
+    ["systemd-nspawn's containers", 524_288, 1_879_048_191],
+    ["systemd's foreign ids", 2_147_352_576, 2_147_418_111],
+    ["systemd's dynamic users", 61_184, 65_519],
+    ["the default of subordinate ids, login.defs(5)", 100_000, 600_100_000],
+    ["what isn't a uid or is one bit short of one", 2_147_483_647, 4_294_967_295],
+  ])("is clear of %s", (_, first, last) => {
+    expect(RESERVABLE.first > last || RESERVABLE.end <= first).toBe(true);
   });
 
   test("reads what passwd and subuid say, and skips what is no entry", () => {
@@ -22,7 +33,7 @@ describe("the range of ids for VMs", () => {
   });
 
   test("never meets an account or a subordinate range", () => {
-    const id = fc.integer({ min: 1_899_990_000, max: 1_900_100_000 });
+    const id = fc.integer({ min: RESERVABLE.first - 10_000, max: RESERVABLE.first + 100_000 });
     fc.assert(
       fc.property(fc.array(id), fc.array(fc.tuple(id, fc.integer({ min: 1, max: 70_000 }))), (accounts, ranges) => {
         const tables = {

@@ -37,7 +37,7 @@ describe("units", () => {
   test.each(["bangerd.service", "bangerd-root.service"])("%s never ends what it did not start", (name) => {
     expect(valuesOf(name, "KillMode")).toEqual(["process"]);
     expect(valuesOf(name, "SendSIGKILL")).toEqual(["no"]);
-    expect(textOf(name)).not.toContain("ExecStop");
+    expect(textOf(name)).not.toMatch(/^ExecStop(?:Post)?=(?!\+-\/usr\/bin\/resolvectl revert br-fc$)/m);
   });
 
   test.each(["bangerd.service", "bangerd-root.service"])(
@@ -60,7 +60,7 @@ describe("units", () => {
     expect(valuesOf("bangerd.service", "CapabilityBoundingSet")).toEqual([""]);
     expect(valuesOf("bangerd.service", "RestrictAddressFamilies")).toEqual(["AF_UNIX AF_INET AF_INET6"]);
     expect(valuesOf("bangerd.service", "ReadWritePaths")).toEqual([
-      "/var/lib/banger/owner /var/cache/banger /run/banger",
+      "/var/lib/banger/owner /var/cache/banger /run/banger/owner",
       "/var/lib/banger/jail",
     ]);
   });
@@ -81,7 +81,17 @@ describe("units", () => {
     expect(valuesOf(name, "SocketUser")).toEqual(["1000"]);
   });
 
-  test("the helper's socket lies in a directory that the owner can't change", () => {
-    expect(textOf("banger.conf")).toContain("d /run/banger 0700 1000 1001 -\nd /run/banger-root 0711 0 0 -\n");
+  test("the sockets lie in directories that the owner can't change, made before what is in them", () => {
+    expect(textOf("banger.conf")).toEndWith(
+      "d /run/banger 0711 0 0 -\nd /run/banger/owner 0700 1000 1001 -\nd /run/banger-root 0711 0 0 -\n",
+    );
+  });
+
+  test("names are asked for no more when the daemon ends, at the bridge of the settings", () => {
+    const [unit] = renderSystemFiles(config, systemPaths(), "br-fc-two").filter(({ path }) =>
+      path.endsWith("/bangerd.service"),
+    );
+    expect(unit?.text).toContain("\nExecStopPost=+-/usr/bin/resolvectl revert br-fc-two\n");
+    expect(textOf("bangerd.service")).toContain("\nFileDescriptorStoreMax=2\n");
   });
 });

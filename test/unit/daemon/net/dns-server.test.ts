@@ -1,6 +1,8 @@
 import { expect, test } from "bun:test";
 import { Resolver } from "node:dns/promises";
-import { startDnsServer } from "../../../../src/daemon/net/dns-server.ts";
+import { readFileSync } from "node:fs";
+import { bindGuarded, type GuardedSocket } from "../../../../src/daemon/system-calls.ts";
+import { countSockets, startDnsServer } from "../../../../src/daemon/net/dns-server.ts";
 
 test("a stub resolver gets the address, and the news", async () => {
   const names = new Map([["box", "172.16.0.2"]]);
@@ -20,6 +22,56 @@ test("a stub resolver gets the address, and the news", async () => {
     await server.close();
   }
 });
+
+test("a socket that was kept is taken over if it is at the address that is wanted", async () => {
+  const kept: GuardedSocket[] = [];
+  const keeper = { kept: null, keep: (socket: GuardedSocket) => void kept.push(socket) };
+  const first = await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => "172.16.0.2", keeper);
+  expect(kept).toHaveLength(1);
+  const port = Number(first.address.split(":")[1]);
+  await first.close();
+
+  // What the next daemon gets, while the port is taken.
+  const socket = bindGuarded("127.0.0.1", port);
+  expect(() => bindGuarded("127.0.0.1", port)).toThrow("bind");
+  const second = await startDnsServer({ ip: "127.0.0.1", port }, () => "172.16.0.3", { ...keeper, kept: socket });
+  expect(second.address).toBe(first.address);
+  expect(kept).toHaveLength(1);
+  const resolver = new Resolver({ timeout: 2000, tries: 1 });
+  resolver.setServers([second.address]);
+  expect(await resolver.resolve4("box.vm")).toEqual(["172.16.0.3"]);
+  await second.close();
+
+  const elsewhere = bindGuarded("127.0.0.1", 0);
+  const third = await startDnsServer({ ip: "127.0.0.1", port }, () => null, { ...keeper, kept: elsewhere });
+  expect(third.address).toBe(first.address);
+  expect(kept).toHaveLength(2);
+  await third.close();
+});
+
+test("no other process can share the address, whatever its socket allows", async () => {
+  const server = await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => null);
+  const port = Number(server.address.split(":")[1]);
+  const share = (): string => Bun.spawnSync(["perl", "-e", SHARE, String(port)]).stdout.toString();
+  expect(share()).toBe("Address already in use");
+  await server.close();
+  expect(share()).toBe("shared");
+});
+
+test("sockets at an address are counted, whosever they are", async () => {
+  const server = await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => null);
+  const port = Number(server.address.split(":")[1]);
+  const table = readFileSync("/proc/net/udp", "utf8");
+  await server.close();
+  expect(countSockets(table, "127.0.0.1", port)).toBe(2);
+  const [line = ""] = table.split("\n").filter((each) => each.includes(`0100007F:${port.toString(16).toUpperCase()}`));
+  expect(countSockets(`${table}${line}\n`, "127.0.0.1", port)).toBe(3);
+  expect(countSockets(table, "127.0.0.2", port)).toBe(0);
+});
+
+// A second socket at the address, as another user may ask for one.
+const SHARE = `use Socket; socket(my $s, AF_INET, SOCK_DGRAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1);
+  print bind($s, pack_sockaddr_in($ARGV[0], inet_aton("127.0.0.1"))) ? "shared" : "$!";`;
 
 test("a taken port is said", async () => {
   const first = await startDnsServer({ ip: "127.0.0.1", port: 0 }, () => null);
