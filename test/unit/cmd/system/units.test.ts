@@ -81,6 +81,15 @@ describe("units", () => {
     expect(valuesOf(name, "SocketUser")).toEqual(["1000"]);
   });
 
+  test("the jails' directory is a mount on itself, there before the helper, on which no file changes a uid, is run or is a device", () => {
+    const name = "var-lib-banger-jail.mount";
+    expect(UNITS[0]).toBe(name);
+    for (const key of ["What", "Where"]) expect(valuesOf(name, key)).toEqual(["/var/lib/banger/jail"]);
+    expect(valuesOf(name, "Options")).toEqual(["bind,nosuid,nodev,noexec"]);
+    expect(valuesOf(name, "Before")).toEqual(["bangerd-root.service"]);
+    expect(valuesOf(name, "RequiredBy")).toEqual(["bangerd-root.service"]);
+  });
+
   test("the helper's socket lies in a directory that the owner can't change", () => {
     expect(textOf("banger.conf")).toContain("d /run/banger 0700 1000 1001 -\nd /run/banger-root 0711 0 0 -\n");
   });
