@@ -101,7 +101,7 @@ export async function createSnapshot(
 
 /** Removes the VM's devices, the nodes of them first; their loops end with them. @throws BangerError IN_USE while the VM runs. */
 export async function removeDevices(context: HelperContext, vm: string): Promise<void> {
-  dropNodes(context, vm);
+  await dropNodes(context, vm);
   // The base is open for as long as the snapshot is there.
   for (const name of [dmName(vm), baseName(vm)]) {
     await whenUnused(vm, () => {

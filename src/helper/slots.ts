@@ -1,13 +1,15 @@
 /**
  * Which VM has which uid of the reserved range: one symbolic link per uid in a directory only root enters,
- * `<uid> → <vm>`. A link is made with its contents or not at all, so a crash leaves no half record.
+ * `<uid> → <vm>`. A link is made with its contents or not at all, so a crash leaves no half record. Another link
+ * remembers the uid that was given out last: the next VM gets a later one, so that a uid comes up again as late as can be.
  */
 
-import { readlinkSync } from "node:fs";
+import { readlinkSync, renameSync } from "node:fs";
 import { BangerError, isErrno } from "../shared/errors.ts";
 import type { InstallConfig } from "../shared/install-config.ts";
 import type { HelperContext } from "./context.ts";
-import { openSlots } from "./directories.ts";
+import { openBase, openSlots } from "./directories.ts";
+import type { Descriptor } from "./sys/descriptors.ts";
 import { SystemCallError } from "./sys/libc.ts";
 
 export interface Slot {
@@ -20,10 +22,39 @@ export function isReservedUid({ vm_ids }: InstallConfig, uid: number): boolean {
   return uid >= vm_ids.first && uid < vm_ids.first + vm_ids.count;
 }
 
-/** The lowest uid of the range that nobody has; null when all are taken. Pure. */
-export function chooseUid({ vm_ids }: InstallConfig, taken: ReadonlySet<number>): number | null {
-  for (let uid = vm_ids.first; uid < vm_ids.first + vm_ids.count; uid++) if (!taken.has(uid)) return uid;
+/** The next uid of the range that nobody has, after the one given out last; null when all are taken. Pure. */
+export function chooseUid({ vm_ids }: InstallConfig, taken: ReadonlySet<number>, last: number | null): number | null {
+  const { first, count } = vm_ids;
+  const start = last !== null && last >= first && last < first + count ? last - first + 1 : 0;
+  for (let index = 0; index < count; index++) {
+    const uid = first + ((start + index) % count);
+    if (!taken.has(uid)) return uid;
+  }
   return null;
+}
+
+/** Not in the slots' directory, in which earlier versions take every name for a uid. */
+const LAST = "last-vm-uid";
+
+function readLast(base: Descriptor): number | null {
+  try {
+    return Number(readlinkSync(`${base.procPath}/${LAST}`));
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) return null;
+    throw thrown;
+  }
+}
+
+/** Replaced as a whole. Calls come one after the other: nothing here waits. */
+function writeLast(base: Descriptor, uid: number): void {
+  const next = `${LAST}.next`;
+  try {
+    base.unlink(next);
+  } catch (thrown) {
+    if (!isErrno(thrown, "ENOENT")) throw thrown;
+  }
+  base.makeLink(next, String(uid));
+  renameSync(`${base.procPath}/${next}`, `${base.procPath}/${LAST}`);
 }
 
 export function listSlots(context: HelperContext): readonly Slot[] {
@@ -46,15 +77,17 @@ export function takeSlot(context: HelperContext, vm: string): Slot {
     if (isReservedUid(context.install, own.uid)) return own;
     throw new BangerError("FAILED", `uid ${own.uid} of ${vm} is no longer in the range of install.toml`);
   }
+  using base = openBase(context);
   using directory = openSlots(context);
   const taken = new Set(slots.map(({ uid }) => uid));
   for (;;) {
-    const uid = chooseUid(context.install, taken);
+    const uid = chooseUid(context.install, taken, readLast(base));
     if (uid === null) {
       throw new BangerError("FAILED", `all ${context.install.vm_ids.count} user ids reserved for VMs are taken`, {
         hint: "raise vm_ids.count in /etc/banger/install.toml",
       });
     }
+    writeLast(base, uid);
     try {
       directory.makeLink(String(uid), vm);
       return { vm, uid };

@@ -77,8 +77,6 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ["launch_firecracker", { ...launch, uid: 0 }, /^INVALID_REQUEST/],
   ["launch_firecracker", { ...launch, binary: "/tmp/mine" }, /^INVALID_REQUEST/],
   ["launch_firecracker", { ...launch, kernel: "../../../../boot" }, /^INVALID_REQUEST/],
-  ["ensure_socket_access", { vm: OTHER }, /^VM_NOT_FOUND/],
-  ["ensure_socket_access", { path: "/etc/shadow" }, /^INVALID_REQUEST/],
   ["signal_process", { vm, signal: "STOP" }, /^HELPER_REFUSED/],
   ["signal_process", { pid: 1, signal: "KILL" }, /^INVALID_REQUEST/],
   ["kill_process", { pid: 1 }, /^INVALID_REQUEST/],
