@@ -300,6 +300,26 @@ export const loopIsOurs: Gate<{
   check: ({ loop, mark, expected }) => (mark === null || mark === expected ? null : `${loop} is not ${expected}`),
 };
 
+export const dmIsOurs: Gate<{
+  readonly name: string;
+  /** What root marked it with; empty for a device of an earlier version. */
+  readonly uuid: string;
+  readonly mark: string;
+  /** Marks of the loops, and names of the devices, that it rests on. */
+  readonly parts: readonly string[];
+  readonly ours: readonly string[];
+}> = {
+  rule: "a dm device is removed only when it carries the mark root gave it for that VM, or, made by an earlier version, rests on marked loops alone",
+  stops: "tearing down a volume of the host's that has such a name",
+  check: ({ name, uuid, mark, parts, ours }) => {
+    if (uuid === mark) return null;
+    if (uuid !== "") return `${name} is marked ${uuid}, not ${mark}`;
+    const foreign = parts.find((part) => !ours.includes(part));
+    if (foreign !== undefined) return `${name} has no mark and rests on ${foreign}`;
+    return parts.length > 0 ? null : `${name} has no mark and rests on nothing`;
+  },
+};
+
 const GUEST_PATH = /^(?:\/[A-Za-z0-9_.@+:-]+)+$/;
 
 /** True for an absolute path of plain characters without `.`, `..` or empty parts. */

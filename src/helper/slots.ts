@@ -1,14 +1,14 @@
 /**
  * Which VM has which uid of the reserved range: one symbolic link per uid in a directory only root enters,
- * `<uid> → <vm>`. A link is made with its contents or not at all, so a crash leaves no half record. Another link
- * remembers the uid that was given out last: the next VM gets a later one, so that a uid comes up again as late as can be.
+ * `<uid> → <vm>`. A link is made with its contents or not at all, so a crash leaves no half record. An attribute
+ * of the directory is the uid that was given out last: the next VM gets a later one, so that a uid comes up again as late as can be.
  */
 
-import { readlinkSync, renameSync } from "node:fs";
+import { readlinkSync } from "node:fs";
 import { BangerError, isErrno } from "../shared/errors.ts";
 import type { InstallConfig } from "../shared/install-config.ts";
 import type { HelperContext } from "./context.ts";
-import { openBase, openSlots } from "./directories.ts";
+import { openSlots } from "./directories.ts";
 import type { Descriptor } from "./sys/descriptors.ts";
 import { SystemCallError } from "./sys/libc.ts";
 
@@ -33,28 +33,12 @@ export function chooseUid({ vm_ids }: InstallConfig, taken: ReadonlySet<number>,
   return null;
 }
 
-/** Not in the slots' directory, in which earlier versions take every name for a uid. */
-const LAST = "last-vm-uid";
+/** On the directory itself: changed as a whole, and no name that an earlier version would take for a uid. */
+const LAST = "trusted.banger.last_uid";
 
-function readLast(base: Descriptor): number | null {
-  try {
-    return Number(readlinkSync(`${base.procPath}/${LAST}`));
-  } catch (thrown) {
-    if (isErrno(thrown, "ENOENT")) return null;
-    throw thrown;
-  }
-}
-
-/** Replaced as a whole. Calls come one after the other: nothing here waits. */
-function writeLast(base: Descriptor, uid: number): void {
-  const next = `${LAST}.next`;
-  try {
-    base.unlink(next);
-  } catch (thrown) {
-    if (!isErrno(thrown, "ENOENT")) throw thrown;
-  }
-  base.makeLink(next, String(uid));
-  renameSync(`${base.procPath}/${next}`, `${base.procPath}/${LAST}`);
+function readLast(slots: Descriptor): number | null {
+  const value = slots.attribute(LAST);
+  return value === null ? null : Number(new TextDecoder().decode(value));
 }
 
 export function listSlots(context: HelperContext): readonly Slot[] {
@@ -77,17 +61,16 @@ export function takeSlot(context: HelperContext, vm: string): Slot {
     if (isReservedUid(context.install, own.uid)) return own;
     throw new BangerError("FAILED", `uid ${own.uid} of ${vm} is no longer in the range of install.toml`);
   }
-  using base = openBase(context);
   using directory = openSlots(context);
   const taken = new Set(slots.map(({ uid }) => uid));
   for (;;) {
-    const uid = chooseUid(context.install, taken, readLast(base));
+    const uid = chooseUid(context.install, taken, readLast(directory));
     if (uid === null) {
       throw new BangerError("FAILED", `all ${context.install.vm_ids.count} user ids reserved for VMs are taken`, {
         hint: "raise vm_ids.count in /etc/banger/install.toml",
       });
     }
-    writeLast(base, uid);
+    directory.setAttribute(LAST, new TextEncoder().encode(String(uid)));
     try {
       directory.makeLink(String(uid), vm);
       return { vm, uid };

@@ -40,6 +40,9 @@ export const HELPER_ANSWER_TIMEOUT_MS = 120_000;
 /** Every dm device of this product is named after its VM, behind this. */
 export const DM_PREFIX = "fc-rootfs-";
 
+/** So many VMs may have a root snapshot at a time, which is to say run. */
+export const SNAPSHOT_LIMIT = 512;
+
 /** Names inside a jail, as the jailed Firecracker sees them: what goes into its API's bodies. */
 export const JAIL = {
   kernel: "/kernel",

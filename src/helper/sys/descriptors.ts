@@ -21,6 +21,7 @@ const RENAME_NOREPLACE = 1;
 const SEEK_SET = 0;
 /** About a thousand names. */
 const NAMES_BYTES = 32 * 1024;
+const ATTRIBUTE_BYTES = 256;
 /** struct linux_dirent64: u64 d_ino, s64 d_off, u16 d_reclen, u8 d_type, then the name. */
 const RECORD_LENGTH_AT = 16;
 const RECORD_NAME_AT = 19;
@@ -237,6 +238,25 @@ export class Descriptor implements Disposable {
 
   chmod(mode: number): void {
     chmodSync(this.procPath, mode);
+  }
+
+  /** An attribute of at most 256 bytes; null without it. */
+  attribute(name: string): Uint8Array | null {
+    const path = cString(this.procPath);
+    const key = cString(name);
+    const value = new Uint8Array(ATTRIBUTE_BYTES);
+    try {
+      const length = check(
+        "getxattr",
+        `${this.label}, ${name}`,
+        libc.getxattr(ptr(path), ptr(key), ptr(value), BigInt(value.length)),
+        errno(),
+      );
+      return value.subarray(0, length);
+    } catch (thrown) {
+      if (isErrno(thrown, "ENODATA")) return null;
+      throw thrown;
+    }
   }
 
   setAttribute(name: string, value: Uint8Array): void {

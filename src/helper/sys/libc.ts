@@ -19,6 +19,7 @@ const library = dlopen("libc.so.6", {
   mkdirat: { args: [i32, pointer, u32], returns: i32 },
   symlinkat: { args: [pointer, i32, pointer], returns: i32 },
   unlinkat: { args: [i32, pointer, i32], returns: i32 },
+  getxattr: { args: [pointer, pointer, pointer, u64], returns: i64_fast },
   setxattr: { args: [pointer, pointer, pointer, u64, i32], returns: i32 },
   renameat2: { args: [i32, pointer, i32, pointer, u32], returns: i32 },
   getdents64: { args: [i32, pointer, u64], returns: i64_fast },

@@ -413,6 +413,22 @@ table("isVmProcess", gates.isVmProcess, {
   ],
 });
 
+const volume = { name: "fc-rootfs-v", mark: "banger-v", ours: ["banger-base", "banger-cow-v", "fc-rootfs-v-base"] };
+table("dmIsOurs", gates.dmIsOurs, {
+  accepted: [
+    { ...volume, uuid: "banger-v", parts: [] },
+    { ...volume, uuid: "", parts: ["banger-base", "banger-cow-v"] },
+    { ...volume, uuid: "", parts: ["fc-rootfs-v-base", "banger-cow-v"] },
+  ],
+  refused: [
+    [{ ...volume, uuid: "LVM-x", parts: ["banger-base"] }, "is marked LVM-x"],
+    [{ ...volume, uuid: "banger-w", parts: [] }, "is marked banger-w"],
+    [{ ...volume, uuid: "", parts: ["banger-base", "vda"] }, "rests on vda"],
+    [{ ...volume, uuid: "", parts: ["banger-cow-w"] }, "rests on banger-cow-w"],
+    [{ ...volume, uuid: "", parts: [] }, "rests on nothing"],
+  ],
+});
+
 table("jailsMount", gates.jailsMount, {
   accepted: [{ label: "/j", options: ["rw", "nosuid", "nodev", "noexec", "relatime"] }],
   refused: [
