@@ -1,21 +1,27 @@
 /** The directories everything is resolved below, opened and checked. */
 
 import { mkdirSync } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { isErrno } from "../shared/errors.ts";
 import type { HelperContext } from "./context.ts";
-import { enforce, ownersDirectory, rootsDirectory } from "./gates.ts";
-import { type Descriptor, openRoot } from "./sys/descriptors.ts";
+import { enforce, kernelsFileSystem, ownersDirectory, rootsDirectory } from "./gates.ts";
+import { type Descriptor, O_PATH, openRoot } from "./sys/descriptors.ts";
+import { readMount } from "./sys/mounts.ts";
+
+/** The descriptor, or, when it isn't what it should be, its end. */
+function keepIf(descriptor: Descriptor, check: () => void): Descriptor {
+  try {
+    check();
+    return descriptor;
+  } catch (thrown) {
+    descriptor[Symbol.dispose]();
+    throw thrown;
+  }
+}
 
 function openRoots(path: string): Descriptor {
   const directory = openRoot(path);
-  try {
-    enforce(rootsDirectory, { directory: { label: path, ...directory.stat() } });
-    return directory;
-  } catch (thrown) {
-    directory[Symbol.dispose]();
-    throw thrown;
-  }
+  return keepIf(directory, () => enforce(rootsDirectory, { directory: { label: path, ...directory.stat() } }));
 }
 
 export const openBase = ({ paths }: HelperContext): Descriptor => openRoots(paths.baseDir);
@@ -23,19 +29,41 @@ export const openJails = ({ paths }: HelperContext): Descriptor => openRoots(pat
 export const openCowFiles = ({ paths }: HelperContext): Descriptor => openRoots(paths.cowDir);
 export const openSlots = ({ paths }: HelperContext): Descriptor => openRoots(paths.slotsDir);
 
-/** The owner's tree. Whatever is opened below is the owner's to exchange at any moment. */
-export function openState({ paths, install }: HelperContext): Descriptor {
-  const directory = openRoot(paths.stateDir);
-  try {
-    enforce(ownersDirectory, {
-      directory: { label: paths.stateDir, ...directory.stat() },
-      ownerUid: install.owner.uid,
-    });
-    return directory;
-  } catch (thrown) {
-    directory[Symbol.dispose]();
-    throw thrown;
+/**
+ * Opens, as what it is, a path below the owner's state directory. The owner may exchange every part of it at any moment, and may mount a
+ * file system of their own on a directory of theirs (fusermount), whose answers root would wait for: each part is looked at before the
+ * next is looked up in it. What root mounted there for more room is as good as a directory.
+ * @throws SystemCallError ENOENT, ELOOP for a link; BangerError HELPER_REFUSED
+ */
+export function openBelowState(context: HelperContext, path: string): Descriptor {
+  let at = openState(context);
+  for (const part of path.split("/")) {
+    using parent = at;
+    at = openPart(parent, part);
   }
+  return at;
+}
+
+function openState(context: HelperContext): Descriptor {
+  using base = openBase(context);
+  const state = openPart(base, basename(context.paths.stateDir));
+  return keepIf(state, () =>
+    enforce(ownersDirectory, {
+      directory: { label: state.label, ...state.stat() },
+      ownerUid: context.install.owner.uid,
+    }),
+  );
+}
+
+function openPart(parent: Descriptor, name: string): Descriptor {
+  try {
+    return parent.open(name, O_PATH, { sameFileSystem: true });
+  } catch (thrown) {
+    if (!isErrno(thrown, "EXDEV")) throw thrown;
+  }
+  // Opened so, the root of a mount is not asked anything.
+  const mounted = parent.openPath(name);
+  return keepIf(mounted, () => enforce(kernelsFileSystem, { label: mounted.label, type: readMount(mounted).type }));
 }
 
 /** Makes root's own directories where `system install` hasn't. Their parent must be root's already. */

@@ -7,14 +7,22 @@
 
 import { constants, ftruncateSync, unlinkSync } from "node:fs";
 import { BangerError, isErrno } from "../shared/errors.ts";
-import { DM_PREFIX } from "../shared/helper-contract.ts";
+import { DM_PREFIX, SNAPSHOT_LIMIT } from "../shared/helper-contract.ts";
 import type { HelperContext } from "./context.ts";
 import { openCowFiles } from "./directories.ts";
-import { enforce, rootsFile } from "./gates.ts";
+import { dmIsOurs, enforce, rootsFile } from "./gates.ts";
 import { dropNodes } from "./jail.ts";
 import { openOwnersFile, reopen } from "./owner-files.ts";
 import { type Descriptor, openDevice } from "./sys/descriptors.ts";
-import { createDm, type DmFacts, type DmTarget, listDmNames, readDm, removeDm } from "./sys/device-mapper.ts";
+import {
+  createDm,
+  type DmFacts,
+  type DmTarget,
+  listDmDevices,
+  listDmParts,
+  readDm,
+  removeDm,
+} from "./sys/device-mapper.ts";
 import { attachLoop, detachLoop, listLoops, readLoop } from "./sys/loops.ts";
 
 const BUSY_TIMEOUT_MS = 5000;
@@ -48,8 +56,37 @@ export function rootBytesFor(cowBytes: number): number {
   return Math.max(0, whole);
 }
 
+const DM_NAME = new RegExp(`^${DM_PREFIX}([0-9a-f]{12})(?:-base)?$`);
+/** What marks a dm device as the VM's: its name and this, `banger-<vm>` or `banger-<vm>-base`. */
+const markOf = (name: string): string => `banger-${name.slice(DM_PREFIX.length)}`;
+
 /** Names of this product's dm devices. */
-export const listDm = (): readonly string[] => listDmNames().filter((name) => name.startsWith(DM_PREFIX));
+export const listDm = (): readonly string[] =>
+  listDmDevices().flatMap(({ device, name, uuid }) => {
+    const vm = DM_NAME.exec(name)?.[1];
+    return vm !== undefined && dmIsOurs.check(ownershipOf(vm, { device, name, uuid })) === null ? [name] : [];
+  });
+
+/** What tells whether a device is the VM's. */
+function ownershipOf(
+  vm: string,
+  { device, name, uuid }: { readonly device: string; readonly name: string; readonly uuid: string },
+): Parameters<typeof dmIsOurs.check>[0] {
+  return {
+    name,
+    uuid,
+    mark: markOf(name),
+    parts: uuid === "" ? listDmParts(device).map(describePart) : [],
+    ours: [BASE_MARK, cowMark(vm), baseName(vm)],
+  };
+}
+
+/** What says whose a part of a device is: a loop's mark, another dm device's name, else the kernel's own name. */
+function describePart(device: string): string {
+  if (!device.startsWith("loop")) return listDmDevices().find((each) => each.device === device)?.name ?? device;
+  using loop = openDevice(`/dev/${device}`, true);
+  return readLoop(loop)?.mark ?? device;
+}
 
 export interface Snapshot {
   readonly baseLoop: string;
@@ -71,6 +108,7 @@ export async function createSnapshot(
     throw new BangerError("FAILED", `the image ${image} is not a whole number of sectors`);
   }
   await removeDevices(context, vm);
+  refuseTooMany();
   using cow = openCow(context, vm);
   const before = cow.stat().bytes;
   const bytes = Math.max(imageBytes, Math.ceil(rootBytes / MIB) * MIB, rootBytesFor(before));
@@ -87,11 +125,12 @@ export async function createSnapshot(
         { start: 0, length: imageSectors, type: "linear", parameters: `${base.label} 0` },
         { start: imageSectors, length: sectors - imageSectors, type: "zero", parameters: "" },
       ];
-      const { major, minor } = createDm(baseName(vm), lengthened, "read");
+      const { major, minor } = createDm(baseName(vm), markOf(baseName(vm)), lengthened, "read");
       origin = `${major}:${minor}`;
     }
     const parameters = `${origin} ${cowLoop.label} P ${CHUNK_BYTES / SECTOR_BYTES} 1 discard_zeroes_cow`;
-    createDm(dmName(vm), [{ start: 0, length: sectors, type: "snapshot", parameters }], "write");
+    const table: readonly DmTarget[] = [{ start: 0, length: sectors, type: "snapshot", parameters }];
+    createDm(dmName(vm), markOf(dmName(vm)), table, "write");
   } catch (thrown) {
     await removeDevices(context, vm);
     throw thrown;
@@ -99,14 +138,24 @@ export async function createSnapshot(
   return { baseLoop: base.label, cowLoop: cowLoop.label, bytes, kept: before > 0 };
 }
 
+/** Each takes memory of the kernel's, of which the owner could take any amount. @throws BangerError IN_USE */
+function refuseTooMany(): void {
+  const count = listDm().filter((name) => !name.endsWith("-base")).length;
+  if (count < SNAPSHOT_LIMIT) return;
+  throw new BangerError(
+    "IN_USE",
+    `${count} root disks are in use, as many as may be at a time; stop a VM: banger vm stop VM`,
+  );
+}
+
 /** Removes the VM's devices, the nodes of them first; their loops end with them. @throws BangerError IN_USE while the VM runs. */
 export async function removeDevices(context: HelperContext, vm: string): Promise<void> {
-  dropNodes(context, vm);
+  await dropNodes(context, vm);
   // The base is open for as long as the snapshot is there.
   for (const name of [dmName(vm), baseName(vm)]) {
     await whenUnused(vm, () => {
       try {
-        removeDm(name);
+        removeOurs(vm, name);
         return "removed";
       } catch (thrown) {
         if (isErrno(thrown, "EBUSY")) return "busy";
@@ -114,6 +163,14 @@ export async function removeDevices(context: HelperContext, vm: string): Promise
       }
     });
   }
+}
+
+/** Removes the device of that name if it is the VM's. By its mark, so that one of that name made since is not meant. */
+function removeOurs(vm: string, name: string): void {
+  const facts = readDm(name);
+  if (facts === null) return;
+  enforce(dmIsOurs, ownershipOf(vm, { device: `dm-${facts.minor}`, name, uuid: facts.uuid }));
+  removeDm(facts.uuid === "" ? { name } : { uuid: facts.uuid });
 }
 
 /** Tries again while somebody has the device open: udev, and tools like it, look into a new device for an instant. */

@@ -254,6 +254,12 @@ export const ownersDirectory: Gate<{ readonly directory: OpenFile; readonly owne
   },
 };
 
+export const kernelsFileSystem: Gate<{ readonly label: string; readonly type: string }> = {
+  rule: "no part of the way is a FUSE mount",
+  stops: "holding up the helper with a file system that the owner mounted and doesn't answer for",
+  check: ({ label, type }) => (/^fuse/.test(type) ? `${label} is a ${type} mount` : null),
+};
+
 export const jailSocket: Gate<{ readonly file: OpenFile; readonly uid: number }> = {
   rule: "by descriptor, below the VM's jail: a socket made by that VM's uid; what is opened up is the jail's directory, never the name",
   stops: "a change of mode or owner of `/etc/shadow` by a link put in the socket's place",
@@ -292,6 +298,26 @@ export const loopIsOurs: Gate<{
   rule: "a recorded loop device carries the mark root gave it for that VM, or holds nothing",
   stops: "detaching a loop device of the host's",
   check: ({ loop, mark, expected }) => (mark === null || mark === expected ? null : `${loop} is not ${expected}`),
+};
+
+export const dmIsOurs: Gate<{
+  readonly name: string;
+  /** What root marked it with; empty for a device of an earlier version. */
+  readonly uuid: string;
+  readonly mark: string;
+  /** Marks of the loops, and names of the devices, that it rests on. */
+  readonly parts: readonly string[];
+  readonly ours: readonly string[];
+}> = {
+  rule: "a dm device is removed only when it carries the mark root gave it for that VM, or, made by an earlier version, rests on marked loops alone",
+  stops: "tearing down a volume of the host's that has such a name",
+  check: ({ name, uuid, mark, parts, ours }) => {
+    if (uuid === mark) return null;
+    if (uuid !== "") return `${name} is marked ${uuid}, not ${mark}`;
+    const foreign = parts.find((part) => !ours.includes(part));
+    if (foreign !== undefined) return `${name} has no mark and rests on ${foreign}`;
+    return parts.length > 0 ? null : `${name} has no mark and rests on nothing`;
+  },
 };
 
 const GUEST_PATH = /^(?:\/[A-Za-z0-9_.@+:-]+)+$/;
@@ -364,11 +390,22 @@ export const isVmProcess: Gate<{
   },
 };
 
-export const nothingMounted: Gate<{ readonly jail: string; readonly mounts: readonly string[] }> = {
-  rule: "below the chroot base, through no link; nothing is mounted below when files are removed, and removal stays on its device",
-  stops: "deleting or unmounting a tree of the host's",
-  check: ({ jail, mounts }) => {
-    const inside = mounts.find((mount) => mount === jail || mount.startsWith(`${jail}/`));
-    return inside === undefined ? null : `${inside} is still mounted`;
+const JAIL_OPTIONS = ["nosuid", "nodev", "noexec"] as const;
+
+export const jailsMount: Gate<{ readonly label: string; readonly options: readonly string[] }> = {
+  rule: "the jails' directory is mounted `nosuid`, `nodev` and `noexec`",
+  stops: "a set-uid file that a VMM leaves in its jail, with which another user takes over the VM's uid",
+  check: ({ label, options }) => {
+    const lacks = JAIL_OPTIONS.filter((option) => !options.includes(option));
+    return lacks.length === 0
+      ? null
+      : `${label} is not mounted ${lacks.join(", ")}; to mount it: sudo banger system install`;
   },
+};
+
+export const programIsStatic: Gate<{ readonly label: string; readonly isStatic: boolean }> = {
+  rule: "Firecracker is statically linked",
+  stops: "copying libraries into a jail, each one more file of the host's to be trusted",
+  check: ({ label, isStatic }) =>
+    isStatic ? null : `${label} is not statically linked, as Firecracker's own releases are`,
 };

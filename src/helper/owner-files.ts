@@ -1,9 +1,9 @@
 /** Files of the owner's that a VM needs: found by id, checked and acted on by descriptor. */
 
-import { constants, copyFileSync, openSync } from "node:fs";
+import { constants, openSync } from "node:fs";
 import { BangerError, type ErrorCode, isErrno } from "../shared/errors.ts";
 import type { HelperContext } from "./context.ts";
-import { openState } from "./directories.ts";
+import { openBelowState } from "./directories.ts";
 import { enforce, ownersFile, ownersOnlyFile } from "./gates.ts";
 import { Descriptor } from "./sys/descriptors.ts";
 
@@ -18,10 +18,9 @@ export function openOwnersFile(
   missing: ErrorCode,
   options: { readonly onlyName: boolean },
 ): Descriptor {
-  using state = openState(context);
   let file: Descriptor;
   try {
-    file = state.openPath(path);
+    file = openBelowState(context, path);
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) throw new BangerError(missing, `there is no ${path}`, { cause: thrown });
     if (isErrno(thrown, "ELOOP") || isErrno(thrown, "EXDEV") || isErrno(thrown, "ENOTDIR")) {
@@ -44,23 +43,16 @@ export function openOwnersFile(
 }
 
 /**
- * The same file, open for its contents: through the descriptor, so it is the file that was checked. Waits for no lease that the
- * owner has on it. @throws Error EAGAIN while there is one
+ * The same file, open for its contents: through the descriptor, so it is the file that was checked. Without waiting for whoever has a
+ * lease on it (fcntl(2) F_SETLEASE), which its owner may take at any time.
+ * @throws BangerError IN_USE
  */
 export function reopen(file: Descriptor, flags: number): Descriptor {
-  return new Descriptor(openSync(file.procPath, flags | constants.O_NOCTTY | constants.O_NONBLOCK), file.label);
-}
-
-/** Hard-links the file, or copies it where it is on another file system. The copy is the uid's, read-only. */
-export function linkOrCopy(file: Descriptor, directory: Descriptor, name: string, uid: number): void {
   try {
-    directory.link(file, name);
-    return;
+    return new Descriptor(openSync(file.procPath, flags | constants.O_NOCTTY | constants.O_NONBLOCK), file.label);
   } catch (thrown) {
-    if (!isErrno(thrown, "EXDEV")) throw thrown;
+    if (isErrno(thrown, "EAGAIN"))
+      throw new BangerError("IN_USE", `somebody has a lease on ${file.label}`, { cause: thrown });
+    throw thrown;
   }
-  copyFileSync(file.procPath, `${directory.procPath}/${name}`, constants.COPYFILE_EXCL);
-  using copy = directory.openPath(name);
-  copy.chmod(0o400);
-  copy.chown(uid, uid);
 }

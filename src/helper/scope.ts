@@ -112,14 +112,42 @@ export function findVmProcess(context: HelperContext, vm: string): VmProcess | n
   return null;
 }
 
-/** True when any process has that real uid. */
-export function hasProcessOf(uid: number): boolean {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .some((pid) => {
-      const status = readGone(`/proc/${pid}/status`) ?? "";
-      return Number(/^Uid:\t(\d+)/m.exec(status)?.[1] ?? -1) === uid;
-    });
+/** So long other callers wait while processes are looked at, in milliseconds. */
+const LOOK_MS = 10;
+
+/**
+ * A process of which any task has that id among its user or group ids, whether real, effective, saved, of file access or supplementary; null
+ * without one. The attack: with a set-uid file of the VM's, an accomplice has the id as its saved one only. A task that
+ * ended and is waited for counts no more.
+ */
+export async function findProcessOf(id: number): Promise<number | null> {
+  let began = performance.now();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    for (const task of listTasks(pid)) {
+      if (hasId(readGone(`/proc/${pid}/task/${task}/status`) ?? "", id)) return Number(pid);
+      if (performance.now() - began < LOOK_MS) continue;
+      await Bun.sleep(0);
+      began = performance.now();
+    }
+  }
+  return null;
+}
+
+function listTasks(pid: string): readonly string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT") || isErrno(thrown, "ESRCH")) return [];
+    throw thrown;
+  }
+}
+
+/** Whether a task that runs has the id, by its /proc/pid/status. Pure. Source: proc(5). */
+export function hasId(status: string, id: number): boolean {
+  if (/^State:\t[ZX]/m.test(status)) return false;
+  return [...status.matchAll(/^(?:Uid|Gid|Groups):\t(.*)$/gm)].some(([, ids = ""]) =>
+    ids.split(/\s+/).includes(String(id)),
+  );
 }
 
 /** False when the process has ended. */

@@ -1,6 +1,7 @@
 /**
  * Which VM has which uid of the reserved range: one symbolic link per uid in a directory only root enters,
- * `<uid> → <vm>`. A link is made with its contents or not at all, so a crash leaves no half record.
+ * `<uid> → <vm>`. A link is made with its contents or not at all, so a crash leaves no half record. An attribute
+ * of the directory is the uid that was given out last: the next VM gets a later one, so that a uid comes up again as late as can be.
  */
 
 import { readlinkSync } from "node:fs";
@@ -8,6 +9,7 @@ import { BangerError, isErrno } from "../shared/errors.ts";
 import type { InstallConfig } from "../shared/install-config.ts";
 import type { HelperContext } from "./context.ts";
 import { openSlots } from "./directories.ts";
+import type { Descriptor } from "./sys/descriptors.ts";
 import { SystemCallError } from "./sys/libc.ts";
 
 export interface Slot {
@@ -20,10 +22,23 @@ export function isReservedUid({ vm_ids }: InstallConfig, uid: number): boolean {
   return uid >= vm_ids.first && uid < vm_ids.first + vm_ids.count;
 }
 
-/** The lowest uid of the range that nobody has; null when all are taken. Pure. */
-export function chooseUid({ vm_ids }: InstallConfig, taken: ReadonlySet<number>): number | null {
-  for (let uid = vm_ids.first; uid < vm_ids.first + vm_ids.count; uid++) if (!taken.has(uid)) return uid;
+/** The next uid of the range that nobody has, after the one given out last; null when all are taken. Pure. */
+export function chooseUid({ vm_ids }: InstallConfig, taken: ReadonlySet<number>, last: number | null): number | null {
+  const { first, count } = vm_ids;
+  const start = last !== null && last >= first && last < first + count ? last - first + 1 : 0;
+  for (let index = 0; index < count; index++) {
+    const uid = first + ((start + index) % count);
+    if (!taken.has(uid)) return uid;
+  }
   return null;
+}
+
+/** On the directory itself: changed as a whole, and no name that an earlier version would take for a uid. */
+const LAST = "trusted.banger.last_uid";
+
+function readLast(slots: Descriptor): number | null {
+  const value = slots.attribute(LAST);
+  return value === null ? null : Number(new TextDecoder().decode(value));
 }
 
 export function listSlots(context: HelperContext): readonly Slot[] {
@@ -49,12 +64,13 @@ export function takeSlot(context: HelperContext, vm: string): Slot {
   using directory = openSlots(context);
   const taken = new Set(slots.map(({ uid }) => uid));
   for (;;) {
-    const uid = chooseUid(context.install, taken);
+    const uid = chooseUid(context.install, taken, readLast(directory));
     if (uid === null) {
       throw new BangerError("FAILED", `all ${context.install.vm_ids.count} user ids reserved for VMs are taken`, {
         hint: "raise vm_ids.count in /etc/banger/install.toml",
       });
     }
+    directory.setAttribute(LAST, new TextEncoder().encode(String(uid)));
     try {
       directory.makeLink(String(uid), vm);
       return { vm, uid };

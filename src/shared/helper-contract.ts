@@ -14,7 +14,7 @@
  *  3. The daemon makes `<stateDir>/vms/<vm>/work.ext4` (its own, a regular file).
  *  4. `launch_firecracker`: gives the VM a uid from the reserved range (remembered until `release_vm`), stages the
  *     jail, hands the tap to that uid, starts the jailer in `banger-vm-<vm>.scope`, and answers when the API socket is
- *     there and the owner may enter.
+ *     there. Of what the VMM sees as `/` the host sees `io` alone.
  *  5. The daemon configures and boots the guest over the API socket with the in-jail names of {@link JAIL}. Boot
  *     arguments and drives are settled there: whatever the owner asks of that API is done by the jailed process, with
  *     the VM's uid, inside its chroot.
@@ -39,6 +39,9 @@ export const HELPER_ANSWER_TIMEOUT_MS = 120_000;
 
 /** Every dm device of this product is named after its VM, behind this. */
 export const DM_PREFIX = "fc-rootfs-";
+
+/** So many VMs may have a root snapshot at a time, which is to say run. */
+export const SNAPSHOT_LIMIT = 512;
 
 /** Names inside a jail, as the jailed Firecracker sees them: what goes into its API's bodies. */
 export const JAIL = {
@@ -246,17 +249,11 @@ export const HELPER_VERBS = {
       /** The VM's uid and gid. */
       uid: Whole,
       firecracker_version: v.string(),
-      /** The directory that is `/` to the VMM. The owner may enter, not list; `io` below it is open to both. */
+      /** The directory whose `io` is the VMM's. The owner may enter, not list; `io` is open to both. */
       jail_root: v.string(),
       scope: v.string(),
     }),
     errors: ["VMM_FAILED", "KERNEL_NOT_FOUND", "VM_NOT_FOUND", "IN_USE", "NO_SPACE"],
-  }),
-  "priv.ensure_socket_access": verb({
-    doc: "Lets the owner into the jail of a running VM again, once its API socket is there.",
-    input: OfVm,
-    output: v.strictObject({ jail_root: v.string() }),
-    errors: ["VM_NOT_FOUND"],
   }),
   "priv.find_firecracker_pid": verb({
     doc: "The VM's Firecracker, found by its scope, uid and name; null when it doesn't run.",

@@ -4,7 +4,7 @@
  * link, its type is read from the descriptor, and it is used through that descriptor. Source: open(2) O_PATH, proc(5).
  */
 
-import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { BangerError } from "./errors.ts";
@@ -42,32 +42,44 @@ function nameInIo(path: string): string {
   return name;
 }
 
-function openBelowIo(jailRoot: string, path: string, flags: number): number {
+/**
+ * Opens a name of `io` and looks at what it got. The directory is root's and its group is the VM's: a file of another user, or one
+ * with a second name, was put there by somebody, to have it read or written in place of the VM's own.
+ * @throws the system call's error (ENOENT, ELOOP …); BangerError UNSAFE_DIRECTORY
+ */
+function openInIo(jailRoot: string, path: string, flags: number, kind: "file" | "socket"): JailDescriptor {
   using directory = descriptor(
     openSync(join(jailRoot, JAIL.io), O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW),
   );
-  return openSync(`${directory.path}/${nameInIo(path)}`, flags | constants.O_NOFOLLOW);
+  const opened = descriptor(openSync(`${directory.path}/${nameInIo(path)}`, flags | constants.O_NOFOLLOW));
+  const { uid, gid } = fstatSync(directory.fd);
+  // In jails that an earlier version made, the directory itself is the VM's.
+  const why = whyUnsafe(fstatSync(opened.fd), uid === 0 ? gid : uid, kind);
+  if (why === null) return opened;
+  opened[Symbol.dispose]();
+  throw new BangerError("UNSAFE_DIRECTORY", `${path} in ${jailRoot} ${why}`);
+}
+
+function whyUnsafe(info: Stats, vmUid: number, kind: "file" | "socket"): string | null {
+  if (kind === "socket" ? !info.isSocket() : !info.isFile())
+    return `is not a ${kind === "socket" ? "socket" : "regular file"}`;
+  if (info.uid !== vmUid) return `belongs to uid ${info.uid}, not to the VM`;
+  return info.nlink === 1 ? null : `has ${info.nlink} names`;
 }
 
 /**
- * Opens a regular file of the jail for reading.
- * @throws the system call's error (ENOENT, ELOOP …); BangerError UNSAFE_DIRECTORY for anything but a regular file
+ * Opens a regular file of the VM's in the jail.
+ * @throws the system call's error (ENOENT, ELOOP …); BangerError UNSAFE_DIRECTORY for anything else
  */
 export function openJailFile(jailRoot: string, path: string, access: "read" | "write" = "read"): JailDescriptor {
-  // Without blocking: a FIFO in its place must not hold up the daemon.
+  // Without blocking: a FIFO in its place, or a lease on it, must not hold up the daemon.
   const flags = (access === "read" ? constants.O_RDONLY : constants.O_WRONLY) | constants.O_NONBLOCK;
-  const opened = descriptor(openBelowIo(jailRoot, path, flags));
-  if (fstatSync(opened.fd).isFile()) return opened;
-  opened[Symbol.dispose]();
-  throw new BangerError("UNSAFE_DIRECTORY", `${path} in ${jailRoot} is not a regular file`);
+  return openInIo(jailRoot, path, flags, "file");
 }
 
-/** A socket of the jail, to connect to by its `path`. @throws like {@link openJailFile} */
+/** A socket of the VM's in the jail, to connect to by its `path`. @throws like {@link openJailFile} */
 export function openJailSocket(jailRoot: string, path: string): JailDescriptor {
-  const opened = descriptor(openBelowIo(jailRoot, path, O_PATH));
-  if (fstatSync(opened.fd).isSocket()) return opened;
-  opened[Symbol.dispose]();
-  throw new BangerError("UNSAFE_DIRECTORY", `${path} in ${jailRoot} is not a socket`);
+  return openInIo(jailRoot, path, O_PATH, "socket");
 }
 
 /** Longest answer to CONNECT: `OK`, a port, a newline. */

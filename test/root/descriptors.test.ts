@@ -17,16 +17,20 @@ import { join } from "node:path";
 import { openOwnersFile, reopen } from "../../src/helper/owner-files.ts";
 import { openRoot } from "../../src/helper/sys/descriptors.ts";
 import { SystemCallError } from "../../src/helper/sys/libc.ts";
-import { fingerprint, makeHost, outputAs, OWNER, race, RACE_MS, runAs, STRANGER } from "./support.ts";
-
-function codeOf(act: () => unknown): string {
-  try {
-    act();
-    return "none";
-  } catch (thrown) {
-    return String((thrown as { code?: unknown }).code);
-  }
-}
+import {
+  codeOf,
+  fingerprint,
+  hasFuse,
+  makeHost,
+  mountFuse,
+  outputAs,
+  OWNER,
+  race,
+  RACE_MS,
+  run,
+  runAs,
+  STRANGER,
+} from "./support.ts";
 
 describe("opening below a directory", () => {
   test("refuses every way out and every link", () => {
@@ -116,14 +120,14 @@ describe("acting on a descriptor", () => {
     expect(readFileSync(readable.fd, "utf8")).toBe("the owner's");
   });
 
-  test("links, nodes and removals are of this directory", () => {
+  test("files, nodes and removals are of this directory, and a new file is a new one", () => {
     using host = makeHost();
     const directory = host.ownersDirectory("vms/a");
     host.ownersFile("vms/a/file");
     using opened = openRoot(directory);
-    using file = opened.openPath("file");
-    opened.link(file, "second");
-    expect(file.stat().links).toBe(2);
+    using made = opened.makeFile("made");
+    expect(made.stat()).toMatchObject({ kind: "file", mode: 0o600, uid: 0, bytes: 0 });
+    for (const name of ["made", "file"]) expect(codeOf(() => opened.makeFile(name))).toBe("EEXIST");
     opened.makeBlockNode("node", 253, 300_001);
     using node = opened.openPath("node");
     expect(node.stat()).toMatchObject({ kind: "block", mode: 0o600, uid: 0 });
@@ -132,8 +136,9 @@ describe("acting on a descriptor", () => {
     const minor = (rdev & 0xffn) | ((rdev >> 12n) & ~0xffn);
     expect([major, minor]).toEqual([253n, 300_001n]);
     symlinkSync(join(host.treasure, "vmlinux"), join(directory, "link"));
+    expect(codeOf(() => opened.makeFile("link"))).toBe("EEXIST");
     const before = fingerprint(host.treasure);
-    for (const name of ["node", "second", "link"]) opened.unlink(name);
+    for (const name of ["node", "made", "link"]) opened.unlink(name);
     expect(opened.names()).toEqual(["file"]);
     expect(fingerprint(host.treasure)).toBe(before);
     expect(() => opened.removeDirectory("file")).toThrow(SystemCallError);
@@ -177,6 +182,61 @@ describe("files of the owner's", () => {
     symlinkSync(host.treasure, join(host.context.paths.vmsDir, "a"));
     const open = (): unknown => openOwnersFile(host.context, "vms/a/work.ext4", "VM_NOT_FOUND", { onlyName: true });
     expect(codeOf(open)).toBe("HELPER_REFUSED");
+  });
+
+  test("a lease that the owner has on a file is not waited for", async () => {
+    using host = makeHost();
+    const path = host.ownersFile("vms/a/work.ext4");
+    // F_SETLEASE, F_WRLCK: without O_NONBLOCK an open would wait for as long as /proc/sys/fs/lease-break-time says.
+    await using holder = runAs(
+      OWNER,
+      `const fs = require("node:fs"), { dlopen } = require("bun:ffi");
+       const { fcntl } = dlopen("libc.so.6", { fcntl: { args: ["i32", "i32", "i32"], returns: "i32" } }).symbols;
+       process.on("SIGIO", () => {});
+       const fd = fs.openSync(process.argv[1], "r+");
+       if (fcntl(fd, 1024, 1) !== 0) throw new Error("no lease");
+       fs.writeFileSync(process.argv[1] + ".held", "");
+       setInterval(() => {}, 1000);`,
+      [path],
+    );
+    while (!existsSync(`${path}.held`)) await Bun.sleep(5);
+    using file = openOwnersFile(host.context, "vms/a/work.ext4", "VM_NOT_FOUND", { onlyName: true });
+    for (const flags of [constants.O_RDONLY, constants.O_RDWR]) {
+      expect(() => reopen(file, flags)).toThrow(/somebody has a lease on .*vms\/a\/work\.ext4$/);
+      expect(codeOf(() => reopen(file, flags))).toBe("IN_USE");
+    }
+    file.setAttribute("user.banger", new Uint8Array([1]));
+    file.chmod(0o640);
+    expect(file.stat().mode).toBe(0o640);
+    void holder;
+  });
+
+  test.skipIf(!hasFuse)(
+    `a file system that the owner mounted is asked nothing, wherever it is${hasFuse ? "" : " (skipped: this kernel has no FUSE)"}`,
+    () => {
+      for (const at of ["vms/a", "vms", ""]) {
+        using host = makeHost();
+        host.ownersFile("vms/a/work.ext4");
+        // Nobody ever answers it: whoever looks anything up in it waits for good.
+        using _mount = mountFuse(join(host.context.paths.stateDir, at));
+        const open = (): unknown => openOwnersFile(host.context, "vms/a/work.ext4", "VM_NOT_FOUND", { onlyName: true });
+        expect(open).toThrow("is a fuse mount");
+        expect(codeOf(open)).toBe("HELPER_REFUSED");
+      }
+    },
+  );
+
+  test.each(["", "vms", "vms/a"])("a disk that root mounted for more room, on %j, is as good as a directory", (at) => {
+    using host = makeHost();
+    const disk = join(host.ownersDirectory("vms/a"), "work.ext4");
+    const where = join(host.context.paths.stateDir, at);
+    run("mount", "-t", "tmpfs", "-o", `mode=700,uid=${OWNER},gid=${OWNER}`, "disk", where);
+    using _mount = { [Symbol.dispose]: () => void run("umount", where) };
+    host.ownersFile("vms/a/work.ext4", "on it");
+    using file = openOwnersFile(host.context, "vms/a/work.ext4", "VM_NOT_FOUND", { onlyName: true });
+    using readable = reopen(file, constants.O_RDONLY);
+    expect(readFileSync(readable.fd, "utf8")).toBe("on it");
+    expect(existsSync(disk)).toBe(true);
   });
 
   test("a state directory that isn't the owner's is refused", () => {

@@ -2,9 +2,20 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createDispatch } from "../../src/helper/dispatch.ts";
-import { findVmProcess, killScope, listScopes, scopeCgroup, scopePids } from "../../src/helper/scope.ts";
+import { findProcessOf, findVmProcess, killScope, listScopes, scopeCgroup, scopePids } from "../../src/helper/scope.ts";
 import { hasEnded, openProcess, signalProcess } from "../../src/helper/sys/processes.ts";
-import { canMakeCgroups, makeHost, OWNER, type TestHost, uidOf, VM } from "./support.ts";
+import {
+  become,
+  canMakeCgroups,
+  makeHost,
+  OWNER,
+  plantPrograms,
+  runAs,
+  STRANGER,
+  type TestHost,
+  uidOf,
+  VM,
+} from "./support.ts";
 
 let host: TestHost;
 let uid: number;
@@ -143,6 +154,24 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
     expect(() => openProcess(child.pid)).toThrow("ESRCH");
   });
 });
+
+test.each([
+  ["saved uid", "setresuid"],
+  ["saved gid", "setresgid"],
+] as const)(
+  "a uid stays taken, and nothing is launched with it, while a process has it as its %s alone",
+  async (_, how) => {
+    // As an accomplice has it who ran a set-uid file that a VMM left.
+    const accomplice = runAs(0, `${become(how, STRANGER, uid)} setInterval(() => {}, 1000);`);
+    while ((await findProcessOf(uid)) === null) await Bun.sleep(5);
+    expect(await call("priv.release_vm", { vm: VM })).toBe("IN_USE");
+    plantPrograms(host);
+    const launch = { vm: VM, kernel: "k", initrd: false, root: "file", tap: null, vcpu: 1, memory_mib: 128 };
+    expect(await call("priv.launch_firecracker", launch)).toBe("IN_USE");
+    await accomplice[Symbol.asyncDispose]();
+    expect(await call("priv.release_vm", { vm: VM })).toEqual({});
+  },
+);
 
 test("a VM's device is neither removed nor made anew while anything of the VM runs, and no node of it is left", async () => {
   // The number of a removed device goes to the next one, which may be the host's.

@@ -1,13 +1,17 @@
 /** A system-mode tree of its own below /srv, an owner, VMs' uids, and processes that attack as them. */
 
+import { dlopen, FFIType, ptr } from "bun:ffi";
 import { afterAll } from "bun:test";
 import {
   chmodSync,
   chownSync,
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
+  readFileSync,
   rmdirSync,
   rmSync,
   statSync,
@@ -57,6 +61,9 @@ export function makeHost(): TestHost {
   const paths = systemPaths(root);
   mkdirSync(join(root, "var/lib"), { recursive: true, mode: 0o755 });
   ensureDirectories({ paths });
+  // As var-lib-banger-jail.mount has it.
+  run("mount", "--bind", paths.jailDir, paths.jailDir);
+  run("mount", "-o", "remount,bind,nosuid,nodev,noexec", paths.jailDir);
   mkdirSync(paths.stateDir, { mode: 0o700 });
   chownSync(paths.stateDir, OWNER, OWNER);
   const treasure = join(root, "treasure");
@@ -93,7 +100,10 @@ export function makeHost(): TestHost {
       chownSync(file, OWNER, OWNER);
       return file;
     },
-    [Symbol.dispose]: () => rmSync(root, { recursive: true, force: true }),
+    [Symbol.dispose]: () => {
+      run("umount", "--recursive", "--lazy", paths.jailDir);
+      rmSync(root, { recursive: true, force: true });
+    },
   };
 }
 
@@ -164,6 +174,62 @@ export function runAs(uid: number, body: string, args: readonly string[] = []): 
 export async function outputAs(uid: number, body: string, args: readonly string[] = []): Promise<string> {
   await using attacker = runAs(uid, body, args);
   return await attacker.output();
+}
+
+/** For a program of {@link runAs}: becomes that user or group, in all of its ids or, with `saved`, in the saved one alone. */
+export function become(call: "setresuid" | "setresgid", id: number, saved = id): string {
+  return `require("bun:ffi").dlopen("libc.so.6", { ${call}: { args: ["u32", "u32", "u32"], returns: "i32" } })
+    .symbols.${call}(${id}, ${id}, ${saved});`;
+}
+
+/** Whether a file system in FUSE can be mounted here. */
+export const hasFuse =
+  existsSync("/dev/fuse") && /\tfuse$/m.test(readFileSync("/proc/filesystems", "utf8")) && process.getuid?.() === 0;
+
+/** Mounts a file system as fusermount does for the owner, which nobody serves. */
+export function mountFuse(path: string): Disposable {
+  const { symbols } = dlopen("libc.so.6", {
+    mount: { args: [FFIType.ptr, FFIType.ptr, FFIType.ptr, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+  });
+  const text = (value: string): Uint8Array => Buffer.from(`${value}\0`);
+  const fd = openSync("/dev/fuse", "r+");
+  const options = `fd=${fd},rootmode=40000,user_id=${OWNER},group_id=${OWNER},allow_other`;
+  const [name, target, data] = [text("fuse"), text(path), text(options)];
+  if (symbols.mount(ptr(name), ptr(target), ptr(name), 0n, ptr(data)) !== 0)
+    throw new Error(`no FUSE mount on ${path}`);
+  return {
+    [Symbol.dispose]: () => {
+      // Ends whoever waits, and then the mount.
+      closeSync(fd);
+      run("umount", "--lazy", path);
+    },
+  };
+}
+
+/** The header of a 64-bit ELF file without a program header: no loader, nor anything else to run. */
+const STATIC_ELF = new Uint8Array(64);
+STATIC_ELF.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+STATIC_ELF[54] = 56;
+
+/** Programs of root's where install.toml says. There is no systemd here, so starting them fails. */
+export function plantPrograms(host: TestHost): string {
+  const directory = host.context.install.firecracker?.directory ?? "";
+  mkdirSync(directory, { mode: 0o755 });
+  for (const name of ["firecracker", "jailer"]) {
+    writeFileSync(join(directory, name), STATIC_ELF);
+    chmodSync(join(directory, name), 0o755);
+  }
+  return directory;
+}
+
+/** The code of the error that it throws; `none` when it doesn't. */
+export function codeOf(act: () => unknown): string {
+  try {
+    act();
+    return "none";
+  } catch (thrown) {
+    return String((thrown as { code?: unknown }).code);
+  }
 }
 
 /** Mode, owner, links, size and change time of every file below a directory: what an attack would have to alter. */

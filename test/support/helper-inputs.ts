@@ -35,7 +35,6 @@ export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string
     vcpu: 2,
     memory_mib: 1024,
   },
-  "priv.ensure_socket_access": { vm },
   "priv.find_firecracker_pid": { vm },
   "priv.process_running": { vm, process: running },
   "priv.signal_process": { vm, signal: "SIGTERM" },

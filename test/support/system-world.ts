@@ -273,7 +273,6 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
         scope: `banger-vm-${vm}.scope`,
       };
     },
-    "priv.ensure_socket_access": ({ vm }) => ({ jail_root: jailRootOf(paths.jailDir, vm) }),
     "priv.find_firecracker_pid": async ({ vm }) => ({ process: await alive(vm), uid: 100_000 }),
     "priv.signal_process": () => ({ sent: true }),
     "priv.kill_process": async ({ vm }) => {

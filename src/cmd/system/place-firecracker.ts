@@ -8,6 +8,7 @@ import { access, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, stat, wri
 import { dirname, join } from "node:path";
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
+import { ELF_HEAD_BYTES, isStaticElf } from "../../shared/elf.ts";
 import { downloadRelease } from "./download-release.ts";
 import { type PinnedRelease, parseVersion, whyUnsafe } from "./firecracker-release.ts";
 import { checkRootOnly, ensureDirectory, makeRootExecutable, placeFile } from "./place.ts";
@@ -119,6 +120,15 @@ async function placeStaged(staging: string): Promise<Installed> {
     throw new BangerError("HOST_UNSUPPORTED", `firecracker is ${version} and jailer is ${jailerVersion}`);
   const unsafe = whyUnsafe(version);
   if (unsafe !== null) throw new BangerError("HOST_UNSUPPORTED", unsafe);
+  if (!isStaticElf((await readFile(join(staging, "firecracker"))).subarray(0, ELF_HEAD_BYTES))) {
+    throw new BangerError(
+      "HOST_UNSUPPORTED",
+      "the firecracker given is not statically linked: a jail holds no libraries",
+      {
+        hint: "use one of Firecracker's own releases: banger system install without --firecracker-dir",
+      },
+    );
+  }
   const directory = join(FIRECRACKER_DIR, version);
   await ensureDirectory({ path: directory, uid: 0, gid: 0, mode: 0o755 });
   // A running VM has a copy of its own in its jail.

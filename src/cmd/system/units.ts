@@ -15,8 +15,16 @@ export const UNIT_DIR = "/etc/systemd/system";
 export const TMPFILES_PATH = "/etc/tmpfiles.d/banger.conf";
 export const UDEV_RULES_PATH = "/etc/udev/rules.d/09-banger.rules";
 
+/** Named after its path, as systemd demands: systemd-escape(1). */
+export const JAIL_MOUNT = "var-lib-banger-jail.mount";
 /** In the order in which they are started. */
-export const UNITS = ["bangerd-root.socket", "bangerd.socket", "bangerd-root.service", "bangerd.service"] as const;
+export const UNITS = [
+  JAIL_MOUNT,
+  "bangerd-root.socket",
+  "bangerd.socket",
+  "bangerd-root.service",
+  "bangerd.service",
+] as const;
 export const SERVICES = ["bangerd-root.service", "bangerd.service"] as const;
 export const VMS_SLICE = "banger-vms.slice";
 /** Every VM's scope, as a pattern of systemctl. */
@@ -173,6 +181,28 @@ WantedBy=sockets.target
 `;
 }
 
+/**
+ * The jails' directory, mounted on itself. A set-uid file that a VMM leaves behind changes nobody's uid, a node opens no device,
+ * nothing is run, and no file can be hard-linked in or out.
+ */
+function jailMount({ jailDir }: SystemPaths): string {
+  return `[Unit]
+Description=banger: jails of virtual machines
+Before=bangerd-root.service
+
+[Mount]
+What=${jailDir}
+Where=${jailDir}
+Type=none
+Options=bind,nosuid,nodev,noexec
+DirectoryMode=0711
+
+[Install]
+WantedBy=multi-user.target
+RequiredBy=bangerd-root.service
+`;
+}
+
 const SLICE = `[Unit]
 Description=banger: virtual machines
 `;
@@ -213,6 +243,7 @@ export function renderSystemFiles(
     { path: TMPFILES_PATH, text: tmpfiles(config, paths) },
     { path: UDEV_RULES_PATH, text: UDEV_RULES },
     unit(VMS_SLICE, SLICE),
+    unit(JAIL_MOUNT, jailMount(paths)),
     unit("bangerd-root.socket", socket("banger: socket of the root helper", paths.helperSocket, config)),
     unit("bangerd.socket", socket("banger: socket of the owner daemon", paths.apiSocket, config)),
     unit("bangerd-root.service", helperService(paths)),

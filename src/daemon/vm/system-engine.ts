@@ -305,7 +305,6 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
       if (guestIp !== undefined && guestIp !== null) await network.setNat(guestIp, enable);
     },
     adopt: async (vm) => {
-      await privileged.call("priv.ensure_socket_access", { vm: vm.id });
       if (vm.guestIp !== undefined && vm.guestIp !== null) network.adopt(vm.guestIp);
       await network.ensureBridge();
       await lookAfterRules(vm);

@@ -4,23 +4,39 @@
  * fchownat(2), xattr(7).
  */
 
-import { closeSync, chmodSync, constants, fstatSync, openSync, readdirSync } from "node:fs";
+import { closeSync, chmodSync, constants, fstatSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { rmdir, unlink } from "node:fs/promises";
+import { isErrno } from "../../shared/errors.ts";
 import { addressOf, check, cString, errno, libc, ptr } from "./libc.ts";
 
 const SYS_OPENAT2 = 437;
 const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;
-const AT_SYMLINK_FOLLOW = 0x400;
 const AT_REMOVEDIR = 0x200;
 /** Not in node:fs' constants; the same on x86-64 and arm64. */
 export const O_PATH = 0o10000000;
 const O_CLOEXEC = 0o2000000;
 const S_IFBLK = 0o60000;
+const RENAME_NOREPLACE = 1;
+const SEEK_SET = 0;
+/** About a thousand names. */
+const NAMES_BYTES = 32 * 1024;
+const ATTRIBUTE_BYTES = 256;
+/** struct linux_dirent64: u64 d_ino, s64 d_off, u16 d_reclen, u8 d_type, then the name. */
+const RECORD_LENGTH_AT = 16;
+const RECORD_NAME_AT = 19;
 
 const RESOLVE_NO_XDEV = 0x01;
 const RESOLVE_NO_MAGICLINKS = 0x02;
 const RESOLVE_NO_SYMLINKS = 0x04;
 const RESOLVE_BENEATH = 0x08;
+
+/** A name in a directory. Others may choose it, so it is bytes: text would lose what isn't UTF-8. */
+export type FileName = string | Uint8Array;
+
+/** A name for messages. */
+const show = (name: FileName): string =>
+  typeof name === "string" ? name : JSON.stringify(Buffer.from(name).toString("latin1"));
 
 /** What `fstat` says of an open file. */
 export interface FileFacts {
@@ -85,7 +101,7 @@ export class Descriptor implements Disposable {
    * @throws SystemCallError (ELOOP for a link, EXDEV for a way out, EAGAIN for a lease, ENOENT, …).
    */
   open(
-    path: string,
+    path: FileName,
     flags: number,
     options: { readonly mode?: number; readonly sameFileSystem?: boolean } = {},
   ): Descriptor {
@@ -96,21 +112,21 @@ export class Descriptor implements Disposable {
       (options.sameFileSystem === true ? RESOLVE_NO_XDEV : 0);
     // openat2 refuses what means nothing with O_PATH.
     const atOnce = (flags & O_PATH) === 0 ? flags | constants.O_NONBLOCK : flags;
-    return openat2(this.fd, path, atOnce, options.mode ?? 0, resolve, `${this.label}/${path}`);
+    return openat2(this.fd, path, atOnce, options.mode ?? 0, resolve, `${this.label}/${show(path)}`);
   }
 
   /** Opens without access to the contents: to look at, to act on, not to read. A FIFO or device is not woken. */
-  openPath(path: string): Descriptor {
+  openPath(path: FileName): Descriptor {
     // Without O_NOFOLLOW, with which O_PATH would open a link itself; RESOLVE_NO_SYMLINKS refuses it.
     return this.open(path, O_PATH);
   }
 
-  openDirectory(path: string): Descriptor {
+  openDirectory(path: FileName): Descriptor {
     return this.open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   }
 
   /** Like {@link openDirectory}, and not where something is mounted. */
-  openOnDevice(path: string): Descriptor {
+  openOnDevice(path: FileName): Descriptor {
     return this.open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW, { sameFileSystem: true });
   }
 
@@ -136,16 +152,11 @@ export class Descriptor implements Disposable {
     );
   }
 
-  /** Gives the file behind `file` a second name here. Raises EXDEV across file systems. */
-  link(file: Descriptor, name: string): void {
-    const from = cString(file.procPath);
-    const to = cString(name);
-    check(
-      "linkat",
-      `${file.label}, ${this.label}/${name}`,
-      libc.linkat(AT_FDCWD, ptr(from), this.fd, ptr(to), AT_SYMLINK_FOLLOW),
-      errno(),
-    );
+  /** A new, empty file for the caller alone, open for writing. Raises EEXIST for anything of that name, a link included. */
+  makeFile(name: string): Descriptor {
+    return this.open(name, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, {
+      mode: 0o600,
+    });
   }
 
   makeLink(name: string, target: string): void {
@@ -160,12 +171,61 @@ export class Descriptor implements Disposable {
     check("unlinkat", `${this.label}/${name}`, libc.unlinkat(this.fd, ptr(path), 0), errno());
   }
 
-  removeDirectory(name: string): void {
+  removeDirectory(name: FileName): void {
     const path = cString(name);
-    check("unlinkat", `${this.label}/${name}`, libc.unlinkat(this.fd, ptr(path), AT_REMOVEDIR), errno());
+    check("unlinkat", `${this.label}/${show(name)}`, libc.unlinkat(this.fd, ptr(path), AT_REMOVEDIR), errno());
   }
 
-  /** Names in this directory, which must be open for reading. */
+  /**
+   * Removes a file, link or empty directory, in a thread of its own: freeing a large file, or a slow disk, holds up nobody.
+   * @throws ErrnoException ENOTEMPTY, ENOENT, EBUSY for a mount point, …
+   */
+  async remove(name: FileName): Promise<void> {
+    const path = Buffer.concat([Buffer.from(`${this.procPath}/`), Buffer.from(name)]);
+    try {
+      await unlink(path);
+    } catch (thrown) {
+      if (!isErrno(thrown, "EISDIR") && !isErrno(thrown, "EPERM")) throw thrown;
+      await rmdir(path);
+    }
+  }
+
+  /** Moves a name of this directory to another one. Raises EEXIST instead of replacing anything. */
+  move(name: FileName, directory: Descriptor, newName: string): void {
+    const from = cString(name);
+    const to = cString(newName);
+    check(
+      "renameat2",
+      `${this.label}/${show(name)}, ${directory.label}/${newName}`,
+      libc.renameat2(this.fd, ptr(from), directory.fd, ptr(to), RENAME_NOREPLACE),
+      errno(),
+    );
+  }
+
+  /** The next names of this directory, which must be open for reading; none at its end. Raises as getdents64(2). */
+  nextNames(): readonly Uint8Array[] {
+    const bytes = Buffer.alloc(NAMES_BYTES);
+    const length = check("getdents64", this.label, libc.getdents64(this.fd, ptr(bytes), BigInt(bytes.length)), errno());
+    const names: Uint8Array[] = [];
+    for (let at = 0; at < length; at += bytes.readUInt16LE(at + RECORD_LENGTH_AT)) {
+      const name = bytes.subarray(at + RECORD_NAME_AT, bytes.indexOf(0, at + RECORD_NAME_AT));
+      if (name.length > 2 || !".".repeat(name.length).startsWith(name.toString("latin1"))) names.push(name);
+    }
+    // Nothing but the directory itself and its parent is no end.
+    return names.length === 0 && length > 0 ? this.nextNames() : names;
+  }
+
+  /** The next names are the first ones again. */
+  rewind(): void {
+    check("lseek", this.label, libc.lseek(this.fd, 0, SEEK_SET), errno());
+  }
+
+  /** The id of the mount that this file was reached through. Source: proc(5) "/proc/pid/fdinfo". */
+  mountId(): string {
+    return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${this.fd}`, "utf8"))?.[1] ?? "";
+  }
+
+  /** Names in this directory, which must be open for reading and one that only root writes. */
   names(): readonly string[] {
     return readdirSync(this.procPath);
   }
@@ -184,6 +244,25 @@ export class Descriptor implements Disposable {
     chmodSync(this.procPath, mode);
   }
 
+  /** An attribute of at most 256 bytes; null without it. */
+  attribute(name: string): Uint8Array | null {
+    const path = cString(this.procPath);
+    const key = cString(name);
+    const value = new Uint8Array(ATTRIBUTE_BYTES);
+    try {
+      const length = check(
+        "getxattr",
+        `${this.label}, ${name}`,
+        libc.getxattr(ptr(path), ptr(key), ptr(value), BigInt(value.length)),
+        errno(),
+      );
+      return value.subarray(0, length);
+    } catch (thrown) {
+      if (isErrno(thrown, "ENODATA")) return null;
+      throw thrown;
+    }
+  }
+
   setAttribute(name: string, value: Uint8Array): void {
     const path = cString(this.procPath);
     const key = cString(name);
@@ -196,7 +275,14 @@ export class Descriptor implements Disposable {
   }
 }
 
-function openat2(dirFd: number, path: string, flags: number, mode: number, resolve: number, label: string): Descriptor {
+function openat2(
+  dirFd: number,
+  path: FileName,
+  flags: number,
+  mode: number,
+  resolve: number,
+  label: string,
+): Descriptor {
   const name = cString(path);
   // struct open_how: three 64-bit fields.
   const how = new BigUint64Array([BigInt(flags | O_CLOEXEC), BigInt(mode), BigInt(resolve)]);

@@ -25,6 +25,8 @@ const FLAGS_AT = 28;
 const DEVICE_AT = 40;
 const NAME_AT = 48;
 const NAME_BYTES = 128;
+const UUID_AT = 176;
+const UUID_BYTES = 129;
 // struct dm_target_spec (40 bytes): u64 sector_start, length, s32 status, u32 next, target_type[16]; its parameters follow.
 const TARGET_BYTES = 40;
 const NEXT_AT = 20;
@@ -39,6 +41,8 @@ export interface DmTarget {
 }
 
 export interface DmFacts {
+  /** The words given when it was made, its mark; empty for none. Only root makes devices, so only root marks them. */
+  readonly uuid: string;
   readonly major: number;
   readonly minor: number;
   /** How many have the device open. */
@@ -70,14 +74,28 @@ export function splitDevice(device: bigint): { readonly major: number; readonly 
   };
 }
 
+/** Which device is meant: the kernel takes its name or its uuid, and both when it is made. */
+interface DmName {
+  readonly name?: string;
+  readonly uuid?: string;
+}
+
+interface DmRequest {
+  readonly targets?: readonly DmTarget[];
+  readonly flags?: number;
+}
+
+function encodeText(text: string, limitBytes: number): Uint8Array {
+  const bytes = new TextEncoder().encode(text);
+  if (bytes.length >= limitBytes) throw new Error(`a device's name is shorter than ${limitBytes} bytes: ${text}`);
+  return bytes;
+}
+
+const readText = (bytes: Uint8Array): string => new TextDecoder().decode(bytes).replace(/\0.*$/s, "");
+
 /** @throws SystemCallError */
-function act(
-  call: keyof typeof IOCTLS,
-  name: string,
-  { targets = [], flags = 0 }: { readonly targets?: readonly DmTarget[]; readonly flags?: number } = {},
-): DmFacts {
-  const nameBytes = new TextEncoder().encode(name);
-  if (nameBytes.length >= NAME_BYTES) throw new Error(`a device's name is shorter than ${NAME_BYTES} bytes: ${name}`);
+function act(call: keyof typeof IOCTLS, { name = "", uuid = "" }: DmName, options: DmRequest = {}): DmFacts {
+  const { targets = [], flags = 0 } = options;
   const table = encodeTargets(targets);
   const request = new Uint8Array(HEADER_BYTES + table.length);
   const view = new DataView(request.buffer);
@@ -86,26 +104,31 @@ function act(
   view.setUint32(START_AT, HEADER_BYTES, true);
   view.setUint32(TARGETS_AT, targets.length, true);
   view.setUint32(FLAGS_AT, flags, true);
-  request.set(nameBytes, NAME_AT);
+  request.set(encodeText(name, NAME_BYTES), NAME_AT);
+  request.set(encodeText(uuid, UUID_BYTES), UUID_AT);
   request.set(table, HEADER_BYTES);
   using control = openDevice("/dev/mapper/control", false);
-  check("ioctl", `${call}, ${name}`, libc.ioctl(control.fd, BigInt(IOCTLS[call]), addressOf(request)), errno());
-  return { ...splitDevice(view.getBigUint64(DEVICE_AT, true)), users: view.getInt32(OPEN_COUNT_AT, true) };
+  check("ioctl", `${call}, ${name}${uuid}`, libc.ioctl(control.fd, BigInt(IOCTLS[call]), addressOf(request)), errno());
+  return {
+    ...splitDevice(view.getBigUint64(DEVICE_AT, true)),
+    uuid: readText(request.subarray(UUID_AT, UUID_AT + UUID_BYTES)),
+    users: view.getInt32(OPEN_COUNT_AT, true),
+  };
 }
 
 /**
  * Makes a device of these targets; when that fails, there is none. @throws SystemCallError EBUSY when one has that name;
  * for a bad table whatever its target says (the kernel's log has more).
  */
-export function createDm(name: string, targets: readonly DmTarget[], access: "read" | "write"): DmFacts {
+export function createDm(name: string, uuid: string, targets: readonly DmTarget[], access: "read" | "write"): DmFacts {
   const flags = access === "read" ? DM_READONLY_FLAG : 0;
-  act("DM_DEV_CREATE", name, { flags });
+  act("DM_DEV_CREATE", { name, uuid }, { flags });
   try {
-    act("DM_TABLE_LOAD", name, { targets, flags });
+    act("DM_TABLE_LOAD", { name }, { targets, flags });
     // Without the flag that suspends, this call resumes.
-    return act("DM_DEV_SUSPEND", name);
+    return act("DM_DEV_SUSPEND", { name });
   } catch (thrown) {
-    act("DM_DEV_REMOVE", name);
+    act("DM_DEV_REMOVE", { uuid });
     throw thrown;
   }
 }
@@ -114,10 +137,10 @@ export function createDm(name: string, targets: readonly DmTarget[], access: "re
 const isLoaded = (): boolean => readFileSync("/proc/devices", "utf8").includes(" device-mapper\n");
 
 /** Removes a device; one that isn't there is fine. @throws SystemCallError EBUSY while somebody has it open */
-export function removeDm(name: string): void {
+export function removeDm(device: DmName): void {
   if (!isLoaded()) return;
   try {
-    act("DM_DEV_REMOVE", name);
+    act("DM_DEV_REMOVE", device);
   } catch (thrown) {
     if (!(thrown instanceof SystemCallError) || thrown.code !== "ENXIO") throw thrown;
   }
@@ -127,19 +150,25 @@ export function removeDm(name: string): void {
 export function readDm(name: string): DmFacts | null {
   if (!isLoaded()) return null;
   try {
-    return act("DM_DEV_STATUS", name);
+    return act("DM_DEV_STATUS", { name });
   } catch (thrown) {
     if (thrown instanceof SystemCallError && thrown.code === "ENXIO") return null;
     throw thrown;
   }
 }
 
-/** Names of all dm devices of this host. */
-export function listDmNames(): readonly string[] {
+/** The kernel's names (`loop3`, `dm-1`) of the devices that one of them rests on. */
+export function listDmParts(device: string): readonly string[] {
+  return readdirSync(`/sys/block/${device}/slaves`);
+}
+
+/** All dm devices of this host; `device` is the kernel's own name, `dm-1`. */
+export function listDmDevices(): readonly { readonly device: string; readonly name: string; readonly uuid: string }[] {
   return readdirSync("/sys/block").flatMap((device) => {
     if (!/^dm-\d+$/.test(device)) return [];
+    const read = (what: string): string => readFileSync(`/sys/block/${device}/dm/${what}`, "utf8").trim();
     try {
-      return [readFileSync(`/sys/block/${device}/dm/name`, "utf8").trim()];
+      return [{ device, name: read("name"), uuid: read("uuid") }];
     } catch (thrown) {
       if (isErrno(thrown, "ENOENT") || isErrno(thrown, "ENODEV")) return [];
       throw thrown;

@@ -17,11 +17,16 @@ const library = dlopen("libc.so.6", {
   fchownat: { args: [i32, pointer, u32, u32, i32], returns: i32 },
   mknodat: { args: [i32, pointer, u32, u64], returns: i32 },
   mkdirat: { args: [i32, pointer, u32], returns: i32 },
-  linkat: { args: [i32, pointer, i32, pointer, i32], returns: i32 },
   symlinkat: { args: [pointer, i32, pointer], returns: i32 },
   unlinkat: { args: [i32, pointer, i32], returns: i32 },
+  getxattr: { args: [pointer, pointer, pointer, u64], returns: i64_fast },
   setxattr: { args: [pointer, pointer, pointer, u64, i32], returns: i32 },
+  renameat2: { args: [i32, pointer, i32, pointer, u32], returns: i32 },
+  getdents64: { args: [i32, pointer, u64], returns: i64_fast },
+  lseek: { args: [i32, i64_fast, i32], returns: i64_fast },
+  mount: { args: [pointer, pointer, pointer, u64, pointer], returns: i32 },
   umount2: { args: [pointer, i32], returns: i32 },
+  setrlimit: { args: [i32, pointer], returns: i32 },
   getsockopt: { args: [i32, i32, i32, pointer, pointer], returns: i32 },
   socket: { args: [i32, i32, i32], returns: i32 },
   sendto: { args: [i32, pointer, u64, i32, pointer, u32], returns: i64_fast },
@@ -65,10 +70,11 @@ export function check(syscall: string, operands: string, result: number | bigint
   return value;
 }
 
-/** A NUL-terminated string for a call. @throws Error when the text holds a NUL, which would cut it short unseen. */
-export function cString(text: string): Uint8Array {
-  if (text.includes("\0")) throw new Error("a NUL in a string for a system call");
-  return new TextEncoder().encode(`${text}\0`);
+/** A NUL-terminated string for a call; bytes stay what they are. @throws Error when it holds a NUL, which would cut it short unseen. */
+export function cString(text: string | Uint8Array): Uint8Array {
+  const bytes = Buffer.from(typeof text === "string" ? `${text}\0` : [...text, 0]);
+  if (bytes.indexOf(0) !== bytes.length - 1) throw new Error("a NUL in a string for a system call");
+  return bytes;
 }
 
 /** The address of a buffer, as the integer that `syscall` and `ioctl` take. The buffer must outlive the call. */

@@ -1,15 +1,86 @@
-/** Unmounting by descriptor. Source: umount2(2), proc(5) "/proc/pid/fd". */
+/** Mounts by descriptor: a name could lead elsewhere by the time it is used. Source: mount(2), umount2(2), proc(5) "/proc/pid/fd". */
 
-import { check, cString, errno, libc, ptr } from "./libc.ts";
+import { readFileSync } from "node:fs";
 import type { Descriptor } from "./descriptors.ts";
+import { check, cString, errno, libc, ptr } from "./libc.ts";
 
 const MNT_DETACH = 2;
+const MS_RDONLY = 1;
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+const MS_NOEXEC = 8;
+const MS_REMOUNT = 32;
+const MS_BIND = 4096;
+const MS_REC = 0x4000;
+const MS_SLAVE = 0x8_0000;
+
+/** What the kernel says of a mount. */
+export interface MountFacts {
+  /** `ext4`, `tmpfs`, `fuse.sshfs`, … */
+  readonly type: string;
+  /** Options of the mount itself, not of its file system: `rw`, `nosuid`, … */
+  readonly options: readonly string[];
+}
 
 /**
- * Detaches the mount that the descriptor (of its root) is in. By name, `UMOUNT_NOFOLLOW` would only guard the last part:
- * a link on the way could still lead to a mount of the host's.
+ * From here on mounts and unmounts of this process stay in its mount namespace; those of the host still arrive. systemd makes a
+ * service's mounts shared, so that a mount on one would turn up below each of its peers as well. Doing it again changes nothing.
+ */
+export function keepMountsToOurselves(): void {
+  const root = cString("/");
+  check("mount", "/, MS_SLAVE", libc.mount(null, ptr(root), null, BigInt(MS_SLAVE | MS_REC), null), errno());
+}
+
+/** Mounts a new, empty file system in memory, its root 0700 and the caller's. To be reached by the name of `target` opened anew. */
+export function mountMemory(target: Descriptor, limits: { readonly bytes: number; readonly inodes: number }): void {
+  const type = cString("tmpfs");
+  const path = cString(target.procPath);
+  const options = cString(`mode=0700,size=${limits.bytes},nr_inodes=${limits.inodes}`);
+  check(
+    "mount",
+    `tmpfs, ${target.label}`,
+    libc.mount(ptr(type), ptr(path), ptr(type), BigInt(MS_NOSUID), ptr(options)),
+    errno(),
+  );
+}
+
+/** Makes the file or directory appear at the name in `directory` as well, where one of its kind must be; without set-uid files, nodes and programs. */
+export function bindMount(source: Descriptor, directory: Descriptor, name: string, access: "read" | "write"): void {
+  using target = directory.openPath(name);
+  const [from, to] = [cString(source.procPath), cString(target.procPath)];
+  check(
+    "mount",
+    `${source.label}, ${target.label}`,
+    libc.mount(ptr(from), ptr(to), null, BigInt(MS_BIND), null),
+    errno(),
+  );
+  // A bind mount takes flags only when it is there. Opened anew, the name leads into it.
+  using mounted = directory.openPath(name);
+  const flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC | (access === "read" ? MS_RDONLY : 0);
+  const path = cString(mounted.procPath);
+  check("mount", `${mounted.label}, ${access}`, libc.mount(null, ptr(path), null, BigInt(flags), null), errno());
+}
+
+/**
+ * Detaches the mount whose root the descriptor is, and what is mounted below. By name, `UMOUNT_NOFOLLOW` would only guard the last part:
+ * a link on the way could still lead to a mount of the host's. @throws SystemCallError EINVAL when it is no mount's root
  */
 export function unmount(mounted: Descriptor): void {
   const target = cString(mounted.procPath);
   check("umount2", mounted.label, libc.umount2(ptr(target), MNT_DETACH), errno());
+}
+
+/** The mount that the file was reached through. */
+export function readMount(file: Descriptor): MountFacts {
+  return parseMount(readFileSync("/proc/self/mountinfo", "utf8"), file.mountId());
+}
+
+/** One mount of /proc/pid/mountinfo. Pure. Source: proc(5). @throws Error when it isn't there */
+export function parseMount(mountInfo: string, id: string): MountFacts {
+  for (const line of mountInfo.split("\n")) {
+    const [mount = "", superblock = ""] = line.split(" - ");
+    const fields = mount.split(" ");
+    if (fields[0] === id) return { type: superblock.split(" ")[0] ?? "", options: (fields[5] ?? "").split(",") };
+  }
+  throw new Error(`no mount ${id}`);
 }

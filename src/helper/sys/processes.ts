@@ -6,6 +6,14 @@ import { Descriptor } from "./descriptors.ts";
 const SYS_PIDFD_SEND_SIGNAL = 424;
 const SYS_PIDFD_OPEN = 434;
 const POLLIN = 1;
+const RLIMIT_CORE = 4;
+
+/** This process, and what it starts from here on, leaves no core file: one holds a guest's memory. Source: setrlimit(2). */
+export function forbidCoreFiles(): void {
+  // struct rlimit: soft and hard limit, 64 bits each.
+  const none = new Uint8Array(16);
+  check("setrlimit", "RLIMIT_CORE, 0", libc.setrlimit(RLIMIT_CORE, ptr(none)), errno());
+}
 
 /** @throws SystemCallError ESRCH when there is no such process. */
 export function openProcess(pid: number): Descriptor {

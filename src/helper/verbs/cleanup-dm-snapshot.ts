@@ -1,11 +1,11 @@
 import { BASE_MARK, cowMark, detachStrayLoops, removeDevices } from "../dm.ts";
-import { enforce, loopIsOurs, vmHandles } from "../gates.ts";
+import { dmIsOurs, enforce, loopIsOurs, vmHandles } from "../gates.ts";
 import { listLoops } from "../sys/loops.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 export const cleanupDmSnapshot: Verb<"priv.cleanup_dm_snapshot"> = {
   gates: [vmHandles],
-  facts: [loopIsOurs],
+  facts: [loopIsOurs, dmIsOurs],
   lock: vmLock,
   run: async ({ vm, handles }, context) => {
     const loops = listLoops();

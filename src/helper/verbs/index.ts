@@ -10,7 +10,6 @@ import { createTap } from "./create-tap.ts";
 import { deleteTap } from "./delete-tap.ts";
 import { ensureBridge } from "./ensure-bridge.ts";
 import { ensureNat } from "./ensure-nat.ts";
-import { ensureSocketAccess } from "./ensure-socket-access.ts";
 import { findFirecrackerPid } from "./find-firecracker-pid.ts";
 import { fsckSnapshot } from "./fsck-snapshot.ts";
 import { inventory } from "./inventory.ts";
@@ -43,7 +42,6 @@ export const VERBS: { readonly [Name in HelperVerbName]: Verb<Name> } = {
   "priv.write_ext4_files": writeExt4Files,
   "priv.resolve_firecracker_binary": resolveFirecrackerBinary,
   "priv.launch_firecracker": launchFirecracker,
-  "priv.ensure_socket_access": ensureSocketAccess,
   "priv.find_firecracker_pid": findFirecrackerPid,
   "priv.process_running": processRunning,
   "priv.signal_process": signalProcess,

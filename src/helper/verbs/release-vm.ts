@@ -1,17 +1,19 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import type { HelperContext } from "../context.ts";
-import { openState } from "../directories.ts";
+import { openBelowState } from "../directories.ts";
 import { listCowFiles, listDm } from "../dm.ts";
 import { DM_PREFIX } from "../../shared/helper-contract.ts";
 import { listJails } from "../jail.ts";
 import { listInterfaces } from "../network.ts";
-import { hasProcessOf, scopePids } from "../scope.ts";
+import { findProcessOf, scopePids } from "../scope.ts";
 import { findSlot, releaseSlot } from "../slots.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 /** What is left of a VM, as a phrase; null when nothing is. */
-function findRest(context: HelperContext, vm: string, uid: number): string | null {
-  if (scopePids(context, vm).length > 0 || hasProcessOf(uid)) return "a process";
+async function findRest(context: HelperContext, vm: string, uid: number): Promise<string | null> {
+  if (scopePids(context, vm).length > 0) return "a process";
+  const process = await findProcessOf(uid);
+  if (process !== null) return `process ${process}, which has the uid`;
   if (listJails(context).includes(vm)) return "its jail";
   if (listCowFiles(context).some((file) => file.vm === vm)) return "its COW file";
   if (listDm().some((name) => name.startsWith(`${DM_PREFIX}${vm}`))) return "its root snapshot";
@@ -20,9 +22,8 @@ function findRest(context: HelperContext, vm: string, uid: number): string | nul
 }
 
 function hasDirectory(context: HelperContext, vm: string): boolean {
-  using state = openState(context);
   try {
-    using _directory = state.openPath(`vms/${vm}`);
+    using _directory = openBelowState(context, `vms/${vm}`);
     return true;
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) return false;
@@ -42,7 +43,7 @@ export const releaseVm: Verb<"priv.release_vm"> = {
   run: async ({ vm }, context) => {
     const slot = findSlot(context, vm);
     if (slot === null) return {};
-    const rest = findRest(context, vm, slot.uid);
+    const rest = await findRest(context, vm, slot.uid);
     if (rest !== null) throw new BangerError("IN_USE", `${rest} of ${vm} is still there`);
     releaseSlot(context, slot);
     return {};

@@ -1,10 +1,13 @@
 import { resolveFirecracker } from "../firecracker.ts";
-import { rootsDirectory, rootsProgram } from "../gates.ts";
+import { programIsStatic, rootsDirectory, rootsProgram } from "../gates.ts";
 import type { Verb } from "../verb.ts";
 
 export const resolveFirecrackerBinary: Verb<"priv.resolve_firecracker_binary"> = {
   gates: [],
-  facts: [rootsProgram, rootsDirectory],
+  facts: [rootsProgram, rootsDirectory, programIsStatic],
   lock: () => null,
-  run: (_, context) => resolveFirecracker(context),
+  run: (_, context) => {
+    const { version, firecracker, jailer } = resolveFirecracker(context);
+    return { version, firecracker, jailer };
+  },
 };

@@ -51,6 +51,10 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ["create_dm_snapshot", { vm, image: "../../../dev", root_bytes: 512 * 1024 * 1024 }, /^INVALID_REQUEST/],
   ["create_dm_snapshot", { vm, image: "nothing", root_bytes: 512 * 1024 * 1024 }, /^IMAGE_NOT_FOUND/],
   ["cleanup_dm_snapshot", { vm, handles: { ...none, dm_name: "host-volume" } }, /^HELPER_REFUSED/],
+  // The host's own volumes, by names that a VM's would have.
+  ["remove_dm_snapshot", { vm: "cccccccccccc", discard: true }, /^HELPER_REFUSED.*rests on nothing/],
+  ["cleanup_dm_snapshot", { vm: "dddddddddddd", handles: none }, /^HELPER_REFUSED.*is marked LVM-host/],
+  ["create_dm_snapshot", { vm: "cccccccccccc", image: "lab", root_bytes: 512 * 1024 * 1024 }, /^HELPER_REFUSED/],
   ["cleanup_dm_snapshot", { vm, handles: { ...none, dm_name: `fc-rootfs-${OTHER}` } }, /^HELPER_REFUSED/],
   ["cleanup_dm_snapshot", { vm, handles: { ...none, dm_device: "/dev/vda" } }, /^HELPER_REFUSED/],
   ["cleanup_dm_snapshot", { vm, handles: { ...none, cow_loop: "/dev/vda" } }, /^HELPER_REFUSED/],
@@ -77,8 +81,6 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ["launch_firecracker", { ...launch, uid: 0 }, /^INVALID_REQUEST/],
   ["launch_firecracker", { ...launch, binary: "/tmp/mine" }, /^INVALID_REQUEST/],
   ["launch_firecracker", { ...launch, kernel: "../../../../boot" }, /^INVALID_REQUEST/],
-  ["ensure_socket_access", { vm: OTHER }, /^VM_NOT_FOUND/],
-  ["ensure_socket_access", { path: "/etc/shadow" }, /^INVALID_REQUEST/],
   ["signal_process", { vm, signal: "STOP" }, /^HELPER_REFUSED/],
   ["signal_process", { pid: 1, signal: "KILL" }, /^INVALID_REQUEST/],
   ["kill_process", { pid: 1 }, /^INVALID_REQUEST/],
@@ -118,6 +120,8 @@ export const scenario: Scenario = {
       await host.sh(
         `
         dmsetup create host-volume --table "0 8 zero"
+        dmsetup create fc-rootfs-cccccccccccc --table "0 8 zero"
+        dmsetup create fc-rootfs-dddddddddddd --uuid LVM-host --table "0 8 zero"
         state=/var/lib/banger/owner
         sysctl -q fs.protected_hardlinks=0
         cp --reflink=never -a ${TREASURE}/. $state/treasure
@@ -143,9 +147,10 @@ export const scenario: Scenario = {
         ["ensure_bridge", { bridge: LAB.bridge, ip: "172.29.7.1", prefix: 24 }],
         ["create_tap", { tap: LAB.tap, bridge: LAB.bridge }],
         ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }],
-        // Takes the two VMs' uids, so that the snapshots compare what attacks change.
+        // Takes the VMs' uids, so that the snapshots compare what attacks change.
         ["create_dm_snapshot", { vm: "aaaaaaaaaaaa", image: "nothing", root_bytes: 512 * 1024 * 1024 }],
         ["create_dm_snapshot", { vm: "bbbbbbbbbbbb", image: "nothing", root_bytes: 512 * 1024 * 1024 }],
+        ["create_dm_snapshot", { vm: "cccccccccccc", image: "nothing", root_bytes: 512 * 1024 * 1024 }],
         // Leaves the lab's kernel readable and its disk with a list, as every launch does.
         ["launch_firecracker", { ...launch, vm: "aaaaaaaaaaaa" }],
         ["launch_firecracker", { ...launch, tap: "tap-fc-dummy" }],
@@ -178,7 +183,7 @@ export const scenario: Scenario = {
       await host.sh(
         `
         for link in br-lan docker0 br-fc-uplink lan0 br-fc-dummy tap-fc-dummy; do ip link delete $link 2> /dev/null || true; done
-        dmsetup remove host-volume || true
+        for volume in host-volume fc-rootfs-cccccccccccc fc-rootfs-dddddddddddd; do dmsetup remove $volume || true; done
         [ -z "$1" ] || losetup -d "$1" || true
         state=/var/lib/banger/owner
         rm -rf $state/treasure $state/images/{link,hard,device,directory,outside} $state/kernels/{link,hard} $state/vms/{a,b}*

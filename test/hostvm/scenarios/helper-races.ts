@@ -109,20 +109,6 @@ export const scenario: Scenario = {
       deepEqual(await drive(host, "askAll", [snapshot]), ["ok"]);
       outcomes.push(await raceWith(host, [launch, kill, cleanUp], ["launch_firecracker HELPER_REFUSED"]));
 
-      await drive(host, "askAll", [kill, cleanUp, snapshot]);
-      deepEqual(await drive(host, "askAll", [launch]), ["ok"]);
-      await host.sh(`ln ${TREASURE}/api.sock /var/lib/banger/jail/firecracker/$1/root/io/api.sock.hard`, [vm]);
-      const inJail = await lookAtTreasure(host);
-      outcomes.push(
-        await raceWith(
-          host,
-          [["ensure_socket_access", { vm }]],
-          ["ensure_socket_access ok", "ensure_socket_access HELPER_REFUSED"],
-        ),
-      );
-      equal(withoutTimes(await lookAtTreasure(host)), withoutTimes(inJail));
-      await host.sh("rm /var/lib/banger/jail/firecracker/$1/root/io/api.sock.hard", [vm]);
-
       const bugs = outcomes.flatMap((counts) =>
         Object.keys(counts).filter((outcome) => /INTERNAL|CLOSED|INVALID_REQUEST/.test(outcome)),
       );

@@ -27,6 +27,8 @@ export const scenario: Scenario = {
       printf '#!/bin/sh\\necho "Jailer v1.13.0"\\n' > /root/old/jailer
     `);
     await refused(["--owner", "dev", "--firecracker-dir", "/root/old"], 32, /1\.13\.0 has known security holes/);
+    await host.sh("sed -i s/1.13.0/1.16.1/ /root/old/firecracker /root/old/jailer");
+    await refused(["--owner", "dev", "--firecracker-dir", "/root/old"], 32, /is not statically linked/);
     await host.ok(["rm", "-r", "/root/old"]);
     // What only a test build takes, a release build refuses.
     if ((await host.run(["test", "-e", RELEASE])).status === 0) {

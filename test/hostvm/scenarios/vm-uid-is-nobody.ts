@@ -1,4 +1,4 @@
-import { deepEqual, equal } from "node:assert/strict";
+import { deepEqual, equal, match } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
 import { closeLab, drive, LAB, openLab } from "../support/helper-lab.ts";
 
@@ -33,6 +33,75 @@ for path in sockets:
     may("connect to " + path, lambda: connect(path))
 print("\n".join(could))
 `;
+
+/**
+ * What a VMM that runs whatever it likes can do from within its jail: this process enters the VM's scope and mount namespace, becomes
+ * the VM's uid, and tries. Prints each attempt with its error.
+ */
+const WITHIN = String.raw`
+import ctypes, errno, json, os, signal, socket, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+scope, pid, uid = sys.argv[1], sys.argv[2], int(sys.argv[3])
+said = {}
+def attempt(what, act):
+    try:
+        act()
+        said[what] = "done"
+    except OSError as error:
+        said[what] = errno.errorcode.get(error.errno, str(error))
+open("/sys/fs/cgroup" + scope + "/cgroup.procs", "w").write(str(os.getpid()))
+# Before anything is given up, as root: what the scope itself keeps away.
+attempt("open the host's disk", lambda: os.open("/dev/vda", os.O_RDONLY))
+attempt("open another dm device", lambda: os.open("/dev/mapper/host-volume", os.O_RDONLY))
+attempt("open kvm", lambda: os.open("/dev/kvm", os.O_RDWR))
+ctypes.CDLL(None, use_errno=True).setns(os.open("/proc/" + pid + "/ns/mnt", os.O_RDONLY), 0x20000)
+os.chroot("."); os.chdir("/")
+os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
+attempt("open the root disk", lambda: os.open("/root-drive", os.O_RDWR))
+attempt("open the work disk", lambda: os.open("/work-drive", os.O_RDWR))
+attempt("write the kernel", lambda: os.open("/kernel", os.O_RDWR))
+attempt("have the kernel written", lambda: os.chmod("/kernel", 0o666))
+for name in ["root-drive", "kernel", "work-drive", "firecracker"]:
+    attempt("link " + name + " out", lambda: os.link("/" + name, "/io/" + name))
+    attempt("move " + name + " out", lambda: os.rename("/" + name, "/io/" + name))
+attempt("open the node to all", lambda: os.chmod("/root-drive", 0o666))
+attempt("open io to all", lambda: os.chmod("/io", 0o777))
+def leave_set_uid():
+    fd = os.open("/io/left", os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b"\x7fELF"); os.fchmod(fd, 0o6777)
+attempt("leave a set-uid file", leave_set_uid)
+attempt("run a program in io", lambda: os.execv("/io/left", ["left"]))
+for address in [("127.0.0.1", 22), ("10.0.2.2", 80)]:
+    attempt("send to " + address[0], lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", address))
+attempt("make a large file", lambda: os.truncate("/io/metrics", 1 << 50))
+print(json.dumps(said))
+`;
+
+/** What must come of it. What the VM itself needs is among it: an attempt that could never succeed shows nothing. */
+const COULD: Readonly<Record<string, string>> = {
+  "open the host's disk": "EPERM",
+  "open another dm device": "EPERM",
+  "open kvm": "done",
+  "open the root disk": "done",
+  "open the work disk": "done",
+  "write the kernel": "EACCES",
+  "have the kernel written": "EROFS",
+  "link root-drive out": "EXDEV",
+  "move root-drive out": "EXDEV",
+  "link kernel out": "EXDEV",
+  "move kernel out": "EXDEV",
+  "link work-drive out": "EXDEV",
+  "move work-drive out": "EXDEV",
+  "link firecracker out": "EXDEV",
+  "move firecracker out": "EXDEV",
+  "open the node to all": "EPERM",
+  "open io to all": "EPERM",
+  "leave a set-uid file": "done",
+  "run a program in io": "EACCES",
+  "send to 127.0.0.1": "EPERM",
+  "send to 10.0.2.2": "EPERM",
+  "make a large file": "EFBIG",
+};
 
 const SLICE_CGROUP = "/sys/fs/cgroup/banger.slice/banger-vms.slice";
 
@@ -85,7 +154,28 @@ export const scenario: Scenario = {
         equal(could.trim(), "", `uid ${other} could: ${could}`);
       }
       await host.sh("kill $1", [String(owner)]);
+
+      await host.writeFile("/srv/lab/within.py", WITHIN, 0o644);
+      await host.sh('dmsetup create host-volume --table "0 8 zero"; dmsetup mknodes');
+      const scope = `/banger.slice/banger-vms.slice/banger-vm-${LAB.vm}.scope`;
+      const fileLimit = /^Max file size +(\d+) /m.exec(await host.readFile(`/proc/${vmm}/limits`))?.[1] ?? "unlimited";
+      const within = await host.ok([
+        ...["prlimit", `--fsize=${fileLimit}`, "python3", "/srv/lab/within.py"],
+        ...[scope, String(vmm), String(uid)],
+      ]);
+      deepEqual(JSON.parse(within), COULD);
+      // Nothing of the jail but io has a path on the host, and what is left there gives nobody the VM's uid.
+      equal((await host.ok(["ls", jail])).trim(), "io");
+      match(await host.ok(["stat", "-c", "%u %a", `${jail}/io/left`]), new RegExp(`^${uid} 6777`));
+      for (const user of ["dev", "other"] as const)
+        match((await host.run([`${jail}/io/left`], { user })).stderr, /Permission denied/);
+      match(await host.ok(["findmnt", "-no", "OPTIONS", "/var/lib/banger/jail"]), /nosuid,nodev,noexec/);
+      match(await host.readFile(`/proc/${vmm}/limits`), /^Max core file size +0 +0/m);
+      equal((await host.readFile(`/sys/fs/cgroup${scope}/memory.swap.max`)).trim(), "0");
+      // The helper's own namespace holds nothing of it any more.
+      equal((await host.sh("grep -c firecracker/$1 /proc/$2/mountinfo || true", [LAB.vm, String(helper)])).trim(), "0");
     } finally {
+      await host.sh("dmsetup remove host-volume || true");
       await closeLab(host);
     }
   },

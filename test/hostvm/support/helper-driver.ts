@@ -67,7 +67,6 @@ async function live({ vm, bridge, tap }: Lab, only?: "start" | "end"): Promise<r
     ["resolve_firecracker_binary", {}],
     ["launch_firecracker", launch],
     ["find_firecracker_pid", { vm }],
-    ["ensure_socket_access", { vm }],
     ["inventory", {}],
   ];
   const end: readonly (readonly [string, Params])[] = [

@@ -413,17 +413,47 @@ table("isVmProcess", gates.isVmProcess, {
   ],
 });
 
-table("nothingMounted", gates.nothingMounted, {
+const volume = { name: "fc-rootfs-v", mark: "banger-v", ours: ["banger-base", "banger-cow-v", "fc-rootfs-v-base"] };
+table("dmIsOurs", gates.dmIsOurs, {
   accepted: [
-    { jail: "/j/a", mounts: [] },
-    { jail: "/j/a", mounts: ["/", "/j", "/j/ab", "/j/b/root"] },
+    { ...volume, uuid: "banger-v", parts: [] },
+    { ...volume, uuid: "", parts: ["banger-base", "banger-cow-v"] },
+    { ...volume, uuid: "", parts: ["fc-rootfs-v-base", "banger-cow-v"] },
   ],
   refused: [
-    [{ jail: "/j/a", mounts: ["/", "/j/a"] }, "/j/a is still mounted"],
-    [{ jail: "/j/a", mounts: ["/j/a/root/usr/lib"] }, "/j/a/root/usr/lib"],
+    [{ ...volume, uuid: "LVM-x", parts: ["banger-base"] }, "is marked LVM-x"],
+    [{ ...volume, uuid: "banger-w", parts: [] }, "is marked banger-w"],
+    [{ ...volume, uuid: "", parts: ["banger-base", "vda"] }, "rests on vda"],
+    [{ ...volume, uuid: "", parts: ["banger-cow-w"] }, "rests on banger-cow-w"],
+    [{ ...volume, uuid: "", parts: [] }, "rests on nothing"],
   ],
 });
 
+table("jailsMount", gates.jailsMount, {
+  accepted: [{ label: "/j", options: ["rw", "nosuid", "nodev", "noexec", "relatime"] }],
+  refused: [
+    [{ label: "/j", options: ["rw", "relatime"] }, "/j is not mounted nosuid, nodev, noexec"],
+    [{ label: "/j", options: ["rw", "nosuid", "noexec"] }, "not mounted nodev; to mount it: sudo banger"],
+    [{ label: "/j", options: ["nosuidx", "nodev", "noexec"] }, "not mounted nosuid"],
+  ],
+});
+
+table("kernelsFileSystem", gates.kernelsFileSystem, {
+  accepted: [
+    { label: "/s", type: "ext4" },
+    { label: "/s", type: "xfs" },
+  ],
+  refused: [
+    [{ label: "/s", type: "fuse" }, "/s is a fuse mount"],
+    [{ label: "/s", type: "fuse.sshfs" }, "fuse.sshfs"],
+    [{ label: "/s", type: "fuseblk" }, "fuseblk"],
+  ],
+});
+
+table("programIsStatic", gates.programIsStatic, {
+  accepted: [{ label: "firecracker", isStatic: true }],
+  refused: [[{ label: "firecracker", isStatic: false }, "firecracker is not statically linked"]],
+});
 test("every gate of the module stands in a table here", async () => {
   const source = await Bun.file(import.meta.path).text();
   const names = Object.entries(gates).flatMap(([name, value]) =>

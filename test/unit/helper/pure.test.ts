@@ -2,12 +2,13 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { encodeAcl } from "../../../src/helper/acl.ts";
 import { cowBytesFor, rootBytesFor } from "../../../src/helper/dm.ts";
-import { findInterpreter, parseLoaderList } from "../../../src/helper/firecracker.ts";
 import { natRules, parseRuleset, planBridge, planNat } from "../../../src/helper/firewall.ts";
 import { parseMounts } from "../../../src/helper/jail.ts";
-import { jailerCommand } from "../../../src/helper/launch.ts";
+import { findMiscDevice, jailerCommand } from "../../../src/helper/launch.ts";
+import { hasId } from "../../../src/helper/scope.ts";
 import { findHostile } from "../../../src/helper/sanitize.ts";
 import { encodeTargets, splitDevice } from "../../../src/helper/sys/device-mapper.ts";
+import { parseMount } from "../../../src/helper/sys/mounts.ts";
 import { chooseUid, isReservedUid } from "../../../src/helper/slots.ts";
 import { systemPaths } from "../../../src/shared/paths.ts";
 
@@ -84,10 +85,13 @@ describe("sizes of COW files", () => {
 
 describe("uids of VMs", () => {
   const install = { owner: { uid: 1000, gid: 1000, name: "dev" }, vm_ids: { first: 5000, count: 3 } };
-  test("the lowest free one, never one outside the range", () => {
-    expect(chooseUid(install, new Set())).toBe(5000);
-    expect(chooseUid(install, new Set([5000, 5002]))).toBe(5001);
-    expect(chooseUid(install, new Set([5000, 5001, 5002, 5003]))).toBeNull();
+  test("the next free one after the last, never one outside the range", () => {
+    expect(chooseUid(install, new Set(), null)).toBe(5000);
+    expect(chooseUid(install, new Set(), 5000)).toBe(5001);
+    expect(chooseUid(install, new Set([5000, 5002]), 5001)).toBe(5001);
+    expect(chooseUid(install, new Set(), 5002)).toBe(5000);
+    for (const strange of [0, 4999, 5003, Number.NaN]) expect(chooseUid(install, new Set([5000]), strange)).toBe(5001);
+    expect(chooseUid(install, new Set([5000, 5001, 5002, 5003]), 5000)).toBeNull();
     expect([4999, 5000, 5002, 5003].map((uid) => isReservedUid(install, uid))).toEqual([false, true, true, false]);
   });
 });
@@ -104,37 +108,39 @@ describe("mount points", () => {
   });
 });
 
-describe("programs inside a jail", () => {
-  test("a dynamic program names its interpreter, a text none", async () => {
-    const shell = new Uint8Array(await Bun.file("/bin/sh").arrayBuffer());
-    expect(findInterpreter(shell)).toMatch(/^\/lib.*\/ld-.*\.so/);
-    expect(findInterpreter(new TextEncoder().encode("#!/bin/sh\n"))).toBeNull();
-    expect(findInterpreter(new Uint8Array(0))).toBeNull();
-    expect(findInterpreter(shell.subarray(0, 64))).toBeNull();
+describe("ids of a task", () => {
+  const status = (uids: string, gids: string, groups = "", state = "S (sleeping)"): string =>
+    `Name:\tfirecracker\nState:\t${state}\nUid:\t${uids}\nGid:\t${gids}\nFDSize:\t5000\nGroups:\t${groups}\n`;
+  const others = "1000\t1000\t1000\t1000";
+  test.each([
+    ["the real uid", status("5000\t1\t1\t1", others)],
+    ["the effective uid", status("1\t5000\t1\t1", others)],
+    ["the saved uid", status("1\t1\t5000\t1", others)],
+    ["the uid of file access", status("1\t1\t1\t5000", others)],
+    ["the saved gid", status(others, "1\t1\t5000\t1")],
+    ["a supplementary group", status(others, others, "4 24 5000 ")],
+  ])("%s counts", (_, text) => expect(hasId(text, 5000)).toBe(true));
+  test("nothing else does, nor a task that ended", () => {
+    expect(hasId(status(others, others, "50001 15000"), 5000)).toBe(false);
+    expect(hasId(status("5000\t5000\t5000\t5000", others, "", "Z (zombie)"), 5000)).toBe(false);
+    expect(hasId("", 5000)).toBe(false);
   });
+});
 
-  test("any bytes after an ELF header are read without failing", () => {
-    fc.assert(
-      fc.property(fc.uint8Array({ minLength: 60, maxLength: 400 }), (tail) => {
-        expect(typeof (findInterpreter(new Uint8Array([0x7f, 0x45, 0x4c, 0x46, 2, 1, ...tail])) ?? "")).toBe("string");
-      }),
-    );
-  });
+test("a mount is found by its id", () => {
+  const info = [
+    "24 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw",
+    "240 24 0:5 / /j rw,nosuid,nodev shared:1 master:2 - fuse.x x rw",
+    "",
+  ].join("\n");
+  expect(parseMount(info, "24")).toEqual({ type: "ext4", options: ["rw"] });
+  expect(parseMount(info, "240")).toEqual({ type: "fuse.x", options: ["rw", "nosuid", "nodev"] });
+  expect(() => parseMount(info, "2")).toThrow("no mount 2");
+});
 
-  test("the loader's list is read, without the kernel's own page", () => {
-    const text = [
-      "\tlinux-vdso.so.1 (0x00007ffd)",
-      "\tlibgcc_s.so.1 => /lib/x86_64-linux-gnu/libgcc_s.so.1 (0x00007f01)",
-      "\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f02)",
-      "\t/lib64/ld-linux-x86-64.so.2 (0x00007f03)",
-      "",
-    ].join("\n");
-    expect(parseLoaderList(text)).toEqual([
-      "/lib/x86_64-linux-gnu/libgcc_s.so.1",
-      "/lib/x86_64-linux-gnu/libc.so.6",
-      "/lib64/ld-linux-x86-64.so.2",
-    ]);
-  });
+test("a device of the kernel's own list is found by its whole name", () => {
+  expect(findMiscDevice("232 kvm\n126 userfaultfd\n 10 userfaultfd2\n", "userfaultfd")).toBe(126);
+  expect(findMiscDevice("232 kvm\n", "userfaultfd")).toBeNull();
 });
 
 test("the jailer's command takes its uid, program and base from root's side", () => {
@@ -146,13 +152,19 @@ test("the jailer's command takes its uid, program and base from root's side", ()
       firecracker: "/usr/local/lib/banger/firecracker/1.16.1/firecracker",
       jailer: "/usr/local/lib/banger/firecracker/1.16.1/jailer",
     },
+    { device: { major: 253, minor: 7 }, largestBytes: 3 * 1024 ** 3 },
+    126,
   );
   expect(words.join(" ")).toBe(
     "--scope --collect --quiet --slice=banger-vms.slice --unit=banger-vm-0123456789ab.scope " +
-      "--property=MemoryMax=1280M --property=CPUQuota=300% --property=TasksMax=40 -- " +
+      "--property=MemoryMax=1280M --property=MemorySwapMax=0 --property=CPUQuota=300% --property=TasksMax=40 " +
+      "--property=IPAddressDeny=any --property=DevicePolicy=closed --property=DeviceAllow=/dev/kvm rwm " +
+      "--property=DeviceAllow=/dev/net/tun rwm --property=DeviceAllow=/dev/char/10:126 rwm " +
+      "--property=DeviceAllow=/dev/block/253:7 rw -- " +
       "/usr/local/lib/banger/firecracker/1.16.1/jailer --id 0123456789ab " +
       "--exec-file /usr/local/lib/banger/firecracker/1.16.1/firecracker --uid 200007 --gid 200007 " +
       "--chroot-base-dir /var/lib/banger/jail --cgroup-version 2 --resource-limit no-file=4096 " +
+      `--resource-limit fsize=${67 * 1024 ** 3} ` +
       "--daemonize --new-pid-ns -- --api-sock /io/api.sock",
   );
 });

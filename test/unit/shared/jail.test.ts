@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, symlink, unlink } from "node:fs/promises";
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { connectVsock, jailRootOf, openJailFile, openJailSocket } from "../../../src/shared/jail.ts";
@@ -63,6 +63,14 @@ describe("openJailFile", () => {
   test("refuses a directory", async () => {
     await mkdir(join(root, "io/serial.log"));
     expect(() => openJailFile(root, JAIL.serialLog)).toThrow("not a regular file");
+  });
+  test("refuses a file with a second name, to read or to cut", () => {
+    writeFileSync(join(base, "kernel"), "kernel");
+    linkSync(join(base, "kernel"), join(root, "io/serial.log"));
+    const before = openDescriptors();
+    for (const access of ["read", "write"] as const)
+      expect(() => openJailFile(root, JAIL.serialLog, access)).toThrow("has 2 names");
+    expect(openDescriptors()).toBe(before);
   });
   test("refuses a name that isn't directly below io", () => {
     expect(() => openJailFile(root, "/kernel")).toThrow("not directly below");

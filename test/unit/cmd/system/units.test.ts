@@ -94,4 +94,13 @@ describe("units", () => {
     expect(unit?.text).toContain("\nExecStopPost=+-/usr/bin/resolvectl revert br-fc-two\n");
     expect(textOf("bangerd.service")).toContain("\nFileDescriptorStoreMax=2\n");
   });
+
+  test("the jails' directory is a mount on itself, there before the helper, on which no file changes a uid, is run or is a device", () => {
+    const name = "var-lib-banger-jail.mount";
+    expect(UNITS[0]).toBe(name);
+    for (const key of ["What", "Where"]) expect(valuesOf(name, key)).toEqual(["/var/lib/banger/jail"]);
+    expect(valuesOf(name, "Options")).toEqual(["bind,nosuid,nodev,noexec"]);
+    expect(valuesOf(name, "Before")).toEqual(["bangerd-root.service"]);
+    expect(valuesOf(name, "RequiredBy")).toEqual(["bangerd-root.service"]);
+  });
 });

@@ -206,7 +206,7 @@ describe("a daemon that was started anew", () => {
     service = await world.start();
     expect(world.vms.get(vm.id)).toMatchObject({ state: "running", pid: vm.pid, bootId: vm.bootId });
     expect(world.host.rules.size).toBe(1);
-    expect(asked()).toContain("ensure_socket_access");
+    expect(asked()).toContain("ensure_bridge");
     expect(await service.findLeftovers()).toEqual([]);
     await service.stop(vm.id, run);
     expect(world.vms.get(vm.id)?.state).toBe("stopped");
@@ -219,7 +219,7 @@ describe("a daemon that was started anew", () => {
     expect(world.vms.get(vm.id)?.state).toBe("running");
     world.broken.clear();
     await service.patrol();
-    expect(asked()).toContain("ensure_socket_access");
+    expect(asked()).toContain("ensure_bridge");
     await service.stop(vm.id, run);
     expect(world.host.list()).toEqual([`cow ${vm.id}`, `slot ${vm.id}`]);
   });

@@ -99,7 +99,9 @@ async function keepLogs(jailRoot: string, stateDir: string): Promise<void> {
       await writeFile(target, await readTail(log.path, KEPT_LOG_BYTES), { mode: 0o600 });
     } catch (thrown) {
       // No jail, no log, or something else in its place: the VM's end doesn't hang on a log.
-      const expected = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENXIO"].some((errno) => isErrno(thrown, errno));
+      const expected = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENXIO", "EAGAIN"].some((errno) =>
+        isErrno(thrown, errno),
+      );
       if (!expected && !(thrown instanceof BangerError)) throw thrown;
     }
   }
