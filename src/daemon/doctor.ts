@@ -22,9 +22,9 @@ interface Tool {
 
 const TOOLS: readonly Tool[] = [
   { program: "mkfs.ext4", package: "e2fsprogs", purpose: "makes work disks" },
-  { program: "debugfs", package: "e2fsprogs", purpose: "writes a VM's identity without root" },
-  { program: "e2fsck", package: "e2fsprogs", purpose: "repairs work disks" },
-  { program: "resize2fs", package: "e2fsprogs", purpose: "grows work disks" },
+  { program: "debugfs", package: "e2fsprogs", purpose: "gives keys to VMs of older images" },
+  { program: "e2fsck", package: "e2fsprogs", purpose: "checks new images" },
+  { program: "resize2fs", package: "e2fsprogs", purpose: "sizes new images" },
   { program: "ssh", package: "openssh-client", purpose: "reaches guests" },
   { program: "ssh-keygen", package: "openssh-client", purpose: "makes keys" },
 ];

@@ -31,6 +31,9 @@ const OPEN_FILES_LIMIT = 4096;
 const VMM_MEMORY_MIB = 256;
 const TASKS_LIMIT_PER_VCPU = 4;
 
+const READ = 4;
+const READ_WRITE = 6;
+
 /** The name below the jail's root of an in-jail path. */
 const inRoot = (path: string): string => path.slice(1);
 
@@ -90,6 +93,7 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
     linkOrCopy(file, root, inRoot(target), uid);
   }
   giveDisk(context, `vms/${vm}/work.ext4`, root, inRoot(JAIL.workDrive), uid);
+  giveDisk(context, `vms/${vm}/identity.img`, root, inRoot(JAIL.identityDrive), uid, READ);
   if (input.root === "file") {
     giveDisk(context, `vms/${vm}/root.ext4`, root, inRoot(JAIL.rootDrive), uid);
     return;
@@ -104,9 +108,16 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
  * Gives a disk file of the owner's to the VM: an access list on the file (which its owner could set, too), and a second
  * name in the jail. The file stays the owner's; nothing is ever given away or taken.
  */
-function giveDisk(context: HelperContext, path: string, root: Descriptor, name: string, uid: number): void {
+function giveDisk(
+  context: HelperContext,
+  path: string,
+  root: Descriptor,
+  name: string,
+  uid: number,
+  access = READ_WRITE,
+): void {
   using file = openOwnersFile(context, path, "VM_NOT_FOUND", { onlyName: true });
-  file.setAttribute(ACCESS_ACL, encodeAcl({ owner: 6, users: new Map([[uid, 6]]) }));
+  file.setAttribute(ACCESS_ACL, encodeAcl({ owner: READ_WRITE, users: new Map([[uid, access]]) }));
   try {
     root.link(file, name);
   } catch (thrown) {

@@ -13,7 +13,7 @@ import { type KernelStore, listDeadStaging, listNames, makeStaging } from "../ke
 import { runTool } from "../run-tool.ts";
 import { buildDebian, listBuildDirs, removeBuildDir } from "./build-debian.ts";
 import { CATALOG } from "./catalog.ts";
-import { UNIT_NAMES } from "./guest-files.ts";
+import { IDENTITY_UNIT, UNIT_NAMES } from "./guest-files.ts";
 
 type Image = ImageRecord;
 
@@ -33,6 +33,8 @@ export interface ImageFiles {
   readonly rootfsPath: string;
   readonly kernelPath: string;
   readonly initrdPath: string | null;
+  /** Whether a guest of it takes its keys from the identity disk: false for what an older banger or somebody else built. */
+  readonly readsIdentity: boolean;
 }
 
 export interface ImageStore {
@@ -262,7 +264,11 @@ export function createImageStore(
       const kernel = kernelName ?? image.kernel;
       if (kernel === null) throw new BangerError("KERNEL_NOT_FOUND", `the image ${name} has no kernel`);
       await kernels.show(kernel);
-      return { rootfsPath: join(dir(name), "rootfs.ext4"), ...kernels.paths(kernel) };
+      return {
+        rootfsPath: join(dir(name), "rootfs.ext4"),
+        ...kernels.paths(kernel),
+        readsIdentity: image.units.includes(IDENTITY_UNIT),
+      };
     },
     findLeftovers,
     removeLeftovers: async () => {

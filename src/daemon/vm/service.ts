@@ -284,8 +284,7 @@ export class VmService {
         (await guest.answers(address, DIAL_MS)) &&
         (await guest.shutDown(address, engine.shutdownWord, 10_000));
       if (!asked && !(await engine.vmm.powerDown(vm.id, dirs.runtime))) return;
-      const gone = await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
-      if (gone.length > 0 && gone.every(Boolean)) await engine.noteCleanEnd(dirs);
+      await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
     });
     for (const start of engine.startSteps.toReversed())
       await step(`undo ${start.name}`, async () => await start.undo(this.undoContext(vm.id)));
@@ -375,7 +374,7 @@ export class VmService {
           throw new BangerError("INVALID_VALUE", `a disk only grows, and ${vm.name} has ${vm.spec[key]} bytes already`);
         await work(bytes, new AbortController().signal);
       };
-      await grow("diskBytes", async (bytes, signal) => await growWorkDisk(workDiskPath(dirs.state), bytes, signal));
+      await grow("diskBytes", async (bytes) => await growWorkDisk(workDiskPath(dirs.state), bytes));
       await grow("systemOverlayBytes", async (bytes, signal) => await engine.growRoot(dirs, bytes, signal));
       return await this.#save({ ...vm, spec: { ...vm.spec, ...changes } });
     });
