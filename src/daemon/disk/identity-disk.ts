@@ -11,6 +11,8 @@ import type { DiskFile } from "./seed.ts";
 const MARK = "banger-identity";
 /** There when the archive holds files for /root. */
 const HAS_FILES = "has-files";
+/** There when the work disk is larger than at the last boot. */
+const GROWN = "grown";
 const IDENTITY = "identity";
 const ROOT = "root";
 
@@ -34,8 +36,15 @@ export function filesArchive(files: readonly DiskFile[]): Uint8Array {
   ]);
 }
 
-/** What the disk holds: whole sectors. `files` is {@link filesArchive}'s, null for a VM that has its files. Pure. */
-export function identityArchive(identity: GuestIdentity, files: Uint8Array | null): Uint8Array {
+export interface BootNews {
+  /** {@link filesArchive}'s, null for a VM that has its files. */
+  readonly files: Uint8Array | null;
+  /** Whether the work disk grew since the last boot. */
+  readonly hasGrown: boolean;
+}
+
+/** What the disk holds: whole sectors. Pure. */
+export function identityArchive(identity: GuestIdentity, { files, hasGrown }: BootNews): Uint8Array {
   const file = (path: string, mode: number, contents: string): TarEntry => ({ kind: "file", path, mode, contents });
   const own = writeTar([
     file(MARK, 0o644, ""),
@@ -44,6 +53,7 @@ export function identityArchive(identity: GuestIdentity, files: Uint8Array | nul
     file(`${IDENTITY}/ssh_host_ed25519_key.pub`, 0o644, identity.hostKeyPublic),
     file(`${IDENTITY}/authorized_keys`, 0o600, identity.authorizedKeys),
     ...(identity.gitConfig === null ? [] : [file("gitconfig", 0o644, identity.gitConfig)]),
+    ...(hasGrown ? [file(GROWN, 0o644, "")] : []),
     ...(files === null ? [] : [file(HAS_FILES, 0o644, "")]),
   ]);
   return files === null ? own : joinTars([own, files]);

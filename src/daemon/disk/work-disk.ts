@@ -3,7 +3,7 @@
  * guest has written is for the guest to check, repair and grow. Source: mke2fs(8).
  */
 
-import { open, rename, rm, stat, truncate } from "node:fs/promises";
+import { open, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
 import { runTool } from "../run-tool.ts";
 import { type DiskFile, seedFileSystem } from "./seed.ts";
@@ -51,9 +51,13 @@ export async function createWorkDisk(
   }
 }
 
+/** There from a growth until a guest has booted with it. */
+export const growthMarkOf = (path: string): string => `${path}.grown`;
+
 /** Grows the file; never shrinks it. The guest grows the file system at its next boot. */
 export async function growWorkDisk(path: string, bytes: number): Promise<void> {
   const { size } = await stat(path);
   if (bytes < size) throw new BangerError("INVALID_VALUE", "a disk only grows");
+  await writeFile(growthMarkOf(path), "", { mode: 0o600 });
   await truncate(path, bytes);
 }

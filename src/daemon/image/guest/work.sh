@@ -25,6 +25,10 @@ elif read -r errors < "/sys/fs/ext4/${device##*/}/errors_count" && [ "$errors" !
   repair || true
   mount_work
 fi
+# The host made the disk larger. (banger-grow.service sees to it, too, but after the first command.)
+if [ -e /run/banger/grown ]; then
+  resize2fs "$device" > /dev/null || true
+fi
 # The files that a new VM begins with. The host leaves them out once the VM has been reached.
 if [ -e /run/banger/has-files ]; then
   tar -xpf /run/banger/disk -C /root --strip-components=1 root

@@ -16,7 +16,7 @@ export const fileSync: Step = {
     await writeFile(firstFilesPath(context.dirs.state), filesArchive(await collectFiles(context)), { mode: 0o600 });
   },
   undo: async ({ dirs }) => {
-    await forgetFirstFiles(dirs.state);
+    await rm(firstFilesPath(dirs.state), { force: true });
   },
 };
 
@@ -26,9 +26,4 @@ export async function collectFiles({ config, progress }: StepContext): Promise<r
     progress({ stage: "files", message }),
   );
   return [{ path: "/.hushlogin", mode: 0o644, contents: "" }, ...synced];
-}
-
-/** The guest has them: what it makes of them from here on is its own. */
-export async function forgetFirstFiles(stateDir: string): Promise<void> {
-  await rm(firstFilesPath(stateDir), { force: true });
 }

@@ -4,10 +4,10 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { type GuestIdentity, identityArchive, writeIdentityDisk } from "../../disk/identity-disk.ts";
 import type { DiskFile } from "../../disk/seed.ts";
-import { createWorkDisk } from "../../disk/work-disk.ts";
+import { createWorkDisk, growthMarkOf } from "../../disk/work-disk.ts";
 import { ensureHostKey, ensureUserKey, hostKeyPath, readOwnKey, rememberHost } from "../../guest/keys.ts";
 import { tryTool } from "../../run-tool.ts";
-import type { Step, StepContext } from "../step.ts";
+import type { Step, StepContext, VmDirs } from "../step.ts";
 import { collectFiles, firstFilesPath } from "./file-sync.ts";
 import { workDiskPath } from "./work-disk.ts";
 
@@ -34,12 +34,19 @@ export const identity: Step = {
     };
     if (isFirstStart && !image.readsIdentity) await seedWorkDisk(context, known);
     const files = await readFile(firstFilesPath(dirs.state)).catch(() => null);
-    await writeIdentityDisk(identityDiskPath(dirs.state), identityArchive(known, files));
+    const hasGrown = existsSync(growthMarkOf(workDiskPath(dirs.state)));
+    await writeIdentityDisk(identityDiskPath(dirs.state), identityArchive(known, { files, hasGrown }));
   },
   undo: async ({ dirs }) => {
     await rm(identityDiskPath(dirs.state), { force: true });
   },
 };
+
+/** The guest has booted with it: what it makes of its files from here on is its own. */
+export async function noteDelivered({ state }: VmDirs): Promise<void> {
+  await rm(growthMarkOf(workDiskPath(state)), { force: true });
+  await rm(firstFilesPath(state), { force: true });
+}
 
 /**
  * For a guest whose image doesn't read the identity disk (an older banger built it, or somebody else): its keys go onto a work disk

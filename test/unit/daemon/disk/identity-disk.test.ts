@@ -14,6 +14,8 @@ afterEach(async () => {
 
 const identity = { hostKey: "secret", hostKeyPublic: "shared", authorizedKeys: "ssh-ed25519 A", gitConfig: "[user]\n" };
 
+const NOTHING = { files: null, hasGrown: false };
+
 /** What GNU tar lists: mode, owner, size, name. */
 async function list(archive: Uint8Array): Promise<readonly string[]> {
   const path = join(dir, "listed.tar");
@@ -26,7 +28,7 @@ async function list(archive: Uint8Array): Promise<readonly string[]> {
 }
 
 test("secrets are root's alone; the mark comes first, by which the guest knows the disk", async () => {
-  const archive = identityArchive(identity, null);
+  const archive = identityArchive(identity, NOTHING);
   expect(archive.length % 512).toBe(0);
   expect(Buffer.from(archive.subarray(0, 15)).toString()).toBe("banger-identity");
   expect(await list(archive)).toEqual([
@@ -37,7 +39,7 @@ test("secrets are root's alone; the mark comes first, by which the guest knows t
     "-rw------- 0/0 13 identity/authorized_keys",
     "-rw-r--r-- 0/0 7 gitconfig",
   ]);
-  expect(await list(identityArchive({ ...identity, gitConfig: null }, null))).not.toContain(
+  expect(await list(identityArchive({ ...identity, gitConfig: null }, NOTHING))).not.toContain(
     "-rw-r--r-- 0/0 7 gitconfig",
   );
 });
@@ -51,7 +53,7 @@ test("files for /root keep their modes, below directories of root's, the last on
     { path: "/.hushlogin", mode: 0o600, contents: "last" },
   ]);
   const path = join(dir, "identity.img");
-  await writeFile(path, identityArchive(identity, files));
+  await writeFile(path, identityArchive(identity, { files, hasGrown: true }));
   // As the guest takes them out.
   const root = join(dir, "root");
   await runTool(["mkdir", root], { timeoutMs: 10_000 });
@@ -67,6 +69,7 @@ test("files for /root keep their modes, below directories of root's, the last on
   // And the keys without the files.
   await runTool(["tar", "-xpf", path, "-C", dir, "--anchored", "--exclude=root"], { timeoutMs: 10_000 });
   expect(await readFile(join(dir, "has-files"), "utf8")).toBe("");
+  expect(await readFile(join(dir, "grown"), "utf8")).toBe("");
   expect(await readFile(join(dir, "identity/ssh_host_ed25519_key"), "utf8")).toBe("secret");
 });
 
@@ -77,7 +80,7 @@ test("is a new private file each time: what else has the old one's name or inode
   await writeFile(path, "old");
   await link(path, join(dir, "in a jail"));
   await symlink(victim, `${path}.new`);
-  await writeIdentityDisk(path, identityArchive(identity, null));
+  await writeIdentityDisk(path, identityArchive(identity, NOTHING));
   expect(await stat(path)).toMatchObject({ nlink: 1 });
   expect((await stat(path)).mode & 0o777).toBe(0o600);
   expect(await readFile(join(dir, "in a jail"), "utf8")).toBe("old");

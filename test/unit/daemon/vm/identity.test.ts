@@ -177,11 +177,13 @@ describe("a file system that a guest has written is not opened", () => {
     await service.stop(vm.id, run);
     await service.set(vm.id, { diskBytes: 128 * MIB, systemOverlayBytes: 16 * 1024 * MIB });
     await service.start(vm.id, run);
+    expect((await lastIdentity()).entries).toContain("-rw-r--r-- 0/0 grown");
     await service.kill(vm.id, "SIGKILL");
     service = await world.start();
     await service.removeLeftovers(await service.findLeftovers());
     await service.parts.engine.examine(run.signal);
     await service.start(vm.id, run);
+    expect((await lastIdentity()).entries).not.toContain("-rw-r--r-- 0/0 grown");
 
     expect(await called()).toEqual([]);
     expect((await stat(workDisk(vm))).size).toBe(128 * MIB);
