@@ -8,7 +8,7 @@ import { formatBytes } from "../shared/sizes.ts";
 import type { DoctorRow } from "../shared/schemas.ts";
 import { examineClock } from "./clock.ts";
 import { chooseBuildMode } from "./image/build-mode.ts";
-import { toolPath } from "./run-tool.ts";
+import { detectConfinement, toolPath } from "./run-tool.ts";
 import type { VmService } from "./vm/service.ts";
 
 const LOW_SPACE_BYTES = 2 * 1024 ** 3;
@@ -37,6 +37,7 @@ export async function examineHost(service: VmService, signal: AbortSignal): Prom
     service.parts.engine.examine(signal),
     examineTools(),
     examineImageBuild(signal),
+    examineConfinement(),
     examineSockets(service),
     examineSpace(service),
     examineImages(service),
@@ -57,6 +58,19 @@ async function examineTools(): Promise<DoctorRow[]> {
       fix: `sudo apt install ${name}`,
     };
   });
+}
+
+async function examineConfinement(): Promise<DoctorRow[]> {
+  const { kind, reason } = await detectConfinement();
+  if (kind === "namespaces") return [pass("confinement", "what others wrote is read in namespaces of its own")];
+  return [
+    {
+      check: "confinement",
+      level: "WARN",
+      message: `foreign images and kernels are read without namespaces of their own: ${reason}`,
+      fix: "register and import only images and kernels that you trust",
+    },
+  ];
 }
 
 async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {

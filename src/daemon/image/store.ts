@@ -10,7 +10,7 @@ import type { Paths } from "../../shared/paths.ts";
 import { ImageRecord, type Leftover } from "../../shared/schemas.ts";
 import { makeInitrd } from "../kernel/make-initrd.ts";
 import { type KernelStore, listDeadStaging, listNames, makeStaging } from "../kernel/store.ts";
-import { runTool } from "../run-tool.ts";
+import { confinementNote, runTool } from "../run-tool.ts";
 import { buildDebian, listBuildDirs, removeBuildDir } from "./build-debian.ts";
 import { CATALOG } from "./catalog.ts";
 import { IDENTITY_UNIT, UNIT_NAMES } from "./guest-files.ts";
@@ -230,7 +230,12 @@ export function createImageStore(
           timeoutMs: 30 * 60_000,
           signal,
         });
-        await runTool(["e2fsck", "-fn", target], { timeoutMs: 120_000, signal }).catch((thrown: unknown) => {
+        progress({ stage: "image", message: `checking the file system${await confinementNote()}` });
+        await runTool(["e2fsck", "-fn", target], {
+          timeoutMs: 120_000,
+          signal,
+          confined: { reads: [target] },
+        }).catch((thrown: unknown) => {
           if (!(thrown instanceof BangerError) || thrown.code !== "FAILED") throw thrown;
           throw new BangerError("INVALID_VALUE", `${rootfs} is not a clean ext4 file system: ${thrown.message}`);
         });
