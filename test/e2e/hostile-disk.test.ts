@@ -9,6 +9,7 @@ import { type Home, makeHomeWithImage } from "../support/banger.ts";
 
 const PARSERS = ["debugfs", "e2fsck", "fsck.ext4", "resize2fs", "tune2fs", "dumpe2fs", "blkid", "mount"];
 const BOOT = { timeoutMs: 300_000 };
+const TEST_TIMEOUT_MS = 600_000;
 
 let home: Home;
 let disk: string;
@@ -45,43 +46,55 @@ afterAll(async () => {
 const inGuest = async (command: string): Promise<string> =>
   (await home.ok(["exec", "box", "--", "sh", "-c", command])).trim();
 
-test("keys are in memory, for root only; a new VM has its files and the host's git name", async () => {
-  expect(await inGuest("findmnt -n -o FSTYPE -T /run/banger/identity; stat -c %a:%u /run/banger/identity")).toBe(
-    "tmpfs\n700:0",
-  );
-  expect(await inGuest("stat -c %a:%u:%n /run/banger/identity/ssh_host_ed25519_key /run/banger/disk -L")).toMatch(
-    /^600:0:\S+\n6[046]0:0:\S+$/,
-  );
-  expect(await inGuest("setpriv --reuid=65534 --clear-groups cat /run/banger/disk 2>&1 || true")).toContain(
-    "Permission denied",
-  );
-  expect(await inGuest("cat /sys/block/vdc/ro; ls -A /root; stat -c %a /root/.tokens /root/.tokens/banger")).toBe(
-    "1\n.hushlogin\n.tokens\nlost+found\n700\n600",
-  );
-  expect(
-    await inGuest("cat /root/.tokens/banger; git config user.name; cd /; setpriv --reuid=65534 git config user.name"),
-  ).toBe("for the guestAda\nAda");
-});
+test(
+  "keys are in memory, for root only; a new VM has its files and the host's git name",
+  async () => {
+    expect(await inGuest("findmnt -n -o FSTYPE -T /run/banger/identity; stat -c %a:%u /run/banger/identity")).toBe(
+      "tmpfs\n700:0",
+    );
+    expect(await inGuest("stat -c %a:%u:%n /run/banger/identity/ssh_host_ed25519_key /run/banger/disk -L")).toMatch(
+      /^600:0:\S+\n6[046]0:0:\S+$/,
+    );
+    expect(await inGuest("setpriv --reuid=65534 --clear-groups cat /run/banger/disk 2>&1 || true")).toContain(
+      "Permission denied",
+    );
+    expect(await inGuest("cat /sys/block/vdc/ro; ls -A /root; stat -c %a /root/.tokens /root/.tokens/banger")).toBe(
+      "1\n.hushlogin\n.tokens\nlost+found\n700\n600",
+    );
+    expect(
+      await inGuest("cat /root/.tokens/banger; git config user.name; cd /; setpriv --reuid=65534 git config user.name"),
+    ).toBe("for the guestAda\nAda");
+  },
+  TEST_TIMEOUT_MS,
+);
 
-test("what the guest changed of its files stays, and its larger disk is larger from the first command on", async () => {
-  await inGuest("echo mine > /root/.tokens/banger; rm /root/.hushlogin");
-  await home.ok(["vm", "stop", "box"], BOOT);
-  await home.ok(["vm", "set", "box", "--disk-size", "9G"]);
-  await home.ok(["vm", "start", "box"], BOOT);
-  expect(
-    await inGuest("cat /root/.tokens/banger; ls /root/.hushlogin 2>/dev/null; df -BG --output=size /root | tail -1"),
-  ).toMatch(/^mine\s+9G$/);
-}, 600_000);
+test(
+  "what the guest changed of its files stays, and its larger disk is larger from the first command on",
+  async () => {
+    await inGuest("echo mine > /root/.tokens/banger; rm /root/.hushlogin");
+    await home.ok(["vm", "stop", "box"], BOOT);
+    await home.ok(["vm", "set", "box", "--disk-size", "9G"]);
+    await home.ok(["vm", "start", "box"], BOOT);
+    expect(
+      await inGuest("cat /root/.tokens/banger; ls /root/.hushlogin 2>/dev/null; df -BG --output=size /root | tail -1"),
+    ).toMatch(/^mine\s+9G$/);
+  },
+  TEST_TIMEOUT_MS,
+);
 
-test("an unclean end with errors noted in the file system is repaired by the guest", async () => {
-  await inGuest("echo kept > /root/kept; sync");
-  await home.ok(["vm", "kill", "box"]);
-  // As the kernel notes an error it met: s_state and s_error_count. The superblock's checksum is made right by debugfs.
-  await runTool(["debugfs", "-w", "-R", "ssv state 2", disk], { timeoutMs: 10_000 });
-  await runTool(["debugfs", "-w", "-R", "ssv error_count 3", disk], { timeoutMs: 10_000 });
-  await home.ok(["vm", "start", "box"], BOOT);
-  expect(await inGuest("cat /root/kept /sys/fs/ext4/vdb/errors_count")).toBe("kept\n0");
-}, 600_000);
+test(
+  "an unclean end with errors noted in the file system is repaired by the guest",
+  async () => {
+    await inGuest("echo kept > /root/kept; sync");
+    await home.ok(["vm", "kill", "box"]);
+    // As the kernel notes an error it met: s_state and s_error_count. The superblock's checksum is made right by debugfs.
+    await runTool(["debugfs", "-w", "-R", "ssv state 2", disk], { timeoutMs: 10_000 });
+    await runTool(["debugfs", "-w", "-R", "ssv error_count 3", disk], { timeoutMs: 10_000 });
+    await home.ok(["vm", "start", "box"], BOOT);
+    expect(await inGuest("cat /root/kept /sys/fs/ext4/vdb/errors_count")).toBe("kept\n0");
+  },
+  TEST_TIMEOUT_MS,
+);
 
 test.each([
   ["random bytes", randomBytes(8 * 1024 * 1024)],
@@ -101,14 +114,24 @@ test.each([
   600_000,
 );
 
-test("the way back that the guest names works", async () => {
-  await inGuest("mkfs.ext4 -q -F -L banger-work /dev/vdb; umount /root; systemctl restart banger-work; touch /root/x");
-  await home.ok(["vm", "restart", "box"], BOOT);
-  expect(await inGuest("ls -A /root")).toContain("x");
-}, 600_000);
+test(
+  "the way back that the guest names works",
+  async () => {
+    await inGuest(
+      "mkfs.ext4 -q -F -L banger-work /dev/vdb; umount /root; systemctl restart banger-work; touch /root/x",
+    );
+    await home.ok(["vm", "restart", "box"], BOOT);
+    expect(await inGuest("ls -A /root")).toContain("x");
+  },
+  TEST_TIMEOUT_MS,
+);
 
-test("in all of that the host opened no file system", async () => {
-  await home.ok(["gc"]);
-  await home.run(["doctor"]);
-  expect(await readFile(join(home.dir, "called"), "utf8")).toBe("");
-});
+test(
+  "in all of that the host opened no file system",
+  async () => {
+    await home.ok(["gc"]);
+    await home.run(["doctor"]);
+    expect(await readFile(join(home.dir, "called"), "utf8")).toBe("");
+  },
+  TEST_TIMEOUT_MS,
+);

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createDispatch } from "../../src/helper/dispatch.ts";
+import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
 import { findVmProcess, killScope, listScopes, scopeCgroup, scopePids } from "../../src/helper/scope.ts";
 import { hasEnded, openProcess, signalProcess } from "../../src/helper/sys/processes.ts";
 import { canMakeCgroups, makeHost, OWNER, type TestHost, uidOf, VM } from "./support.ts";
@@ -13,7 +14,7 @@ const cgroup = (vm = VM): string => join(host.context.cgroupRoot, scopeCgroup(vm
 
 /** The result, or the error's code. */
 async function call(method: string, params: unknown): Promise<unknown> {
-  const { answer } = await createDispatch(host.context)({ v: 1, method, params, op: null });
+  const { answer } = await createDispatch(host.context)({ v: HELPER_VERSION, method, params, op: null });
   return "result" in answer ? answer.result : answer.error.code;
 }
 
