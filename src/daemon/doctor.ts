@@ -8,7 +8,7 @@ import { formatBytes } from "../shared/sizes.ts";
 import type { DoctorRow } from "../shared/schemas.ts";
 import { examineClock } from "./clock.ts";
 import { chooseBuildMode } from "./image/build-mode.ts";
-import { toolPath } from "./run-tool.ts";
+import { detectConfinement, toolPath } from "./run-tool.ts";
 import type { VmService } from "./vm/service.ts";
 
 const LOW_SPACE_BYTES = 2 * 1024 ** 3;
@@ -22,9 +22,9 @@ interface Tool {
 
 const TOOLS: readonly Tool[] = [
   { program: "mkfs.ext4", package: "e2fsprogs", purpose: "makes work disks" },
-  { program: "debugfs", package: "e2fsprogs", purpose: "writes a VM's identity without root" },
-  { program: "e2fsck", package: "e2fsprogs", purpose: "repairs work disks" },
-  { program: "resize2fs", package: "e2fsprogs", purpose: "grows work disks" },
+  { program: "debugfs", package: "e2fsprogs", purpose: "gives keys to VMs of older images" },
+  { program: "e2fsck", package: "e2fsprogs", purpose: "checks new images" },
+  { program: "resize2fs", package: "e2fsprogs", purpose: "sizes new images" },
   { program: "ssh", package: "openssh-client", purpose: "reaches guests" },
   { program: "ssh-keygen", package: "openssh-client", purpose: "makes keys" },
 ];
@@ -37,6 +37,7 @@ export async function examineHost(service: VmService, signal: AbortSignal): Prom
     service.parts.engine.examine(signal),
     examineTools(),
     examineImageBuild(signal),
+    examineConfinement(),
     examineSockets(service),
     examineSpace(service),
     examineImages(service),
@@ -57,6 +58,19 @@ async function examineTools(): Promise<DoctorRow[]> {
       fix: `sudo apt install ${name}`,
     };
   });
+}
+
+async function examineConfinement(): Promise<DoctorRow[]> {
+  const { kind, reason } = await detectConfinement();
+  if (kind === "namespaces") return [pass("confinement", "what others wrote is read in namespaces of its own")];
+  return [
+    {
+      check: "confinement",
+      level: "WARN",
+      message: `foreign images and kernels are read without namespaces of their own: ${reason}`,
+      fix: "register and import only images and kernels that you trust",
+    },
+  ];
 }
 
 async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {

@@ -1,6 +1,7 @@
 /** Runs an external program by argument vector; no shell, a deadline always. */
 
 import { BangerError } from "../shared/errors.ts";
+import { type Confinement, limitedArgv, namespacedArgv } from "./confine.ts";
 
 export interface ToolOptions {
   readonly timeoutMs: number;
@@ -8,6 +9,8 @@ export interface ToolOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly stdin?: string;
+  /** For a program that parses what others wrote: see {@link Confinement}. */
+  readonly confined?: Confinement;
   /** Called with each complete line of standard error as it comes. */
   readonly onStderrLine?: (line: string) => void;
 }
@@ -34,16 +37,20 @@ export async function tryTool(argv: readonly string[], options: ToolOptions): Pr
   const program = argv[0] ?? "";
   const path = Bun.which(program, { PATH: toolPath() });
   if (path === null) throw new BangerError("TOOL_MISSING", `${program} is not installed`, { details: { program } });
-  const child = Bun.spawn([path, ...argv.slice(1)], {
-    stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
-    stdout: "pipe",
-    stderr: "pipe",
-    env: { ...toolEnvironment(), ...options.env },
-    // A group of its own: a ctrl-c meant for the daemon's terminal must not end a tool half way, and a
-    // deadline must end what the tool itself started.
-    detached: true,
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-  });
+  const command = [path, ...argv.slice(1)];
+  const child = Bun.spawn(
+    options.confined === undefined ? command : [...(await confinedCommand(command, options.confined))],
+    {
+      stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
+      stdout: "pipe",
+      stderr: "pipe",
+      env: { ...toolEnvironment(), ...options.env },
+      // A group of its own: a ctrl-c meant for the daemon's terminal must not end a tool half way, and a
+      // deadline must end what the tool itself started.
+      detached: true,
+      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    },
+  );
   let ended = "in time" as "in time" | "too late" | "too long";
   const abandoned = Promise.withResolvers<null>();
   const end = (): void => {
@@ -82,6 +89,42 @@ export async function tryTool(argv: readonly string[], options: ToolOptions): Pr
     clearTimeout(timer);
     options.signal?.removeEventListener("abort", end);
   }
+}
+
+/** How confined programs run on this host, and why no better. */
+export interface ConfinementKind {
+  readonly kind: "namespaces" | "limits";
+  readonly reason: string;
+}
+
+const PROBE_TIMEOUT_MS = 10_000;
+let probed: Promise<ConfinementKind> | undefined;
+
+/** Found out once: by running a program that way. */
+export async function detectConfinement(): Promise<ConfinementKind> {
+  probed ??= tryTool(namespacedArgv(["true"], {}), { timeoutMs: PROBE_TIMEOUT_MS }).then(
+    ({ exitCode, stderr }): ConfinementKind =>
+      exitCode === 0
+        ? { kind: "namespaces", reason: "user namespaces work" }
+        : { kind: "limits", reason: stderr.trim().split("\n").at(-1) ?? `unshare ended with ${exitCode}` },
+    (thrown: unknown): ConfinementKind => ({ kind: "limits", reason: (thrown as Error).message }),
+  );
+  return await probed;
+}
+
+/** For a message about a confined program's work: empty, or in what it falls short and why. */
+export async function confinementNote(): Promise<string> {
+  const { kind, reason } = await detectConfinement();
+  return kind === "namespaces" ? "" : ` (without namespaces of its own: ${reason})`;
+}
+
+/** The argv that runs a program confined, for who doesn't use {@link tryTool}: its output is no text. */
+export async function confinedCommand(
+  command: readonly string[],
+  confinement: Confinement,
+): Promise<readonly string[]> {
+  const { kind } = await detectConfinement();
+  return kind === "namespaces" ? namespacedArgv(command, confinement) : limitedArgv(command, confinement);
 }
 
 /** Like {@link tryTool}, but a status other than 0 is FAILED with the last of what the tool said. */

@@ -4,7 +4,7 @@
  */
 
 import { BangerError } from "../shared/errors.ts";
-import { DM_PREFIX, SIGNALS } from "../shared/helper-contract.ts";
+import { SIGNALS } from "../shared/helper-contract.ts";
 import {
   contains,
   LOOPBACK_BLOCK,
@@ -269,37 +269,6 @@ export const jailSocket: Gate<{ readonly file: OpenFile; readonly uid: number }>
   },
 };
 
-export const vmHandles: Gate<{
-  readonly vm: string;
-  readonly handles: {
-    readonly dm_name: string | null;
-    readonly dm_device: string | null;
-    readonly base_loop: string | null;
-    readonly cow_loop: string | null;
-  };
-}> = {
-  rule: "recorded names are `fc-rootfs-<vm>`, `/dev/mapper/fc-rootfs-<vm>` and `/dev/loopN`",
-  stops: "tearing down a volume of the host's, or of another VM",
-  check: ({ vm, handles: { dm_name, dm_device, base_loop, cow_loop } }) => {
-    const name = `${DM_PREFIX}${vm}`;
-    if (dm_name !== null && dm_name !== name) return `${dm_name} is not ${name}`;
-    if (dm_device !== null && dm_device !== `/dev/mapper/${name}`) return `${dm_device} is not /dev/mapper/${name}`;
-    const wrong = [base_loop, cow_loop].find((loop) => loop !== null && !/^\/dev\/loop\d{1,6}$/.test(loop));
-    return wrong === undefined ? null : `${wrong} is not a loop device`;
-  },
-};
-
-export const loopIsOurs: Gate<{
-  readonly loop: string;
-  /** The mark root gave it when it was attached; null when nothing is. */
-  readonly mark: string | null;
-  readonly expected: string;
-}> = {
-  rule: "a recorded loop device carries the mark root gave it for that VM, or holds nothing",
-  stops: "detaching a loop device of the host's",
-  check: ({ loop, mark, expected }) => (mark === null || mark === expected ? null : `${loop} is not ${expected}`),
-};
-
 export const dmIsOurs: Gate<{
   readonly name: string;
   /** What root marked it with; empty for a device of an earlier version. */
@@ -317,41 +286,6 @@ export const dmIsOurs: Gate<{
     const foreign = parts.find((part) => !ours.includes(part));
     if (foreign !== undefined) return `${name} has no mark and rests on ${foreign}`;
     return parts.length > 0 ? null : `${name} has no mark and rests on nothing`;
-  },
-};
-
-const GUEST_PATH = /^(?:\/[A-Za-z0-9_.@+:-]+)+$/;
-
-/** True for an absolute path of plain characters without `.`, `..` or empty parts. */
-function isCleanGuestPath(path: string): boolean {
-  return (
-    path.length <= 255 &&
-    GUEST_PATH.test(path) &&
-    path
-      .split("/")
-      .slice(1)
-      .every((part) => part !== "." && part !== "..")
-  );
-}
-
-export const guestPath: Gate<{ readonly path: string }> = {
-  rule: "the guest's path is absolute, clean, of plain characters only",
-  stops: "command injection into debugfs",
-  check: ({ path }) =>
-    isCleanGuestPath(path) ? null : `${JSON.stringify(path.slice(0, 80))} is not a plain absolute path`,
-};
-
-export const guestFiles: Gate<{ readonly files: readonly { readonly path: string; readonly contents: string }[] }> = {
-  rule: "every path is absolute, clean, of plain characters, and named once; contents are data in a file, never part of a script",
-  stops: "command injection into debugfs",
-  check: ({ files }) => {
-    const paths = files.map(({ path }) => path);
-    if (new Set(paths).size !== paths.length) return "a path is named twice";
-    for (const path of paths) {
-      const verdict = guestPath.check({ path });
-      if (verdict !== null) return verdict;
-    }
-    return null;
   },
 };
 

@@ -36,6 +36,11 @@ const MIB = 1024 * 1024;
 /** The daemon frees what a log takes, but its end only moves on: more than this no VM prints in its life. */
 const LOG_ROOM_BYTES = 64 * 1024 * MIB;
 
+const READ = 4;
+const READ_WRITE = 6;
+
+type Access = "read" | "write";
+
 /** The name below the jail's root of an in-jail path. */
 const inRoot = (path: string): string => path.slice(1);
 
@@ -110,9 +115,10 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
   const { vm, kernel } = input;
   shareFile(context, `kernels/${kernel}/vmlinux`, root, JAIL.kernel);
   if (input.initrd) shareFile(context, `kernels/${kernel}/initrd.img`, root, JAIL.initrd);
-  const workBytes = giveDisk(context, `vms/${vm}/work.ext4`, root, JAIL.workDrive, uid);
+  giveDisk(context, `vms/${vm}/identity.img`, root, JAIL.identityDrive, uid, "read");
+  const workBytes = giveDisk(context, `vms/${vm}/work.ext4`, root, JAIL.workDrive, uid, "write");
   if (input.root === "file") {
-    const rootBytes = giveDisk(context, `vms/${vm}/root.ext4`, root, JAIL.rootDrive, uid);
+    const rootBytes = giveDisk(context, `vms/${vm}/root.ext4`, root, JAIL.rootDrive, uid, "write");
     return { device: null, largestBytes: Math.max(workBytes, rootBytes) };
   }
   const device = await findUnused(vm);
@@ -136,14 +142,24 @@ function shareFile(context: HelperContext, path: string, root: Descriptor, targe
  * Gives a disk file of the owner's to the VM, by an access list on the file (which its owner could set, too). The file stays the owner's;
  * nothing is ever given away or taken. Returns its size.
  */
-function giveDisk(context: HelperContext, path: string, root: Descriptor, target: string, uid: number): number {
+function giveDisk(
+  context: HelperContext,
+  path: string,
+  root: Descriptor,
+  target: string,
+  uid: number,
+  access: Access,
+): number {
   using file = openOwnersFile(context, path, "VM_NOT_FOUND", { onlyName: true });
-  file.setAttribute(ACCESS_ACL, encodeAcl({ owner: 6, users: new Map([[uid, 6]]) }));
-  mountFile(file, root, target, "write");
+  file.setAttribute(
+    ACCESS_ACL,
+    encodeAcl({ owner: READ_WRITE, users: new Map([[uid, access === "read" ? READ : READ_WRITE]]) }),
+  );
+  mountFile(file, root, target, access);
   return file.stat().bytes;
 }
 
-function mountFile(file: Descriptor, root: Descriptor, target: string, access: "read" | "write"): void {
+function mountFile(file: Descriptor, root: Descriptor, target: string, access: Access): void {
   root.makeFile(inRoot(target))[Symbol.dispose]();
   bindMount(file, root, inRoot(target), access);
 }

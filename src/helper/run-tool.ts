@@ -8,14 +8,9 @@ export type Tool = HelperToolName;
 
 export interface ToolOptions {
   readonly timeoutMs: number;
-  readonly cwd?: string;
   readonly stdin?: string;
-  /** Runs as this user and group instead of root, without supplementary groups or capabilities. */
-  readonly runAs?: number;
   /** The umask of the program; 077 unless told. */
   readonly umask?: number;
-  /** More of standard output than this ends the program. */
-  readonly stdoutLimitBytes?: number;
 }
 
 export interface ToolResult {
@@ -53,10 +48,9 @@ export async function tryTool(tool: Tool, args: readonly string[], options: Tool
       stdout: "pipe",
       stderr: "pipe",
       env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" },
-      cwd: options.cwd ?? "/",
+      cwd: "/",
       // A group of its own, so that the deadline ends what the program itself started.
       detached: true,
-      ...(options.runAs === undefined ? {} : { uid: options.runAs, gid: options.runAs }),
     });
   } finally {
     process.umask(umask);
@@ -72,15 +66,14 @@ export async function tryTool(tool: Tool, args: readonly string[], options: Tool
   };
   const timer = setTimeout(() => end("too late"), options.timeoutMs);
   try {
-    const limit = options.stdoutLimitBytes ?? STDOUT_LIMIT_BYTES;
     const [stdout, stderr, exitCode] = await Promise.all([
-      readUpTo(child.stdout, limit, () => end("too long")),
+      readUpTo(child.stdout, STDOUT_LIMIT_BYTES, () => end("too long")),
       readTail(child.stderr),
       child.exited,
     ]);
     const why = ended as "in time" | "too late" | "too long";
     if (why === "too late") throw new BangerError("FAILED", `${tool} did not end within ${options.timeoutMs / 1000} s`);
-    if (why === "too long") throw new BangerError("FAILED", `${tool} said more than ${limit} bytes`);
+    if (why === "too long") throw new BangerError("FAILED", `${tool} said more than ${STDOUT_LIMIT_BYTES} bytes`);
     return { exitCode, stdout, stderr };
   } finally {
     clearTimeout(timer);

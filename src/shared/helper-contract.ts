@@ -11,7 +11,7 @@
  *  1. `ensure_bridge`, `create_tap` (or one from the pool).
  *  2. `create_dm_snapshot`: the helper keeps the COW file itself (root's, `<base>/cow/<vm>.cow`), so an owner can't
  *     feed the kernel a crafted one. The device is `/dev/mapper/fc-rootfs-<vm>`.
- *  3. The daemon makes `<stateDir>/vms/<vm>/work.ext4` (its own, a regular file).
+ *  3. The daemon makes `<stateDir>/vms/<vm>/work.ext4` and `identity.img` (its own, regular files).
  *  4. `launch_firecracker`: gives the VM a uid from the reserved range (remembered until `release_vm`), stages the
  *     jail, hands the tap to that uid, starts the jailer in `banger-vm-<vm>.scope`, and answers when the API socket is
  *     there. Of what the VMM sees as `/` the host sees `io` alone.
@@ -31,7 +31,7 @@ import type { ErrorCode } from "./errors.ts";
 import { ImageName, KernelName, OperationId, VmId, VmSpec } from "./schemas.ts";
 
 /** Raised by one for every change that an older peer can't live with. */
-export const HELPER_VERSION = 1;
+export const HELPER_VERSION = 2;
 /** A frame must be whole this long after the connection, in milliseconds. */
 export const HELPER_REQUEST_TIMEOUT_MS = 5000;
 /** How long a verb may take before a client may give up, in milliseconds. The helper finishes or undoes it anyway. */
@@ -49,6 +49,8 @@ export const JAIL = {
   initrd: "/initrd",
   rootDrive: "/root-drive",
   workDrive: "/work-drive",
+  /** Read-only to the VMM. */
+  identityDrive: "/identity-drive",
   /** The only directory both the VMM and the owner may write: sockets, logs, metrics, memory snapshots. */
   io: "/io",
   apiSocket: "/io/api.sock",
@@ -68,18 +70,6 @@ const OfVm = v.strictObject({ vm: VmId });
 const Nothing = v.strictObject({});
 /** pid and field 22 of /proc/pid/stat, as a decimal string: the pair that pid reuse can't repeat. */
 const Process = v.strictObject({ pid: Whole, start_ticks: v.pipe(v.string(), v.regex(/^\d{1,20}$/)) });
-const GuestPath = v.pipe(v.string(), v.minLength(2), v.maxLength(255));
-/** Base64; at most 32 KiB of bytes, so that a frame holds it. */
-const Contents = v.pipe(v.string(), v.base64(), v.maxLength(43_692));
-const LoopDevice = v.pipe(v.string(), v.minLength(1), v.maxLength(16));
-
-/** What a caller recorded of a root disk. Each field that isn't null must fit the VM. */
-const DiskHandles = v.strictObject({
-  dm_name: v.nullable(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
-  dm_device: v.nullable(v.pipe(v.string(), v.minLength(1), v.maxLength(64))),
-  base_loop: v.nullable(LoopDevice),
-  cow_loop: v.nullable(LoopDevice),
-});
 
 /** Signals a caller may send; upper or lower case, with or without SIG. */
 export const SIGNALS = ["TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT"] as const;
@@ -191,37 +181,6 @@ export const HELPER_VERBS = {
     output: Nothing,
     errors: ["IN_USE"],
   }),
-  "priv.cleanup_dm_snapshot": verb({
-    doc: "Like `remove_dm_snapshot` keeping the COW file, by what a caller recorded; each recorded name must be that VM's.",
-    input: v.strictObject({ vm: VmId, handles: DiskHandles }),
-    output: Nothing,
-    errors: ["IN_USE"],
-  }),
-  "priv.fsck_snapshot": verb({
-    doc: "Repairs the file system of the VM's root snapshot, as that VM's uid. The VM must not run.",
-    input: OfVm,
-    output: v.strictObject({ repaired: v.boolean() }),
-    errors: ["IN_USE", "VM_NOT_FOUND"],
-  }),
-  "priv.read_ext4_file": verb({
-    doc: "Reads a file of at most 32 KiB from the VM's root snapshot. The VM must not run.",
-    input: v.strictObject({ vm: VmId, path: GuestPath }),
-    output: v.strictObject({ contents: v.nullable(v.string()) }),
-    errors: ["IN_USE", "VM_NOT_FOUND"],
-  }),
-  "priv.write_ext4_files": verb({
-    doc: "Writes files, as root's, into the VM's root snapshot. The VM must not run.",
-    input: v.strictObject({
-      vm: VmId,
-      files: v.pipe(
-        v.array(v.strictObject({ path: GuestPath, mode: v.picklist([0o600, 0o644, 0o755]), contents: Contents })),
-        v.minLength(1),
-        v.maxLength(32),
-      ),
-    }),
-    output: Nothing,
-    errors: ["IN_USE", "VM_NOT_FOUND"],
-  }),
   "priv.resolve_firecracker_binary": verb({
     doc: "The Firecracker and jailer of install.toml, found safe to run as root.",
     input: Nothing,
@@ -259,12 +218,6 @@ export const HELPER_VERBS = {
     doc: "The VM's Firecracker, found by its scope, uid and name; null when it doesn't run.",
     input: OfVm,
     output: v.strictObject({ process: v.nullable(Process), uid: v.nullable(Whole) }),
-    errors: [],
-  }),
-  "priv.process_running": verb({
-    doc: "Whether exactly that process is the VM's Firecracker and runs.",
-    input: v.strictObject({ vm: VmId, process: Process }),
-    output: v.strictObject({ running: v.boolean() }),
     errors: [],
   }),
   "priv.signal_process": verb({

@@ -33,8 +33,6 @@ export const HELPER_TOOLS = {
   // To name who drops guests' packets, where somebody filters with it.
   nft: { paths: ["/usr/sbin/nft", "/sbin/nft"], package: "nftables", feature: null },
   resolvectl: { paths: ["/usr/bin/resolvectl"], package: "systemd-resolved", feature: "names" },
-  debugfs: { paths: ["/usr/sbin/debugfs", "/sbin/debugfs"], package: "e2fsprogs", feature: "root disks" },
-  e2fsck: { paths: ["/usr/sbin/e2fsck", "/sbin/e2fsck"], package: "e2fsprogs", feature: "root disks" },
   "systemd-run": { paths: ["/usr/bin/systemd-run"], package: "systemd", feature: "jails" },
 } as const satisfies Readonly<Record<string, HelperTool>>;
 export type HelperToolName = keyof typeof HELPER_TOOLS;

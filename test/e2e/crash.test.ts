@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createSteps, startSteps } from "../../src/daemon/vm/steps/index.ts";
+import { createRootlessEngine } from "../../src/daemon/vm/rootless-engine.ts";
+import { rootlessPaths } from "../../src/shared/paths.ts";
 import { callApi } from "../support/api.ts";
 import { eventually, type Home, makeHomeWithImage } from "../support/banger.ts";
 
@@ -19,6 +20,7 @@ interface Vm {
   readonly bootId: string | null;
 }
 
+const { createSteps, startSteps } = createRootlessEngine(rootlessPaths({}, "/nowhere", 0));
 const PHASES = ["begun", "done"] as const;
 const names = (steps: readonly { readonly name: string }[]): string[] => steps.map(({ name }) => name);
 const undone = (steps: readonly { readonly name: string }[]): string[] =>

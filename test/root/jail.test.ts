@@ -91,6 +91,7 @@ function plantFiles(host: TestHost): void {
   host.ownersFile("kernels/k/initrd.img", "initrd");
   host.ownersFile(`vms/${VM}/work.ext4`, "disk");
   host.ownersFile(`vms/${VM}/root.ext4`, "root disk");
+  host.ownersFile(`vms/${VM}/identity.img`, "identity");
 }
 
 const PROGRAM_BYTES = 8 * 1024 * 1024;
@@ -330,6 +331,7 @@ describe("what is planted for a launch", () => {
   test.each([
     ["a kernel that links to root's file", "kernels/k/vmlinux", "vmlinux"],
     ["a work disk that links to root's file", `vms/${VM}/work.ext4`, "work.ext4"],
+    ["an identity disk that links to root's file", `vms/${VM}/identity.img`, "work.ext4"],
     ["a root disk that links to root's file", `vms/${VM}/root.ext4`, "rootfs.ext4"],
   ])("%s is refused, hard or symbolic", async (_, path, target) => {
     for (const plant of [symlinkSync, linkSync]) {

@@ -6,6 +6,7 @@ import { GuestNetwork } from "../../src/daemon/net/guest-network.ts";
 import type { Privileged } from "../../src/daemon/privileged.ts";
 import { describeNat } from "../../src/daemon/vm/system-doctor.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
+import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
 import { listInterfaces, readInterface } from "../../src/helper/network.ts";
 import { isInstalled } from "../../src/helper/run-tool.ts";
 import { holdTap } from "../../src/helper/sys/taps.ts";
@@ -23,7 +24,12 @@ const FORWARDED = { forwarded: true, dropped_by: null, where: null };
 let host: TestHost;
 /** The result, or the error's code. */
 async function call(method: string, params: unknown): Promise<unknown> {
-  const { answer } = await createDispatch(host.context)({ v: 1, method: `priv.${method}`, params, op: null });
+  const { answer } = await createDispatch(host.context)({
+    v: HELPER_VERSION,
+    method: `priv.${method}`,
+    params,
+    op: null,
+  });
   return "result" in answer ? answer.result : answer.error.code;
 }
 const probe = async (params: unknown = GUEST): Promise<unknown> => await call("probe_nat", params);
@@ -84,7 +90,12 @@ describe("a packet that gets out", () => {
 describe("as doctor asks for it", () => {
   const privileged: Privileged = {
     call: async (verb, input) => {
-      const { answer } = await createDispatch(host.context)({ v: 1, method: verb, params: input, op: null });
+      const { answer } = await createDispatch(host.context)({
+        v: HELPER_VERSION,
+        method: verb,
+        params: input,
+        op: null,
+      });
       if ("error" in answer) throw new BangerError(answer.error.code, answer.error.message);
       return answer.result as never;
     },

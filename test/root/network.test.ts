@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { natRules, parseRuleset, planBridge, planNat } from "../../src/helper/firewall.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import { listInterfaces, readInterface } from "../../src/helper/network.ts";
+import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
 import { giveTap } from "../../src/helper/sys/taps.ts";
 import { ip, iptables, makeHost, outputAs, OWNER, run, type TestHost, uidOf } from "./support.ts";
 
@@ -21,7 +22,7 @@ let host: TestHost;
 const dispatchOf = (): ReturnType<typeof createDispatch> => createDispatch(host.context);
 /** The result, or the error's code. */
 async function call(method: string, params: unknown): Promise<unknown> {
-  const { answer } = await dispatchOf()({ v: 1, method, params, op: null });
+  const { answer } = await dispatchOf()({ v: HELPER_VERSION, method, params, op: null });
   return "result" in answer ? answer.result : answer.error.code;
 }
 const lab = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };

@@ -18,6 +18,7 @@ import {
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { encodeFrame, FRAME_LIMIT_BYTES, FrameDecoder } from "../../src/shared/frames.ts";
+import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
 import { formatInstallConfig } from "../../src/shared/install-config.ts";
 import { CONNECTION_LIMIT } from "../../src/helper/server.ts";
 import { fingerprint, OWNER, outputAs, runAs, STRANGER } from "./support.ts";
@@ -156,9 +157,9 @@ async function send(
   });
 }
 const decode = ({ bytes }: Answer): unknown => (bytes.length === 0 ? null : new FrameDecoder().push(bytes)?.value);
-const PING = encodeFrame({ v: 1, method: "priv.ping", params: {}, op: "op-0123456789ab" });
+const PING = encodeFrame({ v: HELPER_VERSION, method: "priv.ping", params: {}, op: "op-0123456789ab" });
 const ping = async (path: string): Promise<unknown> => decode(await send(path, PING));
-const alive = { result: { helper_version: 1, owner_uid: OWNER } };
+const alive = { result: { helper_version: HELPER_VERSION, owner_uid: OWNER } };
 
 /** Pings as that user: `closed` or the method's result. */
 const PING_AS = `const net = require("node:net");
@@ -266,8 +267,8 @@ describe("the helper's socket", () => {
     ["what isn't JSON", new Uint8Array([0, 0, 0, 1, 0x7b])],
     ["two requests at once", new Uint8Array([...PING, ...PING])],
     ["an unknown version", encodeFrame({ v: 9, method: "priv.ping", params: {}, op: null })],
-    ["an unknown method", encodeFrame({ v: 1, method: "priv.exec", params: {}, op: null })],
-    ["an unknown key", encodeFrame({ v: 1, method: "priv.ping", params: { uid: 0 }, op: null })],
+    ["an unknown method", encodeFrame({ v: HELPER_VERSION, method: "priv.exec", params: {}, op: null })],
+    ["an unknown key", encodeFrame({ v: HELPER_VERSION, method: "priv.ping", params: { uid: 0 }, op: null })],
   ])("answers %s with an error at once, and closes", async (_, bytes) => {
     const answer = await send(helper.path, bytes);
     expect(decode(answer)).toMatchObject({ error: { code: "INVALID_REQUEST" } });
@@ -275,9 +276,9 @@ describe("the helper's socket", () => {
   });
 
   test("reads a request of the largest size, and no byte more", async () => {
-    const shell = encodeFrame({ v: 1, method: "priv.ping", params: { x: "" }, op: null }).length - 4;
+    const shell = encodeFrame({ v: HELPER_VERSION, method: "priv.ping", params: { x: "" }, op: null }).length - 4;
     const largest = encodeFrame({
-      v: 1,
+      v: HELPER_VERSION,
       method: "priv.ping",
       params: { x: "y".repeat(FRAME_LIMIT_BYTES - shell) },
       op: null,

@@ -5,7 +5,6 @@ import type { HelperVerbName } from "../../src/shared/helper-contract.ts";
 export const VM = "0123456789ab";
 const vm = VM;
 const bridge = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
-const running = { pid: 7, start_ticks: "123" };
 
 /** One good input of every verb: a verb that is missing here does not compile. */
 export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string, unknown>>>> = {
@@ -18,13 +17,6 @@ export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string
   "priv.clear_resolver_routing": { bridge: "br-fc" },
   "priv.create_dm_snapshot": { vm, image: "debian-trixie", root_bytes: 1024 ** 3 },
   "priv.remove_dm_snapshot": { vm, discard: false },
-  "priv.cleanup_dm_snapshot": {
-    vm,
-    handles: { dm_name: `fc-rootfs-${vm}`, dm_device: null, base_loop: null, cow_loop: "/dev/loop3" },
-  },
-  "priv.fsck_snapshot": { vm },
-  "priv.read_ext4_file": { vm, path: "/etc/hostname" },
-  "priv.write_ext4_files": { vm, files: [{ path: "/etc/hostname", mode: 0o644, contents: "Ym94Cg==" }] },
   "priv.resolve_firecracker_binary": {},
   "priv.launch_firecracker": {
     vm,
@@ -36,7 +28,6 @@ export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string
     memory_mib: 1024,
   },
   "priv.find_firecracker_pid": { vm },
-  "priv.process_running": { vm, process: running },
   "priv.signal_process": { vm, signal: "SIGTERM" },
   "priv.kill_process": { vm },
   "priv.cleanup_jailer_chroot": { vm },

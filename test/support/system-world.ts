@@ -3,7 +3,7 @@
  * fake Firecracker per VM (a sleeping process stands for it) and a fake guest.
  */
 
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { createPrivileged } from "../../src/daemon/privileged.ts";
 import { loadConfig, type Config } from "../../src/shared/config.ts";
@@ -20,7 +20,7 @@ import { createSystemEngine, type HostFacts } from "../../src/daemon/vm/system-e
 import { identifyProcess } from "../../src/daemon/vmm/processes.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { jailRootOf } from "../../src/shared/jail.ts";
-import type { HelperOutputOf } from "../../src/shared/helper-contract.ts";
+import { HELPER_VERSION, type HelperOutputOf } from "../../src/shared/helper-contract.ts";
 import { systemPaths, type SystemPaths } from "../../src/shared/paths.ts";
 import { VERSION } from "../../src/shared/version.ts";
 import { type FakeFirecracker, startFakeFirecracker } from "./fake-firecracker.ts";
@@ -36,6 +36,8 @@ export class FakeHost {
   readonly slots = new Set<string>();
   readonly jails = new Set<string>();
   readonly rules = new Set<string>();
+  /** The identity disk of each launch, in order. */
+  readonly identities: Uint8Array[] = [];
   /** What comes of doctor's packet. */
   nat: HelperOutputOf<"priv.probe_nat"> = { forwarded: true, dropped_by: null, where: null };
   helperVersion = VERSION;
@@ -70,6 +72,8 @@ export interface World extends AsyncDisposable {
   /** Verbs that refuse from now on. */
   readonly broken: Set<string>;
   facts: HostFacts;
+  /** Whether the image's guests read the identity disk: those of an older banger's don't. */
+  readsIdentity: boolean;
 }
 
 export const run: Run = { signal: new AbortController().signal, progress: () => undefined };
@@ -99,8 +103,16 @@ export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
     guestSaid,
     broken,
     facts: FACTS,
+    readsIdentity: true,
     start: async () => {
-      const service = await startService({ paths, db, config, facts: world.facts, shutDown });
+      const service = await startService({
+        paths,
+        db,
+        config,
+        facts: world.facts,
+        shutDown,
+        readsIdentity: () => world.readsIdentity,
+      });
       services.push(service);
       return service;
     },
@@ -126,6 +138,7 @@ export async function startService(parts: {
   readonly facts: HostFacts;
   readonly shutDown?: (id: string, word: string) => void;
   readonly hook?: JournalHook;
+  readonly readsIdentity?: () => boolean;
 }): Promise<VmService> {
   const { paths, db, facts, hook } = parts;
   const vms = new VmTable(db);
@@ -146,7 +159,12 @@ export async function startService(parts: {
     list: async () => [],
     has: () => true,
     ensure: async () => ({ kernel: "debian-6.12" }),
-    files: async () => ({ rootfsPath: rootfs, kernelPath: "/k/vmlinux", initrdPath: "/k/initrd.img" }),
+    files: async () => ({
+      rootfsPath: rootfs,
+      kernelPath: "/k/vmlinux",
+      initrdPath: "/k/initrd.img",
+      readsIdentity: parts.readsIdentity?.() ?? true,
+    }),
     findLeftovers: async () => [],
   } as unknown as ImageStore;
   const log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -230,7 +248,7 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
       await host.duringProbe();
       return host.nat;
     },
-    "priv.ping": () => ({ version: host.helperVersion, helper_version: 1, pid: 7, owner_uid: 1000 }),
+    "priv.ping": () => ({ version: host.helperVersion, helper_version: HELPER_VERSION, pid: 7, owner_uid: 1000 }),
     "priv.resolve_firecracker_binary": () => ({
       version: "1.16.1",
       firecracker: "/opt/fc/firecracker",
@@ -256,9 +274,9 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
       if (discard) host.cow.delete(vm);
       return {};
     },
-    "priv.fsck_snapshot": () => ({ repaired: false }),
     "priv.launch_firecracker": async ({ vm, tap }) => {
       if (!host.dm.has(vm) || tap === null || !host.taps.has(tap)) throw new BangerError("VM_NOT_FOUND", "not ready");
+      host.identities.push(await readFile(join(paths.vmsDir, vm, "identity.img")));
       host.jails.add(vm);
       const api = await startFakeFirecracker(jailRootOf(paths.jailDir, vm), root);
       const child = Bun.spawn(["sleep", "1000"]);

@@ -4,6 +4,8 @@ import { stat } from "node:fs/promises";
 import { runTool } from "../run-tool.ts";
 
 const TOOL_TIMEOUT_MS = 60_000;
+/** qemu-img works with threads, mostly idle. */
+const IMG_THREADS = 32;
 
 /** Makes the overlay. Its size is at least the image's; the guest grows the file system into it at boot. */
 export async function createRootOverlay(
@@ -19,6 +21,12 @@ export async function createRootOverlay(
   });
 }
 
+/** What the VMM wrote names no other file here: the overlay is opened as qcow2, without its backing file, and confined. */
 export async function growRootOverlay(path: string, bytes: number, signal: AbortSignal): Promise<void> {
-  await runTool(["qemu-img", "resize", "-q", path, String(bytes)], { timeoutMs: TOOL_TIMEOUT_MS, signal });
+  const overlay = `json:${JSON.stringify({ driver: "qcow2", backing: null, file: { driver: "file", filename: path } })}`;
+  await runTool(["qemu-img", "resize", "-q", overlay, String(bytes)], {
+    timeoutMs: TOOL_TIMEOUT_MS,
+    signal,
+    confined: { writes: [path], processes: IMG_THREADS },
+  });
 }

@@ -200,9 +200,9 @@ async function sizeRootfs(path: string, signal: AbortSignal): Promise<void> {
   const { size } = await stat(path);
   const wanted = Math.max(MINIMUM_BYTES, Math.ceil((size * ROOM_FACTOR) / SIZE_STEP_BYTES) * SIZE_STEP_BYTES);
   const tool: ToolOptions = { timeoutMs: TOOL_TIMEOUT_MS, signal };
-  await runTool(["resize2fs", path, `${wanted / 1024}K`], tool);
+  await runTool(["resize2fs", path, `${wanted / 1024}K`], { ...tool, confined: { writes: [path] } });
   await runTool(["fallocate", "--dig-holes", path], tool);
-  const check = await tryTool(["e2fsck", "-fn", path], tool);
+  const check = await tryTool(["e2fsck", "-fn", path], { ...tool, confined: { reads: [path] } });
   if (check.exitCode !== 0) {
     throw new BangerError(
       "IMAGE_BUILD_FAILED",

@@ -13,7 +13,7 @@ const DEBIAN_TRIXIE: DebianRecipe = {
   securityArchive: "http://deb.debian.org/debian-security",
   packages: [
     // A system that boots and can be reached.
-    ...["systemd", "systemd-sysv", "udev", "dbus", "openssh-server", "iproute2"],
+    ...["systemd", "systemd-sysv", "udev", "dbus", "openssh-server", "iproute2", "e2fsprogs"],
     // The kernel, and what banger's own initrd is made of.
     ...["linux-image-cloud-amd64", "busybox-static", "kmod", "zstd"],
     // What a developer expects to be there.

@@ -2,11 +2,13 @@
 
 import afterSsh from "./guest/after-ssh.conf" with { type: "text" };
 import bangerGrow from "./guest/banger-grow.service" with { type: "text" };
+import bangerIdentity from "./guest/banger-identity.service" with { type: "text" };
 import bangerNetwork from "./guest/banger-network.service" with { type: "text" };
 import bangerVsock from "./guest/banger-vsock.socket" with { type: "text" };
 import bangerVsockSession from "./guest/banger-vsock@.service" with { type: "text" };
 import bangerWork from "./guest/banger-work.service" with { type: "text" };
 import debianSources from "./guest/debian.sources" with { type: "text" };
+import identity from "./guest/identity.sh" with { type: "text" };
 import journald from "./guest/journald.conf" with { type: "text" };
 import modulesLoad from "./guest/modules-load.conf" with { type: "text" };
 import network from "./guest/network.sh" with { type: "text" };
@@ -15,11 +17,16 @@ import sandbox from "./guest/sandbox.slice" with { type: "text" };
 import ssh from "./guest/ssh.service" with { type: "text" };
 import sshd from "./guest/sshd-banger.conf" with { type: "text" };
 import udevTrigger from "./guest/udev-trigger.conf" with { type: "text" };
-import type { TarEntry } from "./write-tar.ts";
+import work from "./guest/work.sh" with { type: "text" };
+import { parentsOf, type TarEntry } from "./write-tar.ts";
+
+/** The unit that reads the identity disk: a guest of an image without it can't be given keys that way. */
+export const IDENTITY_UNIT = "banger-identity.service";
 
 /** banger's units in an image, started at boot or by another of them (null); named in the image's manifest. */
 const UNITS: readonly { readonly name: string; readonly text: string; readonly wantedBy: string | null }[] = [
   { name: "banger-grow.service", text: bangerGrow, wantedBy: "multi-user.target" },
+  { name: IDENTITY_UNIT, text: bangerIdentity, wantedBy: "sysinit.target" },
   { name: "banger-network.service", text: bangerNetwork, wantedBy: "sysinit.target" },
   { name: "banger-vsock.socket", text: bangerVsock, wantedBy: "sysinit.target" },
   { name: "banger-vsock@.service", text: bangerVsockSession, wantedBy: null },
@@ -99,7 +106,9 @@ export function guestFiles(): readonly TarEntry[] {
     ...(wantedBy === null ? [] : [link(`${SYSTEM}/${wantedBy}.wants/${name}`, `../${name}`)]),
   ]);
   const entries: TarEntry[] = [
+    file("usr/lib/banger/identity", identity, 0o755),
     file("usr/lib/banger/network", network, 0o755),
+    file("usr/lib/banger/work", work, 0o755),
     ...units,
     link(`${SYSTEM}/default.target`, "/usr/lib/systemd/system/multi-user.target"),
     ...MASKED_UNITS.map((unit) => link(`${SYSTEM}/${unit}`, "/dev/null")),
@@ -111,13 +120,12 @@ export function guestFiles(): readonly TarEntry[] {
     file("etc/ssh/sshd_config.d/banger.conf", sshd),
     file("etc/apt/sources.list.d/debian.sources", debianSources),
     file("etc/profile", profile),
+    // The host's user.name and user.email, where it has them; ~/.gitconfig in the guest wins.
+    file("etc/gitconfig", "[include]\n\tpath = /run/banger/gitconfig\n"),
     file("etc/default/locale", "LANG=C.UTF-8\n"),
     file("etc/fstab", "# The root disk is mounted by the kernel's initrd, the work disk by banger-work.service.\n"),
     file("etc/hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
   ];
-  const directories = new Set<string>();
-  for (const { path } of entries) {
-    for (let at = path.lastIndexOf("/"); at > 0; at = path.lastIndexOf("/", at - 1)) directories.add(path.slice(0, at));
-  }
-  return [...[...directories].sort().map((path): TarEntry => ({ kind: "directory", path, mode: 0o755 })), ...entries];
+  const directories = parentsOf(entries.map(({ path }) => path));
+  return [...directories.map((path): TarEntry => ({ kind: "directory", path, mode: 0o755 })), ...entries];
 }

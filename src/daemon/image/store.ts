@@ -10,10 +10,10 @@ import type { Paths } from "../../shared/paths.ts";
 import { ImageRecord, type Leftover } from "../../shared/schemas.ts";
 import { makeInitrd } from "../kernel/make-initrd.ts";
 import { type KernelStore, listDeadStaging, listNames, makeStaging } from "../kernel/store.ts";
-import { runTool } from "../run-tool.ts";
+import { confinementNote, runTool } from "../run-tool.ts";
 import { buildDebian, listBuildDirs, removeBuildDir } from "./build-debian.ts";
 import { CATALOG } from "./catalog.ts";
-import { UNIT_NAMES } from "./guest-files.ts";
+import { IDENTITY_UNIT, UNIT_NAMES } from "./guest-files.ts";
 
 type Image = ImageRecord;
 
@@ -33,6 +33,8 @@ export interface ImageFiles {
   readonly rootfsPath: string;
   readonly kernelPath: string;
   readonly initrdPath: string | null;
+  /** Whether a guest of it takes its keys from the identity disk: false for what an older banger or somebody else built. */
+  readonly readsIdentity: boolean;
 }
 
 export interface ImageStore {
@@ -228,7 +230,12 @@ export function createImageStore(
           timeoutMs: 30 * 60_000,
           signal,
         });
-        await runTool(["e2fsck", "-fn", target], { timeoutMs: 120_000, signal }).catch((thrown: unknown) => {
+        progress({ stage: "image", message: `checking the file system${await confinementNote()}` });
+        await runTool(["e2fsck", "-fn", target], {
+          timeoutMs: 120_000,
+          signal,
+          confined: { reads: [target] },
+        }).catch((thrown: unknown) => {
           if (!(thrown instanceof BangerError) || thrown.code !== "FAILED") throw thrown;
           throw new BangerError("INVALID_VALUE", `${rootfs} is not a clean ext4 file system: ${thrown.message}`);
         });
@@ -262,7 +269,11 @@ export function createImageStore(
       const kernel = kernelName ?? image.kernel;
       if (kernel === null) throw new BangerError("KERNEL_NOT_FOUND", `the image ${name} has no kernel`);
       await kernels.show(kernel);
-      return { rootfsPath: join(dir(name), "rootfs.ext4"), ...kernels.paths(kernel) };
+      return {
+        rootfsPath: join(dir(name), "rootfs.ext4"),
+        ...kernels.paths(kernel),
+        readsIdentity: image.units.includes(IDENTITY_UNIT),
+      };
     },
     findLeftovers,
     removeLeftovers: async () => {

@@ -1,7 +1,7 @@
 /** xz and legacy lz4 by their own programs, within bounds. Source: xz(1), lz4(1). */
 
 import { BangerError } from "../../shared/errors.ts";
-import { toolEnvironment, toolPath } from "../run-tool.ts";
+import { confinedCommand, toolEnvironment, toolPath } from "../run-tool.ts";
 
 const PROGRAM = {
   xz: { argv: ["xz", "-dc"], package: "xz-utils" },
@@ -31,7 +31,8 @@ export async function decompressByTool(
     );
   }
   signal?.throwIfAborted();
-  const child = Bun.spawn([...argv], {
+  const command = await confinedCommand(argv, { processes: 16 });
+  const child = Bun.spawn([...command], {
     stdin: bytes,
     stdout: "pipe",
     stderr: "ignore",

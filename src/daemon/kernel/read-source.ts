@@ -1,6 +1,6 @@
 /** Finds a kernel in what `kernel import --from` names: a file, a Debian package, or a directory. */
 
-import { lstat, mkdtemp, open, readdir, readFile, stat } from "node:fs/promises";
+import { lstat, mkdtemp, open, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BangerError } from "../../shared/errors.ts";
 import { tryTool } from "../run-tool.ts";
@@ -14,6 +14,8 @@ export interface KernelSource {
 }
 
 const TOOL_TIMEOUT_MS = 120_000;
+/** xz with a large dictionary, in several threads. */
+const UNPACK_MEMORY_BYTES = 4 * 1024 ** 3;
 const AR_MAGIC = "!<arch>\n";
 const CONFIG_LIMIT_BYTES = 4 * 1024 ** 2;
 
@@ -62,7 +64,13 @@ async function readDirectory(directory: string): Promise<KernelSource> {
 /** Debian packages are unpacked whole, as the user, into a directory of ours. */
 async function readPackage(path: string, workDir: string, signal: AbortSignal): Promise<KernelSource> {
   const unpacked = await mkdtemp(join(workDir, "deb-"));
-  const result = await tryTool(["dpkg-deb", "--extract", path, unpacked], { timeoutMs: TOOL_TIMEOUT_MS, signal });
+  const real = await realpath(path);
+  const result = await tryTool(["dpkg-deb", "--extract", real, unpacked], {
+    timeoutMs: TOOL_TIMEOUT_MS,
+    signal,
+    // dpkg-deb, tar, and threads that decompress.
+    confined: { reads: [real], writes: [unpacked], processes: 32, memoryBytes: UNPACK_MEMORY_BYTES },
+  });
   if (result.exitCode !== 0)
     throw new BangerError("KERNEL_INVALID", `${path} is no sound Debian package: ${result.stderr.trim()}`);
   const boot = join(unpacked, "boot");

@@ -51,8 +51,6 @@ export interface Engine {
   readonly shutdownWord: "poweroff" | "reboot";
   /** A VM's log, while it runs and after; null when there is none. Its path is good until it is disposed of. */
   openLog(id: VmId, dirs: VmDirs, source: "serial" | "vmm"): LogFile | null;
-  /** A VMM ended after its guest was asked to end: the disks were unmounted. */
-  noteCleanEnd(dirs: VmDirs): Promise<void>;
   /** Cuts logs that grew past their limit. */
   trimLogs(id: VmId, dirs: VmDirs): Promise<void>;
   /** Makes the root disk of a VM that doesn't run larger. */

@@ -5,7 +5,7 @@ import { lstat, open, readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { FileSync } from "../../shared/config.ts";
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import type { DiskFile } from "../disk/work-disk.ts";
+import type { DiskFile } from "../disk/seed.ts";
 
 const TOTAL_LIMIT_BYTES = 64 * 1024 ** 2;
 const FILES_LIMIT = 10_000;

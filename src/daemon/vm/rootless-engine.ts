@@ -10,9 +10,11 @@ import { detectAcceleration } from "../vmm/acceleration.ts";
 import { findProcesses, killProcess } from "../vmm/processes.ts";
 import { createQemuVmm, QEMU } from "../vmm/qemu.ts";
 import type { Engine, Found } from "./engine.ts";
-import { createSteps, startSteps } from "./steps/index.ts";
-import { serialLogPath, vmmLogPath } from "./steps/launch.ts";
-import { rootOverlayPath } from "./steps/root-overlay.ts";
+import { createStepsWith, startStepsWith } from "./steps/index.ts";
+import { launch, serialLogPath, vmmLogPath } from "./steps/launch.ts";
+import { ready } from "./steps/ready.ts";
+import { rootOverlay, rootOverlayPath } from "./steps/root-overlay.ts";
+import { serialLog } from "./steps/serial-log.ts";
 
 const POWER_OFF_MS = { kvm: 20_000, tcg: 90_000 } as const;
 const SERIAL_LOG_LIMIT_BYTES = 8 * 1024 * 1024;
@@ -22,8 +24,8 @@ export function createRootlessEngine(paths: Paths): Engine {
   return {
     name: "qemu",
     vmm: createQemuVmm(),
-    createSteps,
-    startSteps,
+    createSteps: createStepsWith({ rootDisk: rootOverlay }),
+    startSteps: startStepsWith({ launch: [serialLog, launch], ready }),
     prepare: async () => {},
     detectAcceleration,
     requireAcceleration: () => detectAcceleration().kind,
@@ -42,7 +44,6 @@ export function createRootlessEngine(paths: Paths): Engine {
       path: source === "serial" ? serialLogPath(state) : vmmLogPath(state),
       [Symbol.dispose]: () => {},
     }),
-    noteCleanEnd: async () => {},
     trimLogs: async (_id, { state }) => {
       // QEMU appends, so cutting the file is safe; half of the limit is kept.
       const path = serialLogPath(state);

@@ -327,8 +327,7 @@ export class VmService {
         (await guest.answers(address, DIAL_MS)) &&
         (await guest.shutDown(address, engine.shutdownWord, 10_000));
       if (!asked && !(await engine.vmm.powerDown(vm.id, dirs.runtime))) return;
-      const gone = await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
-      if (gone.length > 0 && gone.every(Boolean)) await engine.noteCleanEnd(dirs);
+      await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
     });
     for (const start of engine.startSteps.toReversed())
       await step(`undo ${start.name}`, async () => await start.undo(this.undoContext(vm.id)));
@@ -387,8 +386,6 @@ export class VmService {
       await this.#settle(vm, "the guest rebooted again and again, each time soon after its start");
       return;
     }
-    // The guest unmounted its disks before it said so.
-    await engine.noteCleanEnd(this.dirs(vm.id));
     await this.#settle(vm, REBOOTED);
     log.info("the guest rebooted, and is started again", { vm: vm.id, upMs });
     this.#inBackground(vm.id, async (run) => await this.#startAgain(vm.id, run));
@@ -498,7 +495,7 @@ export class VmService {
           throw new BangerError("INVALID_VALUE", `a disk only grows, and ${vm.name} has ${vm.spec[key]} bytes already`);
         await work(bytes, new AbortController().signal);
       };
-      await grow("diskBytes", async (bytes, signal) => await growWorkDisk(workDiskPath(dirs.state), bytes, signal));
+      await grow("diskBytes", async (bytes) => await growWorkDisk(workDiskPath(dirs.state), bytes));
       await grow("systemOverlayBytes", async (bytes, signal) => await engine.growRoot(dirs, bytes, signal));
       return await this.#save({ ...vm, spec });
     });

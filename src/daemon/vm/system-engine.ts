@@ -24,11 +24,10 @@ import type { Deadlines, Engine, LogFile } from "./engine.ts";
 import { readHandles } from "./handles.ts";
 import { isPowerOff, LAST_WORDS_BYTES } from "./reboots.ts";
 import type { VmDirs } from "./step.ts";
-import { identity } from "./steps/identity.ts";
+import { createStepsWith, startStepsWith } from "./steps/index.ts";
 import { serialLogPath, vmmLogPath } from "./steps/launch.ts";
 import { ready } from "./steps/ready.ts";
-import { runtimeDirectory } from "./steps/runtime-directory.ts";
-import { boot, launch, type LaunchParts, markClean } from "./steps/system/launch.ts";
+import { boot, launch, type LaunchParts } from "./steps/system/launch.ts";
 import { rootDisk, rootFilePath, rootSnapshot } from "./steps/system/root-disk.ts";
 import { type AddressOf, nat, tap } from "./steps/system/tap.ts";
 import { uidSlot } from "./steps/system/uid-slot.ts";
@@ -41,8 +40,6 @@ import {
   type NeedsFacts,
 } from "./system-doctor.ts";
 import { findSystemLeftovers } from "./system-leftovers.ts";
-import { vmDirectory } from "./steps/vm-directory.ts";
-import { workDisk } from "./steps/work-disk.ts";
 
 type HostKind = "hardware" | "nested" | "emulated";
 
@@ -216,17 +213,11 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
   return {
     name: "firecracker",
     vmm,
-    createSteps: [uidSlot(privileged), vmDirectory, rootDisk(privileged), { ...workDisk, together: true }],
-    startSteps: [
-      runtimeDirectory,
-      rootSnapshot(privileged),
-      tap(network, addressOf),
-      launch(launchParts),
-      // Firecracker opens the disk when it is configured, not before.
-      { ...identity, together: true },
-      boot(launchParts),
-      nat(network, addressOf),
-      {
+    createSteps: createStepsWith({ before: [uidSlot(privileged)], rootDisk: rootDisk(privileged) }),
+    startSteps: startStepsWith({
+      host: [rootSnapshot(privileged), tap(network, addressOf)],
+      launch: [launch(launchParts), boot(launchParts), nat(network, addressOf)],
+      ready: {
         ...ready,
         do: async (context) => {
           await ready.do(context);
@@ -234,7 +225,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
           network.fillPoolLater(addresses, POOL_DELAY_MS);
         },
       },
-    ],
+    }),
     prepare: async () => {
       const { bridge, ip, prefix } = network.network(bridgeIpInUse());
       log.info("network of guests", { bridge, range: `${ip}/${prefix}` });
@@ -279,7 +270,6 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
       return { id, sshHost, sshPort: Number(port), runtimeDir: runtime, jailRoot: jailRootOf(id) };
     },
     shutdownWord: "reboot",
-    noteCleanEnd: async ({ state }) => await markClean(state),
     openLog,
     trimLogs: async (id) => {
       for (const name of [JAIL.serialLog, JAIL.vmmLog, JAIL.metrics]) {

@@ -48,13 +48,13 @@ export function firecrackerRequests(
   [major, minor]: readonly [number, number, number],
 ): readonly FirecrackerRequest[] {
   const since = (wanted: number): boolean => major > 1 || (major === 1 && minor >= wanted);
-  const drive = (id: "root" | "work", path: string): FirecrackerRequest => ({
+  const drive = (id: "root" | "work" | "identity", path: string): FirecrackerRequest => ({
     path: `/drives/${id}`,
     body: {
       drive_id: id,
       path_on_host: path,
       is_root_device: id === "root",
-      is_read_only: false,
+      is_read_only: id === "identity",
       // The default ignores flushes: what a guest was told is on disk would not be.
       cache_type: "Writeback",
       io_engine: "Sync",
@@ -88,6 +88,7 @@ export function firecrackerRequests(
     },
     drive("root", JAIL.rootDrive),
     drive("work", JAIL.workDrive),
+    drive("identity", JAIL.identityDrive),
     {
       path: "/network-interfaces/eth0",
       body: { iface_id: "eth0", host_dev_name: plan.tap, guest_mac: plan.mac },

@@ -62,6 +62,8 @@ export function qemuArgv(plan: LaunchPlan, tscKhz: number | null): readonly stri
     ...["-device", "virtio-blk-device,drive=root"],
     ...["-drive", `if=none,id=work,format=raw,discard=unmap,detect-zeroes=unmap,file=${file(plan.workDiskPath)}`],
     ...["-device", "virtio-blk-device,drive=work"],
+    ...["-drive", `if=none,id=identity,format=raw,readonly=on,file=${file(plan.identityDiskPath)}`],
+    ...["-device", "virtio-blk-device,drive=identity"],
     // Port 0: the kernel picks a free one, so there is no moment between choosing and binding.
     ...["-netdev", `user,id=net,restrict=${spec.nat ? "off" : "on"},hostfwd=tcp:127.0.0.1:0-:22`],
     ...["-device", "virtio-net-device,netdev=net"],

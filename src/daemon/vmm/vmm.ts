@@ -21,6 +21,8 @@ export interface LaunchPlan {
   readonly rootDiskPath: string;
   /** Raw ext4, mounted at /root; the guest's second disk. */
   readonly workDiskPath: string;
+  /** Raw tar archive, read-only; the guest's third disk. */
+  readonly identityDiskPath: string;
   readonly serialLogPath: string;
   readonly vmmLogPath: string;
   /** Directory, mode 0700, for the control socket and pid file. */

@@ -2,7 +2,6 @@
 
 import type { HelperVerbName } from "../../shared/helper-contract.ts";
 import type { Verb } from "../verb.ts";
-import { cleanupDmSnapshot } from "./cleanup-dm-snapshot.ts";
 import { cleanupJailerChroot } from "./cleanup-jailer-chroot.ts";
 import { clearResolverRouting } from "./clear-resolver-routing.ts";
 import { createDmSnapshot } from "./create-dm-snapshot.ts";
@@ -11,20 +10,16 @@ import { deleteTap } from "./delete-tap.ts";
 import { ensureBridge } from "./ensure-bridge.ts";
 import { ensureNat } from "./ensure-nat.ts";
 import { findFirecrackerPid } from "./find-firecracker-pid.ts";
-import { fsckSnapshot } from "./fsck-snapshot.ts";
 import { inventory } from "./inventory.ts";
 import { killProcess } from "./kill-process.ts";
 import { launchFirecracker } from "./launch-firecracker.ts";
 import { ping } from "./ping.ts";
 import { probeNat } from "./probe-nat.ts";
-import { processRunning } from "./process-running.ts";
-import { readExt4File } from "./read-ext4-file.ts";
 import { releaseVm } from "./release-vm.ts";
 import { removeDmSnapshot } from "./remove-dm-snapshot.ts";
 import { resolveFirecrackerBinary } from "./resolve-firecracker-binary.ts";
 import { signalProcess } from "./signal-process.ts";
 import { syncResolverRouting } from "./sync-resolver-routing.ts";
-import { writeExt4Files } from "./write-ext4-files.ts";
 
 export const VERBS: { readonly [Name in HelperVerbName]: Verb<Name> } = {
   "priv.ensure_bridge": ensureBridge,
@@ -36,14 +31,9 @@ export const VERBS: { readonly [Name in HelperVerbName]: Verb<Name> } = {
   "priv.clear_resolver_routing": clearResolverRouting,
   "priv.create_dm_snapshot": createDmSnapshot,
   "priv.remove_dm_snapshot": removeDmSnapshot,
-  "priv.cleanup_dm_snapshot": cleanupDmSnapshot,
-  "priv.fsck_snapshot": fsckSnapshot,
-  "priv.read_ext4_file": readExt4File,
-  "priv.write_ext4_files": writeExt4Files,
   "priv.resolve_firecracker_binary": resolveFirecrackerBinary,
   "priv.launch_firecracker": launchFirecracker,
   "priv.find_firecracker_pid": findFirecrackerPid,
-  "priv.process_running": processRunning,
   "priv.signal_process": signalProcess,
   "priv.kill_process": killProcess,
   "priv.cleanup_jailer_chroot": cleanupJailerChroot,

@@ -3,7 +3,6 @@ import type { Scenario } from "../scenario.ts";
 import { closeLab, drive, LAB, openLab } from "../support/helper-lab.ts";
 
 const { vm, bridge, tap } = LAB;
-const write = ["write_ext4_files", { vm, files: [{ path: "/name", mode: 0o600, contents: "bGFi" }] }] as const;
 const snapshot = ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }] as const;
 const launch = [
   "launch_firecracker",
@@ -12,14 +11,14 @@ const launch = [
 
 /** A verb that must fail without the capability. One that isn't here would be a capability nothing is known to need. */
 const NEEDED_BY: Readonly<Record<string, readonly [string, unknown]>> = {
-  cap_chown: write,
+  cap_chown: launch,
   cap_dac_override: snapshot,
   cap_fowner: launch,
   cap_kill: ["signal_process", { vm, signal: "USR1" }],
-  cap_mknod: write,
+  cap_mknod: launch,
   cap_net_admin: ["ensure_bridge", { bridge, ip: "172.29.7.1", prefix: 24 }],
-  cap_setgid: write,
-  cap_setuid: write,
+  cap_setgid: launch,
+  cap_setuid: launch,
   cap_sys_admin: snapshot,
 };
 const DROP_IN = "/etc/systemd/system/bangerd-root.service.d/capabilities.conf";

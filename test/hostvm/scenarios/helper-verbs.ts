@@ -58,7 +58,6 @@ export const scenario: Scenario = {
         ["delete_tap", { tap: LAB.tap }],
         ["remove_dm_snapshot", { vm: LAB.vm, discard: true }],
         ["cleanup_jailer_chroot", { vm: LAB.vm }],
-        ["fsck_snapshot", { vm: LAB.vm }],
         ["release_vm", { vm: LAB.vm }],
       ])) as readonly string[];
       deepEqual(

@@ -16,6 +16,7 @@ import { BANGER } from "../support/installed.ts";
 /** Less than the 100 MB of the rootless test: this guest's processor is emulated twice. */
 const PIPE_BYTES = 8 * 1024 * 1024;
 const CREATES = 8;
+const CONFIG = "/etc/banger/config.toml";
 
 interface Port {
   readonly port: number;
@@ -140,9 +141,15 @@ export const scenario: Scenario = {
     );
     equal((await showVm(host, "alpha")).bootId, vm.bootId);
 
-    // The whole way in one command; its VM is gone afterwards.
-    const ran = await banger(host, "vm", "run", "--rm", "--name", "once", ...SMALL_VM, "--", "sh", "-c", "cat; exit 5");
-    deepEqual([ran.status, ran.stdout], [5, ""], ran.stderr);
+    // The whole way in one command, with the files of [[file_sync]]; its VM is gone afterwards.
+    await host.sh('printf given > "$HOME/token"; chmod 640 "$HOME/token"', [], dev);
+    await host.writeFile(CONFIG, '[[file_sync]]\nhost = "~/token"\nguest = "~/.tokens/given"\n', 0o644);
+    await host.ok(["systemctl", "restart", "bangerd.service"]);
+    const first = "stat -c %a:%u:%g /root/.tokens/given; cat /root/.tokens/given; cat; exit 5";
+    const ran = await banger(host, "vm", "run", "--rm", "--name", "once", ...SMALL_VM, "--", "sh", "-c", first);
+    deepEqual([ran.status, ran.stdout], [5, "640:0:0\ngiven"], ran.stderr);
+    await host.ok(["rm", CONFIG]);
+    await host.ok(["systemctl", "restart", "bangerd.service"]);
     deepEqual(
       (await listVms(host)).map(({ name }) => name),
       before,

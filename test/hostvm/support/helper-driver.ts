@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../../src/shared/frames.ts";
-import { HELPER_VERBS, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
+import { HELPER_VERBS, HELPER_VERSION, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
 import { systemPaths } from "../../../src/shared/paths.ts";
 import { GOOD_INPUTS } from "../../support/helper-inputs.ts";
 
@@ -41,7 +41,7 @@ async function ask(request: unknown): Promise<Reply> {
   return "result" in answer ? { result: answer.result } : answer.error;
 }
 const call = async (verb: string, params: Params = {}): Promise<Reply> =>
-  await ask({ v: 1, method: `priv.${verb}`, params, op: null });
+  await ask({ v: HELPER_VERSION, method: `priv.${verb}`, params, op: null });
 const outcomeOf = (reply: Reply): string => ("result" in reply ? "ok" : `${reply.code}: ${reply.message}`);
 
 export interface Lab {
@@ -61,9 +61,6 @@ async function live({ vm, bridge, tap }: Lab, only?: "start" | "end"): Promise<r
     ["ensure_nat", { tap, guest_ip: "172.29.7.2", enable: true }],
     ["probe_nat", { tap, guest_ip: "172.29.7.2" }],
     ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }],
-    ["write_ext4_files", { vm, files: [{ path: "/etc/lab/name", mode: 0o600, contents: "bGFi" }] }],
-    ["read_ext4_file", { vm, path: "/etc/lab/name" }],
-    ["fsck_snapshot", { vm }],
     ["resolve_firecracker_binary", {}],
     ["launch_firecracker", launch],
     ["find_firecracker_pid", { vm }],
@@ -215,7 +212,7 @@ async function fuzz(options: {
           const name = pick(names);
           const params = structuredClone(GOOD_INPUTS[name]) as Record<string, unknown>;
           for (let count = 1 + Math.floor(random() * 3); count > 0; count--) mutate(params);
-          bytes = encodeFrame({ v: 1, method: name, params, op: null });
+          bytes = encodeFrame({ v: HELPER_VERSION, method: name, params, op: null });
         }
         const answer = await exchange(bytes);
         const value = answer.length === 0 ? null : new FrameDecoder(ANSWER_LIMIT_BYTES).push(answer)?.value;
@@ -230,7 +227,7 @@ async function fuzz(options: {
 
 /** Opens connections that say nothing, or half of something, all at once; how long until a ping is answered again. */
 async function flood({ connections }: { readonly connections: number }): Promise<{ readonly answered: boolean }> {
-  const half = encodeFrame({ v: 1, method: "priv.ping", params: {}, op: null }).subarray(0, 9);
+  const half = encodeFrame({ v: HELPER_VERSION, method: "priv.ping", params: {}, op: null }).subarray(0, 9);
   const sockets = Array.from({ length: connections }, (_, index) => {
     const socket = connect(helperSocket);
     socket.on("error", () => undefined);

@@ -29,6 +29,8 @@ export async function openLab(host: Host): Promise<void> {
     for file in $state/images/lab/rootfs.ext4 $state/vms/$1/work.ext4; do
       truncate -s 64M $file; mkfs.ext4 -q -F $file; chmod 600 $file; chown dev:dev $file
     done
+    # No guest of the lab reads it.
+    head -c 1024 /dev/zero > $state/vms/$1/identity.img; chmod 600 $state/vms/$1/identity.img; chown dev:dev $state/vms/$1/identity.img
     install -o dev -g dev -m 600 /payload/guest/vmlinux $state/kernels/lab/vmlinux
     install -o dev -g dev -m 600 /payload/guest/initrd $state/kernels/lab/initrd.img
     `,

@@ -12,7 +12,7 @@ import fc from "fast-check";
 import * as v from "valibot";
 import { BangerError } from "../../../src/shared/errors.ts";
 import { encodeFrame, FrameDecoder } from "../../../src/shared/frames.ts";
-import { HELPER_VERBS, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
+import { HELPER_VERBS, HELPER_VERSION, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
 import { systemPaths } from "../../../src/shared/paths.ts";
 import { createDispatch, type Verbs } from "../../../src/helper/dispatch.ts";
 import type { Gate } from "../../../src/helper/gates.ts";
@@ -109,7 +109,7 @@ const request = fc
   })
   .map(({ name, inner, outer, plain }) => {
     const params = inner.reduce<Record<string, unknown>>((value, mutate) => mutate(value), { ...GOOD_INPUTS[name] });
-    const envelope: Record<string, unknown> = { v: 1, method: name, params, op: null };
+    const envelope: Record<string, unknown> = { v: HELPER_VERSION, method: name, params, op: null };
     return plain ? envelope : outer.reduce((value, mutate) => mutate(value), envelope);
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { HELPER_VERBS, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
+import { HELPER_VERBS, HELPER_VERSION, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
 import { systemPaths } from "../../../src/shared/paths.ts";
 import { createDispatch } from "../../../src/helper/dispatch.ts";
 import { GOOD_INPUTS } from "../../support/helper-inputs.ts";
@@ -10,12 +10,12 @@ const dispatch = createDispatch({
   cgroupRoot: "/nonexistent",
 });
 const ask = async (method: string, params: unknown, more: Readonly<Record<string, unknown>> = {}) =>
-  await dispatch({ v: 1, method, params, op: null, ...more });
+  await dispatch({ v: HELPER_VERSION, method, params, op: null, ...more });
 
 describe("the dispatcher", () => {
   test("answers a ping, with the operation in the outcome", async () => {
     const { answer, outcome, op, method } = await ask("priv.ping", {}, { op: "op-0123456789ab" });
-    expect(answer).toMatchObject({ result: { helper_version: 1, owner_uid: 1000 } });
+    expect(answer).toMatchObject({ result: { helper_version: HELPER_VERSION, owner_uid: 1000 } });
     expect({ outcome, op, method }).toEqual({ outcome: "ok", op: "op-0123456789ab", method: "priv.ping" });
   });
 
@@ -26,18 +26,20 @@ describe("the dispatcher", () => {
     expect(logged).toBeNull();
   });
 
-  test.each([null, [], "x", 1, { v: 1 }, { v: 2, method: "priv.ping", params: {}, op: null }])(
+  test.each([null, [], "x", 1, { v: 1 }, { v: HELPER_VERSION + 1, method: "priv.ping", params: {}, op: null }])(
     "refuses %j as an envelope",
     async (request) => expect((await dispatch(request)).answer).toMatchObject({ error: { code: "INVALID_REQUEST" } }),
   );
 
   test("repeats nothing of what was sent", async () => {
-    const secret = "c2VjcmV0IQ==-not-base64";
-    const files = [{ path: "/etc/x", mode: 0o600, contents: secret }];
-    const { answer, reason } = await ask("priv.write_ext4_files", { vm: "0123456789ab", files });
+    const secret = "c2VjcmV0IQ==-no-kernel";
+    const { answer, reason } = await ask("priv.launch_firecracker", {
+      ...GOOD_INPUTS["priv.launch_firecracker"],
+      kernel: secret,
+    });
     expect(answer).toMatchObject({ error: { code: "INVALID_REQUEST" } });
     expect(JSON.stringify([answer, reason])).not.toContain("c2Vj");
-    expect(reason).toContain("params.files.0.contents");
+    expect(reason).toContain("params.kernel");
   });
 
   test.each(Object.keys(HELPER_VERBS) as HelperVerbName[])("%s refuses a key too many before it acts", async (name) => {
@@ -56,14 +58,6 @@ describe("the dispatcher", () => {
     ["priv.sync_resolver_routing", { bridge: "eth0", resolver: "127.0.0.1" }],
     ["priv.clear_resolver_routing", { bridge: "eth0" }],
     ["priv.signal_process", { vm: "0123456789ab", signal: "STOP" }],
-    ["priv.read_ext4_file", { vm: "0123456789ab", path: "/a b" }],
-    [
-      "priv.cleanup_dm_snapshot",
-      {
-        vm: "0123456789ab",
-        handles: { dm_name: "vg-root", dm_device: null, base_loop: null, cow_loop: null },
-      },
-    ],
     ["priv.launch_firecracker", { ...GOOD_INPUTS["priv.launch_firecracker"], tap: "eth0" }],
   ])("%s %j is refused by its gate", async (method, params) => {
     expect((await ask(method, params)).answer).toMatchObject({ error: { code: "HELPER_REFUSED" } });

@@ -294,101 +294,6 @@ table("jailSocket", gates.jailSocket, {
   ],
 });
 
-const vm = "0123456789ab";
-const none = { dm_name: null, dm_device: null, base_loop: null, cow_loop: null };
-table("vmHandles", gates.vmHandles, {
-  accepted: [
-    { vm, handles: none },
-    {
-      vm,
-      handles: {
-        dm_name: `fc-rootfs-${vm}`,
-        dm_device: `/dev/mapper/fc-rootfs-${vm}`,
-        base_loop: "/dev/loop0",
-        cow_loop: "/dev/loop12",
-      },
-    },
-  ],
-  refused: [
-    [{ vm, handles: { ...none, dm_name: "vg-root" } }, "is not fc-rootfs"],
-    [{ vm, handles: { ...none, dm_name: "fc-rootfs-ffffffffffff" } }, "is not fc-rootfs"],
-    [{ vm, handles: { ...none, dm_device: "/dev/sda1" } }, "is not /dev/mapper"],
-    [{ vm, handles: { ...none, dm_device: `/dev/mapper/../sda` } }, "is not /dev/mapper"],
-    [{ vm, handles: { ...none, cow_loop: "/dev/sda" } }, "not a loop"],
-    [{ vm, handles: { ...none, cow_loop: "/dev/loop0/../sda" } }, "not a loop"],
-    [{ vm, handles: { ...none, base_loop: "loop0" } }, "not a loop"],
-    [{ vm, handles: { ...none, base_loop: "" } }, "not a loop"],
-  ],
-});
-
-table("loopIsOurs", gates.loopIsOurs, {
-  accepted: [
-    { loop: "/dev/loop0", mark: null, expected: "banger-base" },
-    { loop: "/dev/loop0", mark: "banger-base", expected: "banger-base" },
-  ],
-  refused: [
-    [{ loop: "/dev/loop0", mark: "", expected: "banger-base" }, "is not banger-base"],
-    [{ loop: "/dev/loop0", mark: "/snapd/x.snap", expected: "banger-base" }, "is not banger-base"],
-    [{ loop: "/dev/loop0", mark: `banger-cow-${vm}`, expected: "banger-cow-ffffffffffff" }, "is not banger-cow"],
-  ],
-});
-
-table("guestPath", gates.guestPath, {
-  accepted: ["/etc/hostname", "/a", "/usr/lib/systemd/system/getty@.service", "/a/b..c/.d"].map((path) => ({ path })),
-  refused: [
-    "/",
-    "",
-    "etc/hostname",
-    "//etc",
-    "/etc/",
-    "/etc/../shadow",
-    "/etc/./x",
-    "/..",
-    "/a b",
-    "/a\nwrite /etc/shadow /x",
-    '/a"b',
-    "/a\\b",
-    "/<8>",
-    "/a;b",
-    "/a\0b",
-    "/ä",
-    `/${"a".repeat(255)}`,
-  ].map((path) => [{ path }, "not a plain"] as const),
-});
-
-const contents = "";
-table("guestFiles", gates.guestFiles, {
-  accepted: [
-    { files: [{ path: "/a", contents }] },
-    {
-      files: [
-        { path: "/a", contents },
-        { path: "/b", contents },
-      ],
-    },
-  ],
-  refused: [
-    [
-      {
-        files: [
-          { path: "/a", contents },
-          { path: "/a", contents },
-        ],
-      },
-      "named twice",
-    ],
-    [
-      {
-        files: [
-          { path: "/a", contents },
-          { path: "/b\nquit", contents },
-        ],
-      },
-      "not a plain",
-    ],
-  ],
-});
-
 table("allowedSignal", gates.allowedSignal, {
   accepted: ["TERM", "term", "SIGTERM", "sigkill", "Kill", "USR1", "SIGUSR2", "abrt", "hup", "int", "quit"].map(
     (signal) => ({ signal }),
@@ -398,6 +303,7 @@ table("allowedSignal", gates.allowedSignal, {
   ),
 });
 
+const vm = "0123456789ab";
 const cgroup = `/banger.slice/banger-vms.slice/banger-vm-${vm}.scope`;
 const running = { pid: 7, uid: 200_000, comm: "firecracker", cgroup };
 table("isVmProcess", gates.isVmProcess, {

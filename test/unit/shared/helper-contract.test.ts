@@ -1,6 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { HELPER_VERBS, HelperRequest, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
+import {
+  HELPER_VERBS,
+  HELPER_VERSION,
+  HelperRequest,
+  type HelperVerbName,
+} from "../../../src/shared/helper-contract.ts";
 import { GOOD_INPUTS, VM as vm } from "../../support/helper-inputs.ts";
 
 const accepts = (name: HelperVerbName, input: unknown): boolean =>
@@ -39,9 +44,9 @@ describe("the schemas of ids", () => {
 });
 
 describe("the envelope", () => {
-  const good = { v: 1, method: "priv.ping", params: {}, op: null };
+  const good = { v: HELPER_VERSION, method: "priv.ping", params: {}, op: null };
   test.each([
-    ["another version", { ...good, v: 2 }],
+    ["another version", { ...good, v: HELPER_VERSION + 1 }],
     ["no version", { method: "priv.ping", params: {}, op: null }],
     ["an unknown key", { ...good, uid: 0 }],
     ["an operation that is none", { ...good, op: "op-\nforged log line" }],

@@ -1,17 +1,29 @@
+import { rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { writeFiles } from "../../disk/work-disk.ts";
+import { join } from "node:path";
+import { filesArchive } from "../../disk/identity-disk.ts";
+import type { DiskFile } from "../../disk/seed.ts";
 import { collectSyncedFiles } from "../file-sync.ts";
-import type { Step } from "../step.ts";
-import { workDiskPath } from "./work-disk.ts";
+import type { Step, StepContext } from "../step.ts";
 
-/** Copies what `[[file_sync]]` names to a new VM's work disk. Nothing to undo: the disk keeps it, and goes with it. */
+/** The files that a new VM begins with, until it has been reached. */
+export const firstFilesPath = (stateDir: string): string => join(stateDir, "first-files.tar");
+
+/** Keeps what `[[file_sync]]` names for the VM's first start. */
 export const fileSync: Step = {
   name: "file-sync",
-  do: async ({ config, dirs, signal, progress }) => {
-    const files = await collectSyncedFiles(config.file_sync, homedir(), (message) =>
-      progress({ stage: "files", message }),
-    );
-    if (files.length > 0) await writeFiles(workDiskPath(dirs.state), files, signal);
+  do: async (context) => {
+    await writeFile(firstFilesPath(context.dirs.state), filesArchive(await collectFiles(context)), { mode: 0o600 });
   },
-  undo: async () => {},
+  undo: async ({ dirs }) => {
+    await rm(firstFilesPath(dirs.state), { force: true });
+  },
 };
+
+/** What /root of a new VM holds. */
+export async function collectFiles({ config, progress }: StepContext): Promise<readonly DiskFile[]> {
+  const synced = await collectSyncedFiles(config.file_sync, homedir(), (message) =>
+    progress({ stage: "files", message }),
+  );
+  return [{ path: "/.hushlogin", mode: 0o644, contents: "" }, ...synced];
+}

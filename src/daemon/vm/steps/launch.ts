@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { createQemuVmm } from "../../vmm/qemu.ts";
 import type { Step } from "../step.ts";
+import { identityDiskPath } from "./identity.ts";
 import { rootOverlayPath } from "./root-overlay.ts";
 import { workDiskPath } from "./work-disk.ts";
 
@@ -24,6 +25,7 @@ export const launch: Step = {
         initrdPath: image.initrdPath,
         rootDiskPath: rootOverlayPath(dirs.state),
         workDiskPath: workDiskPath(dirs.state),
+        identityDiskPath: identityDiskPath(dirs.state),
         serialLogPath: serialLogPath(dirs.state),
         vmmLogPath: vmmLogPath(dirs.state),
         runtimeDir: dirs.runtime,

@@ -1,6 +1,7 @@
 import { BangerError } from "../../../shared/errors.ts";
 import { waitUntilReady } from "../../guest/ready.ts";
 import type { Step } from "../step.ts";
+import { noteDelivered } from "./identity.ts";
 
 /** Waits until a command runs in the guest. Its undo ends the control connection. */
 export const ready: Step = {
@@ -26,6 +27,7 @@ export const ready: Step = {
       signal,
     );
     outputs.bootId = bootId;
+    await noteDelivered(dirs);
   },
   undo: async ({ id, dirs, guest }) => {
     await guest.close({ id, runtimeDir: dirs.runtime });

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createImageStore, type ImageStore } from "../../../../src/daemon/image/store.ts";
 import { createKernelStore } from "../../../../src/daemon/kernel/store.ts";
+import { detectConfinement } from "../../../../src/daemon/run-tool.ts";
 import { systemPaths } from "../../../../src/shared/paths.ts";
 
 let root: string;
@@ -49,3 +50,45 @@ test("what was put there meanwhile is found: the owner's own process built it", 
   await Bun.write(join(systemPaths(root).imagesDir, "debian-trixie/manifest.json"), JSON.stringify(record));
   expect(await images.ensure("debian-trixie", run)).toEqual(record);
 });
+
+const isConfined = (await detectConfinement()).kind === "namespaces";
+test.skipIf(!isConfined)(
+  "a foreign image's checker sees that image and nothing else (needs user namespaces)",
+  async () => {
+    const paths = systemPaths(root);
+    const kernel = {
+      name: "k",
+      version: null,
+      arch: "x86_64",
+      source: "test",
+      digest: `sha256:${"0".repeat(64)}`,
+      bytes: 1,
+      hasInitrd: false,
+      createdAt: "2026-01-02T03:04:05.678Z",
+    };
+    await Bun.write(join(paths.kernelsDir, "k/manifest.json"), JSON.stringify(kernel));
+    const rootfs = join(root, "hostile.ext4");
+    await writeFile(rootfs, "takes e2fsck over");
+    await mkdir(join(root, "bin"));
+    const taken = [
+      "#!/bin/sh",
+      'echo "$2 holds $(cat "$2")"',
+      `for path in ${rootfs} ${paths.kernelsDir} /etc/passwd /home /root /proc/self /run; do [ ! -e "$path" ] || echo "sees $path"; done`,
+      '{ echo x > "$2"; } 2> /dev/null && echo writes',
+      "exit 8",
+    ];
+    await writeFile(join(root, "bin/e2fsck"), taken.join("\n"));
+    await chmod(join(root, "bin/e2fsck"), 0o755);
+    const before = process.env["PATH"];
+    process.env["PATH"] = `${join(root, "bin")}:${before}`;
+    try {
+      await expect(images.register({ name: "mine", rootfs, kernel: "k" }, run)).rejects.toMatchObject({
+        code: "INVALID_VALUE",
+        message: expect.stringMatching(/ended with 8: \S+\/rootfs\.ext4 holds takes e2fsck over$/),
+      });
+    } finally {
+      process.env["PATH"] = before;
+    }
+    expect(await images.list()).toEqual([]);
+  },
+);

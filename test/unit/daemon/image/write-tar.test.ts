@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { guestFiles } from "../../../../src/daemon/image/guest-files.ts";
-import { writeTar } from "../../../../src/daemon/image/write-tar.ts";
+import { joinTars, writeTar } from "../../../../src/daemon/image/write-tar.ts";
 
 /** What GNU tar makes of an archive. */
 async function listTar(archive: Uint8Array): Promise<readonly string[]> {
@@ -37,8 +37,22 @@ test("tar reads modes, owners, sizes and links", async () => {
   ]);
 });
 
-test("a name that does not fit is refused, not cut", () => {
-  expect(() => writeTar([{ kind: "directory", path: "d".repeat(101), mode: 0o755 }])).toThrow(RangeError);
+test("a path of any length and letters is the one that is read; a link's target that does not fit is refused, not cut", async () => {
+  const paths = [99, 100, 101, 155, 256, 1000, 4000].map((length) => `${"p".repeat(length - 2)}/f`);
+  paths.push(`é${"e".repeat(99)}`, `${"é".repeat(100)} "\\n"`);
+  const archive = writeTar(paths.map((path) => ({ kind: "file", path, mode: 0o644, contents: path })));
+  const child = Bun.spawn(["tar", "--quoting-style=literal", "-tf", "-"], { stdin: archive, stdout: "pipe" });
+  expect((await new Response(child.stdout).text()).trimEnd().split("\n")).toEqual(paths);
+  expect(() => writeTar([{ kind: "link", path: "l", target: "d".repeat(101) }])).toThrow(RangeError);
+  expect(() => writeTar([{ kind: "directory", path: "a\0b", mode: 0o755 }])).toThrow(RangeError);
+});
+
+test("joined archives are one, with the entries of all in order", async () => {
+  const one = (path: string): Uint8Array => writeTar([{ kind: "file", path, mode: 0o644, contents: path }]);
+  expect((await listTar(joinTars([one("a"), one("b"), writeTar([])]))).map((line) => line.split(" ").at(-1))).toEqual([
+    "a",
+    "b",
+  ]);
 });
 
 test("the guest's files: every path once, parents first, nothing masked that is also provided", async () => {

@@ -187,16 +187,6 @@ describe("when something fails", () => {
     using log = service.parts.engine.openLog(vm.id, service.dirs(vm.id), "serial");
     expect(await readTail(log?.path ?? "", 1024)).toBe("after the cut\n");
   });
-
-  test("an unclean end is followed by a check of the root disk, a clean one isn't", async () => {
-    const vm = await create("box");
-    await service.kill(vm.id, "SIGKILL");
-    await service.start(vm.id, run);
-    expect(asked().filter((verb) => verb === "fsck_snapshot")).toHaveLength(1);
-    await service.stop(vm.id, run);
-    await service.start(vm.id, run);
-    expect(asked().filter((verb) => verb === "fsck_snapshot")).toHaveLength(1);
-  });
 });
 
 describe("a daemon that was started anew", () => {

@@ -28,6 +28,7 @@ describe("what Firecracker is told", () => {
       "/boot-source",
       "/drives/root",
       "/drives/work",
+      "/drives/identity",
       "/network-interfaces/eth0",
       "/vsock",
       "/entropy",
@@ -44,6 +45,13 @@ describe("what Firecracker is told", () => {
     for (const drive of ["root", "work"]) expect(bodyOf(`/drives/${drive}`)).toMatchObject({ cache_type: "Writeback" });
     expect(bodyOf("/drives/root")["is_root_device"]).toBe(true);
     expect(bodyOf("/drives/work")["is_root_device"]).toBe(false);
+  });
+  test("the guest can't write what it is known by", () => {
+    expect(["root", "work", "identity"].map((drive) => bodyOf(`/drives/${drive}`)["is_read_only"])).toEqual([
+      false,
+      false,
+      true,
+    ]);
   });
   test("no initrd where the kernel needs none", () => {
     const request = firecrackerRequests({ ...plan, hasInitrd: false }, [1, 16, 1]).find(

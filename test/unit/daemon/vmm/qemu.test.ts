@@ -15,6 +15,7 @@ const plan = (more: Partial<LaunchPlan> = {}): LaunchPlan => ({
   initrdPath: "/k/initrd",
   rootDiskPath: "/s/root.qcow2",
   workDiskPath: "/s/work.ext4",
+  identityDiskPath: "/s/identity.img",
   serialLogPath: "/s/serial.log",
   vmmLogPath: "/s/vmm.log",
   runtimeDir: "/r",
@@ -33,12 +34,21 @@ describe("qemuArgv", () => {
     const argv = argvOf({
       rootDiskPath: "/home/a,readonly=on/root.qcow2",
       workDiskPath: "/home/a,b/w",
+      identityDiskPath: "/home/a,readonly=off/i",
       serialLogPath: "/home/a,b/s",
       runtimeDir: "/run/a,b",
     });
     expect(values(argv, "-drive")[0]).toEndWith("file=/home/a,,readonly=on/root.qcow2");
     expect(values(argv, "-drive")[1]).toEndWith("file=/home/a,,b/w");
+    expect(values(argv, "-drive")[2]).toEndWith("file=/home/a,,readonly=off/i");
     expect(values(argv, "-chardev").every((value) => /path=\/(?:home|run)\/a,,b/.test(value))).toBe(true);
+  });
+
+  test("the identity disk is the third, raw and read-only; no other is", () => {
+    const drives = values(argvOf(), "-drive");
+    expect(drives.map((drive) => /id=(\w+)/.exec(drive)?.[1])).toEqual(["root", "work", "identity"]);
+    expect(drives.map((drive) => drive.includes("readonly=on"))).toEqual([false, false, true]);
+    expect(drives[2]).toContain("format=raw");
   });
 
   test("the whole sandbox, no defaults, no user configuration", () => {

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { BangerError, isErrno } from "../../../../shared/errors.ts";
 import { macOf } from "../../../../shared/guest-mac.ts";
 import { JAIL } from "../../../../shared/helper-contract.ts";
@@ -13,7 +13,7 @@ import { openFirecrackerApi } from "../../../vmm/firecracker-api.ts";
 import { bootGuest, type FirecrackerVmm } from "../../../vmm/firecracker.ts";
 import type { Step } from "../../step.ts";
 import { serialLogPath, vmmLogPath } from "../launch.ts";
-import { rootFilePath, uncleanMarkPath } from "./root-disk.ts";
+import { rootFilePath } from "./root-disk.ts";
 
 /** What is kept of a log when the jail that held it goes. */
 const KEPT_LOG_BYTES = 4 * 1024 * 1024;
@@ -63,11 +63,10 @@ export function launch({ privileged, network, vmm, jailRootOf }: LaunchParts): S
 export function boot({ network, jailRootOf, nameServer, isEmulated }: LaunchParts): Step {
   return {
     name: "boot",
-    do: async ({ id, vm, dirs, image, signal }) => {
+    do: async ({ id, vm, image, signal }) => {
       const { guestIp } = vm;
       if (guestIp === undefined || guestIp === null) throw new BangerError("INTERNAL", `${vm.name} has no address`);
       const { ip, prefix } = network.network();
-      await writeFile(uncleanMarkPath(dirs.state), "", { mode: 0o600 });
       using api = openFirecrackerApi(jailRootOf(id));
       await bootGuest(
         api,
@@ -105,9 +104,4 @@ async function keepLogs(jailRoot: string, stateDir: string): Promise<void> {
       if (!expected && !(thrown instanceof BangerError)) throw thrown;
     }
   }
-}
-
-/** The guest said that it unmounted its disks: no check at the next start. */
-export async function markClean(stateDir: string): Promise<void> {
-  await rm(uncleanMarkPath(stateDir), { force: true });
 }

@@ -10,8 +10,6 @@ const CLONE_TIMEOUT_MS = 60_000;
 
 /** A root disk of the VM's own, where the file system can clone files (XFS, btrfs); elsewhere there is none. */
 export const rootFilePath = (stateDir: string): string => join(stateDir, "root.ext4");
-/** There while the guest may have its root file system mounted: found at the next start, it wasn't unmounted. */
-export const uncleanMarkPath = (stateDir: string): string => join(stateDir, "unclean");
 
 /**
  * The root disk from create to delete: a clone of the image's file where that costs nothing, else the COW file of a dm snapshot,
@@ -45,17 +43,13 @@ export function rootDisk(privileged: Privileged): Step {
 export function rootSnapshot(privileged: Privileged): Step {
   return {
     name: "root-snapshot",
-    together: true,
-    do: async ({ id, dirs, vm, progress }) => {
+    do: async ({ id, dirs, vm }) => {
       if (existsSync(rootFilePath(dirs.state))) return;
-      const { kept } = await privileged.call("priv.create_dm_snapshot", {
+      await privileged.call("priv.create_dm_snapshot", {
         vm: id,
         image: vm.image,
         root_bytes: vm.spec.systemOverlayBytes,
       });
-      if (!kept || !existsSync(uncleanMarkPath(dirs.state))) return;
-      progress({ stage: "disk", message: "checking the root disk after an unclean end" });
-      await privileged.call("priv.fsck_snapshot", { vm: id });
     },
     undo: async ({ id }) => {
       await privileged.call("priv.remove_dm_snapshot", { vm: id, discard: false });

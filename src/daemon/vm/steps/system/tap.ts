@@ -9,7 +9,6 @@ export type AddressOf = (context: Pick<UndoContext, "id" | "dirs">) => Promise<s
 export function tap(network: GuestNetwork, addressOf: AddressOf): Step {
   return {
     name: "tap",
-    together: true,
     do: async ({ vm }) => {
       const { guestIp } = vm;
       if (guestIp === undefined || guestIp === null) throw new BangerError("INTERNAL", `${vm.name} has no address`);
