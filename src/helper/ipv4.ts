@@ -19,6 +19,9 @@ export function parseIpv4(text: string): number | null {
   return value;
 }
 
+export const formatIpv4 = (address: number): string =>
+  [24, 16, 8, 0].map((shift) => (address >>> shift) & 0xff).join(".");
+
 /** The subnet of that prefix length which holds the address. */
 export function subnetOf(address: number, prefix: number): Subnet {
   const size = 2 ** (32 - prefix);

@@ -1,7 +1,7 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
+import { dropWalledTap } from "../firewall.ts";
 import { enforce, realTap, tapName } from "../gates.ts";
 import { readInterface } from "../network.ts";
-import { dropTap } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 export const deleteTap: Verb<"priv.delete_tap"> = {
@@ -13,7 +13,7 @@ export const deleteTap: Verb<"priv.delete_tap"> = {
     if (link === null) return {};
     enforce(realTap, { link });
     try {
-      dropTap(tap);
+      await dropWalledTap(link);
     } catch (thrown) {
       if (isErrno(thrown, "EBUSY")) throw new BangerError("IN_USE", `${tap} is open`, { cause: thrown });
       throw thrown;
