@@ -7,7 +7,8 @@ import { isTapName } from "./gates.ts";
 import { formatIpv4, parseSubnet } from "./ipv4.ts";
 import { isBridgeOfEarlierVersion, type Ruleset } from "./iptables.ts";
 import { ip, listAddresses, listInterfaces, portsOf, readInterface } from "./network.ts";
-import { dropTap, setAlias } from "./sys/taps.ts";
+import { isReservedUid } from "./slots.ts";
+import { dropTap, ROOT_UID, setAlias } from "./sys/taps.ts";
 
 /**
  * Marks the bridge when it is provably banger's: root's rules of an earlier version name it, or it is as one that was made a moment
@@ -27,11 +28,10 @@ export async function adoptEarlierBridge(
   if (!isUntouched && !isBridgeOfEarlierVersion(rules, bridge)) return;
   if (!ports.every(isTapName)) return;
   const subnet = parseSubnet(subnetText);
-  const { first, count } = install.vm_ids;
   for (const { name, master, uid, tunType, alias } of links) {
     if (master !== bridge || tunType !== "tap" || alias !== "") continue;
     const number = /^tap-pool-(\d+)$/.exec(name)?.[1];
-    const isOwn = uid === 0 || (uid !== null && uid >= first && uid < first + count);
+    const isOwn = uid === ROOT_UID || (uid !== null && isReservedUid(install, uid));
     const address = subnet === null || number === undefined ? null : subnet.first + Number(number);
     if (subnet !== null && address !== null && isOwn && address > subnet.first && address < subnet.last) {
       setAlias(name, tapAlias(formatIpv4(address)));

@@ -10,7 +10,7 @@ import { ACCEPT_CHAIN, parseTapAlias } from "../shared/walls.ts";
 import { fixPorts, isolatePort } from "./bridge-port.ts";
 import type { HelperContext } from "./context.ts";
 import { ensureAccepts, hasEarlierRules, readRuleset, removeSpoofRules, type Ruleset } from "./iptables.ts";
-import { findUplink, type Interface, listInterfaces, markedBridges, markedTaps } from "./network.ts";
+import { findUplink, type Interface, ip, listInterfaces, markedBridges, markedTaps } from "./network.ts";
 import {
   applyNft,
   baseRules,
@@ -25,9 +25,10 @@ import {
   withoutNat,
 } from "./nft.ts";
 import { ensurePolicyRules, listPolicyRules } from "./policy-rules.ts";
+import { isReservedUid } from "./slots.ts";
 import { applySwitches, listSwitched, planSwitches, turnAllOff } from "./switches.ts";
 import { forgetNeighbour } from "./sys/interfaces.ts";
-import { dropTap } from "./sys/taps.ts";
+import { dropTap, ROOT_UID } from "./sys/taps.ts";
 
 /** All walls of the bridge and of each tap on it, as they should be. `rules` are iptables' before. */
 export async function ensureBridgeWalls(
@@ -52,13 +53,24 @@ export async function raiseTapWalls(tap: WalledTap, bridge: string): Promise<voi
   await Promise.all([applyNft(withoutNat(tap.guestIp) + tapWall(tap)), fixPorts([tap])]);
 }
 
-/** Removes a tap with all that its walls would leave behind, its guest's NAT included. EBUSY while a VMM has it open. */
-export async function dropWalledTap({ name, master, alias }: Interface): Promise<void> {
+/**
+ * Removes a tap with all that its walls would leave behind, its guest's NAT included. EBUSY while a VMM has it open. One that a VMM
+ * gave to somebody else (whoever has a tap open may) is taken from whoever has it open now: it would never become free.
+ */
+export async function dropWalledTap(
+  { install }: HelperContext,
+  { name, master, alias, uid }: Interface,
+): Promise<void> {
   const guestIp = parseTapAlias(alias);
-  await dropTap(name, async () => {
+  const clearAway = async (): Promise<void> => {
     await applyNft((guestIp === null ? "" : withoutNat(guestIp)) + noTapWall(name));
     if (guestIp !== null && master !== null) forgetNeighbour(master, guestIp);
-  });
+  };
+  if (uid === null || (uid !== ROOT_UID && !isReservedUid(install, uid))) {
+    // With its wall: what is still sent until then is held to the guest's address.
+    await ip("link", "delete", "dev", name);
+    await clearAway();
+  } else await dropTap(name, clearAway);
 }
 
 /** Lets the guest out by today's uplink. Returns the uplink. @throws BangerError NETWORK without one */

@@ -120,22 +120,22 @@ const WAYS_OUT: readonly (readonly [string, () => readonly Uint8Array[]])[] = [
   ["with its own address", () => [udp(from("mallory"), PORT)]],
   ["with the address of one with NAT", () => [udp(from("mallory", { sourceIp: ADDRESSES.nat }), PORT)]],
   ["with address and MAC of one with NAT", () => [udp(from("nat"), PORT)]],
-  ["so, tagged 802.1p with VLAN 0", () => [tagged(udp(from("nat"), PORT), [0x8100, 0])]],
+  ["with both, tagged 802.1p with VLAN 0", () => [tagged(udp(from("nat"), PORT), [0x8100, 0])]],
   [
-    "so, with its own MAC, tagged 802.1p with VLAN 0",
+    "with that address and its own MAC, tagged 802.1p with VLAN 0",
     () => [tagged(udp(from("mallory", { sourceIp: ADDRESSES.nat }), PORT), [0x8100, 0])],
   ],
   ["with its own address, tagged 802.1p with VLAN 0", () => [tagged(udp(from("mallory"), PORT), [0x8100, 0])]],
-  ["so, tagged 802.1p with a priority", () => [tagged(udp(from("nat"), PORT), [0x8100, 0xe000])]],
-  ["so, tagged 802.1ad", () => [tagged(udp(from("nat"), PORT), [0x88a8, 0])]],
+  ["with both, tagged 802.1p with a priority", () => [tagged(udp(from("nat"), PORT), [0x8100, 0xe000])]],
+  ["with both, tagged 802.1ad", () => [tagged(udp(from("nat"), PORT), [0x88a8, 0])]],
   [
-    "so, tagged twice",
+    "with both, tagged twice",
     () => [
       tagged(udp(from("nat"), PORT), [0x88a8, 0], [0x8100, 0]),
       tagged(udp(from("nat"), PORT), [0x8100, 0], [0x8100, 0]),
     ],
   ],
-  ["so, on a VLAN", () => [tagged(udp(from("nat"), PORT), [0x8100, 5])]],
+  ["with both, on a VLAN", () => [tagged(udp(from("nat"), PORT), [0x8100, 5])]],
   [
     "in fragments",
     () => [

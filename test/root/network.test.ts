@@ -6,7 +6,19 @@ import { createDispatch } from "../../src/helper/dispatch.ts";
 import { readInterface } from "../../src/helper/network.ts";
 import { giveTap } from "../../src/helper/sys/taps.ts";
 import { BRIDGE_ALIAS, tapAlias } from "../../src/shared/walls.ts";
-import { clearNetwork, ip, iptables, makeHost, outputAs, OWNER, run, type TestHost, uidOf } from "./support.ts";
+import {
+  clearNetwork,
+  ip,
+  iptables,
+  makeHost,
+  outputAs,
+  OWNER,
+  run,
+  runAs,
+  STRANGER,
+  type TestHost,
+  uidOf,
+} from "./support.ts";
 
 /** An interface that is neither a bridge nor a tap: one end of a veth pair. */
 let pairs = 0;
@@ -240,6 +252,28 @@ describe("taps", () => {
     holder.kill("SIGKILL");
     await holder.exited;
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
+  });
+
+  test("that a VMM gave to an accomplice are taken back", async () => {
+    await call("priv.ensure_bridge", lab);
+    await call("priv.create_tap", firstTap);
+    const uid = uidOf(host);
+    giveTap("tap-pool-1", uid);
+    // Whoever has a tap open may give it away. TUNSETOWNER.
+    const GIVE = `${OPEN_TAP}; c.ioctl(fd, 0x400454ccn, Number(process.argv[3]));`;
+    expect(await outputAs(uid, GIVE, ["tap-pool-1", tunNode(), String(STRANGER)])).toBe("opened");
+    expect(readInterface("tap-pool-1")?.uid).toBe(STRANGER);
+    await using accomplice = runAs(STRANGER, `${OPEN_TAP}; await new Promise((r) => setTimeout(r, 60_000));`, [
+      "tap-pool-1",
+      tunNode(),
+    ]);
+    for (const deadline = Date.now() + 5000; Date.now() < deadline && readInterface("tap-pool-1")?.isUp !== true;)
+      await Bun.sleep(10);
+    expect(readInterface("tap-pool-1")?.isUp).toBe(true);
+    expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
+    expect(readInterface("tap-pool-1")).toBeNull();
+    expect(await call("priv.create_tap", firstTap)).toEqual({});
+    expect(accomplice).toBeDefined();
   });
 
   test("of others, and what only is named like one, are left alone", async () => {

@@ -5,7 +5,7 @@
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import { systemPaths } from "../../shared/paths.ts";
+import { type SystemPaths, systemPaths } from "../../shared/paths.ts";
 import {
   ACCEPT_CHAIN as CHAIN,
   BRIDGE_ALIAS,
@@ -65,8 +65,8 @@ export function policyDeletionsOf(printed: string): readonly (readonly string[])
 }
 
 /** Removes rules, tables and chains, and turns off what was turned on for guests. @throws BangerError FAILED */
-export async function removeFirewallRules(): Promise<void> {
-  turnSwitchesOff();
+export async function removeFirewallRules(paths: Pick<SystemPaths, "helperSocket"> = systemPaths()): Promise<void> {
+  turnSwitchesOff(switchesFile(paths));
   await removePolicyRules();
   for (const table of ["nat", "filter"]) {
     const { stdout } = await tryIfInstalled(["iptables", ...WAIT, "-t", table, "-S"]);
@@ -103,8 +103,7 @@ async function tryIfInstalled(argv: readonly string[]): ReturnType<typeof tryRoo
 }
 
 /** Those that the helper wrote down. A host that forwards by now does so for somebody else. */
-function turnSwitchesOff(): void {
-  const file = switchesFile(systemPaths());
+function turnSwitchesOff(file: string): void {
   const isHostForwarding = readIfThere("/proc/sys/net/ipv4/ip_forward").trim() !== "0";
   for (const line of readIfThere(file).split("\n")) {
     const [device = "", key = ""] = line.split("/");

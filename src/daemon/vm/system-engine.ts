@@ -17,6 +17,7 @@ import {
   isInNetwork,
   nextFreeAddress,
   parseIpv4,
+  parseLocalAddresses,
   parseRoutes,
   rangeOf,
   formatIpv4,
@@ -397,5 +398,8 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
 /** The host's own name server, as far as guests reach it: the stub's upstreams where resolv.conf names a stub. */
 function readNameServer(): string | null {
   const files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-  return chooseNameServer(files.filter(existsSync).map((file) => readFileSync(file, "utf8")));
+  return chooseNameServer(
+    files.filter(existsSync).map((file) => readFileSync(file, "utf8")),
+    parseLocalAddresses(readFileSync("/proc/net/fib_trie", "utf8")),
+  );
 }

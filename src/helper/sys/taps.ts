@@ -21,7 +21,7 @@ const SIOCSIFFLAGS = 0x8914;
 const SIOCBRADDIF = 0x89a2;
 const IFF_UP = 0x1;
 const IFNAMSIZ = 16;
-const ROOT_UID = 0;
+export const ROOT_UID = 0;
 
 /** Makes the tap if it isn't there, or takes the one that is. EBUSY while a VMM has it open. */
 function openTap(name: string): Descriptor {

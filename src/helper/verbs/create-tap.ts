@@ -15,7 +15,7 @@ export const createTap: Verb<"priv.create_tap"> = {
     stops: "the owner, or any local user, opening a tap and speaking as a guest; a guest speaking as another",
   },
   lock: networkLock,
-  run: async ({ tap, bridge, guest_ip: guestIp }) => {
+  run: async ({ tap, bridge, guest_ip: guestIp }, context) => {
     const links = listInterfaces();
     const link = links.find(({ name }) => name === bridge);
     if (link === undefined) throw new BangerError("FAILED", `there is no ${bridge}`);
@@ -31,7 +31,7 @@ export const createTap: Verb<"priv.create_tap"> = {
     const [bridgeIp = ""] = (address ?? "").split("/");
     try {
       // Whatever one of that name was set to, or is a port of, goes with it.
-      if (before !== undefined) await dropWalledTap(before);
+      if (before !== undefined) await dropWalledTap(context, before);
       await makeTap(tap, tapAlias(guestIp), async () => {
         disableIpv6(tap);
         plugTap(tap, bridge);

@@ -8,12 +8,12 @@ export const deleteTap: Verb<"priv.delete_tap"> = {
   gates: [tapName],
   facts: [realTap],
   lock: networkLock,
-  run: async ({ tap }) => {
+  run: async ({ tap }, context) => {
     const link = readInterface(tap);
     if (link === null) return {};
     enforce(realTap, { link });
     try {
-      await dropWalledTap(link);
+      await dropWalledTap(context, link);
     } catch (thrown) {
       if (isErrno(thrown, "EBUSY")) throw new BangerError("IN_USE", `${tap} is open`, { cause: thrown });
       throw thrown;
