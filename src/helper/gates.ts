@@ -5,7 +5,7 @@
 
 import { BangerError } from "../shared/errors.ts";
 import { DM_PREFIX, SIGNALS } from "../shared/helper-contract.ts";
-import { BRIDGE_ALIAS, parseTapAlias } from "../shared/walls.ts";
+import { BRIDGE_ALIAS, INTERFACE_BOUNDS, parseTapAlias } from "../shared/walls.ts";
 import {
   contains,
   LOOPBACK_BLOCK,
@@ -133,6 +133,13 @@ export const realTap: Gate<{ readonly link: InterfaceFacts }> = {
     if (link.master !== null && !isBridgeName(link.master)) return `${link.name} belongs to ${link.master}`;
     return parseTapAlias(link.alias) === null ? `${link.name} was not made by banger` : null;
   },
+};
+
+export const roomForInterface: Gate<{ readonly kind: keyof typeof INTERFACE_BOUNDS; readonly there: number }> = {
+  rule: `at most ${INTERFACE_BOUNDS.bridge} bridges and ${INTERFACE_BOUNDS.tap} taps`,
+  stops: "filling the kernel with interfaces and the rules that each brings",
+  check: ({ kind, there }) =>
+    there < INTERFACE_BOUNDS[kind] ? null : `there are ${there} of banger's ${kind}s already, which is the most`,
 };
 
 export const tapsGuest: Gate<{ readonly link: InterfaceFacts; readonly guest_ip: string }> = {

@@ -27,6 +27,9 @@ export const GUEST_BOUNDS = {
   newConnectionsAtOnce: 1024,
 } as const;
 
+/** How many of them banger makes: each costs the kernel memory, and packets a look at its rules. */
+export const INTERFACE_BOUNDS = { bridge: 4, tap: 1024 } as const;
+
 /** The alias of a bridge that banger made. Only root can set one. */
 export const BRIDGE_ALIAS = "banger bridge";
 const TAP_ALIAS = "banger guest ";

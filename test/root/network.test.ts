@@ -108,6 +108,29 @@ describe("the bridge", () => {
     expect(snapshot()).toBe(first);
   });
 
+  test("that somebody took down comes back, with its guests where they were", async () => {
+    await call("priv.ensure_bridge", lab);
+    await call("priv.create_tap", firstTap);
+    ip("link", "set", "br-fc", "down");
+    expect(ip("neighbour", "show", "nud", "permanent")).toBe("");
+    expect(await call("priv.ensure_bridge", lab)).toEqual({});
+    expect(ip("neighbour", "show", "nud", "permanent")).toContain("172.16.0.2 dev br-fc lladdr 06:00:ac:10:00:02");
+    expect(run("/usr/sbin/bridge", "fdb", "show", "br", "br-fc")).toMatch(
+      /^06:00:ac:10:00:02 dev tap-pool-1 .*static/m,
+    );
+  });
+
+  test("is one of a few", async () => {
+    for (const [index, name] of ["br-fc", "br-fc-b", "br-fc-c", "br-fc-d"].entries())
+      expect(await call("priv.ensure_bridge", { bridge: name, ip: `172.16.${index}.1`, prefix: 24 })).toEqual({});
+    const before = snapshot();
+    expect(await call("priv.ensure_bridge", { bridge: "br-fc-e", ip: "172.16.9.1", prefix: 24 })).toBe(
+      "HELPER_REFUSED",
+    );
+    expect(snapshot()).toBe(before);
+    expect(await call("priv.ensure_bridge", { bridge: "br-fc-b", ip: "172.16.1.1", prefix: 24 })).toEqual({});
+  });
+
   test("keeps its MAC address whatever port comes", async () => {
     await call("priv.ensure_bridge", lab);
     const { mac } = readInterface("br-fc") ?? {};

@@ -1,7 +1,16 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { tapAlias } from "../../shared/walls.ts";
 import { dropWalledTap, raiseTapWalls } from "../firewall.ts";
-import { bridgeName, enforce, guestAddress, guestInSubnet, realBridge, realTap, tapName } from "../gates.ts";
+import {
+  bridgeName,
+  enforce,
+  guestAddress,
+  guestInSubnet,
+  realBridge,
+  realTap,
+  roomForInterface,
+  tapName,
+} from "../gates.ts";
 import { disableIpv6, listInterfaces, markedBridges, markedTaps, portsOf } from "../network.ts";
 import { readIpv4Address } from "../sys/interfaces.ts";
 import { makeTap, plugTap } from "../sys/taps.ts";
@@ -9,7 +18,7 @@ import { networkLock, type Verb } from "../verb.ts";
 
 export const createTap: Verb<"priv.create_tap"> = {
   gates: [tapName, bridgeName, guestAddress],
-  facts: [realBridge, realTap, guestInSubnet],
+  facts: [realBridge, realTap, guestInSubnet, roomForInterface],
   byDesign: {
     rule: "the tap is root's until a launch hands it to that VM's uid, and its walls stand before",
     stops: "the owner, or any local user, opening a tap and speaking as a guest; a guest speaking as another",
@@ -24,9 +33,11 @@ export const createTap: Verb<"priv.create_tap"> = {
     enforce(guestInSubnet, { guest_ip: guestIp, bridge, addresses: address === null ? [] : [address] });
     const before = links.find(({ name }) => name === tap);
     if (before !== undefined) enforce(realTap, { link: before });
-    const other = markedBridges(links)
+    const others = markedBridges(links)
       .flatMap((name) => markedTaps(links, name))
-      .find((each) => each.guestIp === guestIp && each.tap !== tap);
+      .filter((each) => each.tap !== tap);
+    enforce(roomForInterface, { kind: "tap", there: others.length });
+    const other = others.find((each) => each.guestIp === guestIp);
     if (other !== undefined) throw new BangerError("IN_USE", `${guestIp} is the address of ${other.tap}`);
     const [bridgeIp = ""] = (address ?? "").split("/");
     try {

@@ -168,6 +168,17 @@ table("realTap", gates.realTap, {
   ],
 });
 
+table("roomForInterface", gates.roomForInterface, {
+  accepted: [
+    { kind: "bridge", there: 3 },
+    { kind: "tap", there: 1023 },
+  ],
+  refused: [
+    [{ kind: "bridge", there: 4 }, "there are 4 of banger's bridges"],
+    [{ kind: "tap", there: 1024 }, "there are 1024 of banger's taps"],
+  ],
+});
+
 table("tapsGuest", gates.tapsGuest, {
   accepted: [{ link: tapLink, guest_ip: "172.16.0.2" }],
   refused: [
