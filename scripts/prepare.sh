@@ -52,6 +52,8 @@ pgrep procps
 ROOT_TEST_NEEDS='
 ip iproute2
 iptables iptables
+ebtables ebtables
+nft nftables
 losetup mount
 runuser util-linux
 '

@@ -33,7 +33,7 @@ export const SPEC_ARGS = {
   "system-overlay-size": { type: "string", valueHint: "size", description: "Size of the root file system." },
   nat: {
     type: "boolean",
-    description: "Lets the guest reach beyond this host.",
+    description: "Lets the guest reach beyond this host; rootless, services on this host's loopback too.",
     negativeDescription: "Keeps the guest away from everything beyond this host.",
   },
 } as const satisfies ArgsDef;

@@ -1,162 +1,112 @@
 /**
- * The rules of guests with NAT. A chain of our own is asked first of all in FORWARD: an accept there comes before Docker's,
- * ufw's and firewalld's drops, and what no rule accepts is dropped, so a guest without NAT reaches the host only. Rules
- * are read by one `iptables-save` and changed by one `iptables-restore`, all of them or none.
- * Source: iptables(8), iptables-extensions(8), iptables-restore(8), ebtables(8).
+ * The walls around guests. Each holds by itself:
+ *  - per tap, an allow list in nft before bridge and routing: the guest's own MAC and IPv4 address, untagged, and nothing else;
+ *  - ports that pass nothing to each other, learn nothing and flood nothing (`bridge-port.ts`);
+ *  - a policy rule of routing that lets out only what our nft rules marked (`policy-rules.ts`);
+ *  - in our own nft table: out only by NAT and the uplink, in only answers, bounds on connections, nothing new to the host.
  */
 
-import { readFileSync, writeFileSync } from "node:fs";
-import { findUplink } from "./network.ts";
-import { isInstalled, runTool } from "./run-tool.ts";
+import { ACCEPT_CHAIN, parseTapAlias } from "../shared/walls.ts";
+import { fixPorts, isolatePort } from "./bridge-port.ts";
+import type { HelperContext } from "./context.ts";
+import { ensureAccepts, hasEarlierRules, readRuleset, removeSpoofRules, type Ruleset } from "./iptables.ts";
+import { findUplink, type Interface, ip, listInterfaces, markedBridges, markedTaps } from "./network.ts";
+import {
+  applyNft,
+  baseRules,
+  listNatGuests,
+  listOwnTables,
+  type NatGuest,
+  noTapWall,
+  tapWall,
+  uplinks,
+  type WalledTap,
+  withNat,
+  withoutNat,
+} from "./nft.ts";
+import { ensurePolicyRules, listPolicyRules } from "./policy-rules.ts";
+import { isReservedUid } from "./slots.ts";
+import { applySwitches, listSwitched, planSwitches, turnAllOff } from "./switches.ts";
+import { forgetNeighbour } from "./sys/interfaces.ts";
+import { dropTap, ROOT_UID } from "./sys/taps.ts";
 
-const TIMEOUT_MS = 30_000;
-/** Our own chain of the filter table. */
-export const CHAIN = "BANGER-FORWARD";
-/** Others hold the lock for moments, firewalld for longer. */
-const WAIT = ["-w", "10"];
-const IP_FORWARD = "/proc/sys/net/ipv4/ip_forward";
-const JUMP = `-A FORWARD -j ${CHAIN}`;
-
-/** Rules of the tables we have rules in, as `iptables-save` prints them: `-A chain …`. */
-export interface Ruleset {
-  readonly filter: readonly string[];
-  readonly nat: readonly string[];
-  /** Whether our chain is there, even if empty. */
-  readonly hasChain: boolean;
+/** All walls of the bridge and of each tap on it, as they should be. `rules` are iptables' before. */
+export async function ensureBridgeWalls(
+  context: HelperContext,
+  bridge: string,
+  bridgeIp: string,
+  rules: Ruleset,
+): Promise<void> {
+  const links = listInterfaces();
+  const ports = markedTaps(links, bridge);
+  await applyNft(baseRules(bridge) + ports.map((port) => tapWall({ ...port, bridgeIp })).join(""));
+  for (const port of ports) isolatePort(bridge, port);
+  await Promise.all([fixPorts(ports), ensurePolicyRules(bridge)]);
+  if ((await listNatGuests()).length > 0) await ensureAccepts(rules, markedBridges(links));
+  else await closeWayOut(context, rules);
+  if (hasEarlierRules(rules)) await removeSpoofRules();
 }
 
-/** A comment with other than letters comes in quotes, which ours (without blanks) do not need. Pure. */
-export const unquoteComments = (rule: string): string => rule.replaceAll(/--comment "([^" ]+)"/g, "--comment $1");
-
-/** Pure. */
-export function parseRuleset(saved: string): Ruleset {
-  const tables: Record<string, string[]> = {};
-  let lines: string[] = [];
-  for (const line of saved.split("\n")) {
-    if (line.startsWith("*")) lines = tables[line.slice(1)] ??= [];
-    else if (line.startsWith("-A ")) lines.push(unquoteComments(line));
-  }
-  return { filter: tables["filter"] ?? [], nat: tables["nat"] ?? [], hasChain: saved.includes(`\n:${CHAIN} `) };
-}
-
-/** Lines for `iptables-restore`, by table; none when all is as it should be. */
-export interface Changes {
-  readonly filter: readonly string[];
-  readonly nat: readonly string[];
-}
-
-const isNothing = ({ filter, nat }: Changes): boolean => filter.length + nat.length === 0;
-const rulesOf = (rules: readonly string[], chain: string): readonly string[] =>
-  rules.filter((rule) => rule.startsWith(`-A ${chain} `));
-
-/** What a bridge needs: our chain first in FORWARD, and last in it a drop of all that no guest's own rule accepts. Pure. */
-export function planBridge({ filter, hasChain }: Ruleset, bridge: string): Changes {
-  const changes: string[] = [];
-  // Naming a chain that is there would empty it.
-  if (!hasChain) changes.push(`:${CHAIN} - [0:0]`);
-  const forward = rulesOf(filter, "FORWARD");
-  if (forward[0] !== JUMP) {
-    for (const rule of forward) if (rule === JUMP) changes.push(`-D FORWARD -j ${CHAIN}`);
-    changes.push(`-I FORWARD 1 -j ${CHAIN}`);
-  }
-  for (const direction of ["-i", "-o"]) {
-    const rule = `-A ${CHAIN} ${direction} ${bridge} -m comment --comment ${bridge} -j DROP`;
-    if (!filter.includes(rule)) changes.push(rule);
-  }
-  return { filter: changes, nat: [] };
-}
-
-export interface NatGuest {
-  readonly guestIp: string;
-  readonly tap: string;
-}
-
-/** The word in every rule of a guest, by which it is found again whatever the uplink was. */
-const commentOf = ({ guestIp, tap }: NatGuest): string => `banger-nat-${tap}-${guestIp}`;
-/** Whether a rule, as printed, is one of the guest's. Pure. */
-export const isRuleOf = (guest: NatGuest, rule: string): boolean => rule.split(" ").includes(commentOf(guest));
-
-/** One masquerade for the guest's own address, and two accepts: out, and answers back; as `iptables-save` prints them. Pure. */
-export function natRules(guest: NatGuest, bridge: string, uplink: string): Changes {
-  const comment = `-m comment --comment ${commentOf(guest)}`;
-  const address = `${guest.guestIp}/32`;
-  return {
-    nat: [`-A POSTROUTING -s ${address} -o ${uplink} ${comment} -j MASQUERADE`],
-    filter: [
-      `-A ${CHAIN} -d ${address} -i ${uplink} -o ${bridge} -m conntrack --ctstate RELATED,ESTABLISHED ${comment} -j ACCEPT`,
-      `-A ${CHAIN} -s ${address} -i ${bridge} -o ${uplink} ${comment} -j ACCEPT`,
-    ],
-  };
-}
-
-const remove = (rule: string): string => rule.replace(/^-A /, "-D ");
-const insertFirst = (rule: string): string => rule.replace(/^-A (\S+) /, "-I $1 1 ");
-
-/** From what is there to exactly the wanted rules of the guest, each once. Pure. */
-export function planNat(rules: Ruleset, guest: NatGuest, wanted: Changes): Changes {
-  const plan = (there: readonly string[], want: readonly string[]): readonly string[] => {
-    const own = there.filter((rule) => isRuleOf(guest, rule));
-    if (own.length === want.length && want.every((rule) => own.includes(rule))) return [];
-    return [...own.map(remove), ...want.map(insertFirst)];
-  };
-  return { filter: plan(rules.filter, wanted.filter), nat: plan(rules.nat, wanted.nat) };
-}
-
-async function readRuleset(): Promise<Ruleset> {
-  return parseRuleset(await runTool("iptables-save", [], { timeoutMs: TIMEOUT_MS }));
-}
-
-async function apply(changes: Changes): Promise<void> {
-  if (isNothing(changes)) return;
-  const text = Object.entries(changes)
-    .filter(([, lines]) => lines.length > 0)
-    .map(([table, lines]) => `*${table}\n${lines.join("\n")}\nCOMMIT\n`)
-    .join("");
-  await runTool("iptables-restore", ["--noflush", ...WAIT], { timeoutMs: TIMEOUT_MS, stdin: text });
-}
-
-export async function ensureBridgeRules(bridge: string): Promise<void> {
-  await apply(planBridge(await readRuleset(), bridge));
-}
-
-/** Every rule of every guest with NAT, as printed. */
-export async function listNatRules(): Promise<readonly string[]> {
-  if (!isInstalled("iptables-save")) return [];
-  const { nat, filter } = await readRuleset();
-  return [...nat, ...filter].filter((rule) => rule.includes("banger-nat-"));
+/** The walls of a tap that is a port of the bridge already and that only this process can use. NAT of an earlier one ends. */
+export async function raiseTapWalls(tap: WalledTap, bridge: string): Promise<void> {
+  isolatePort(bridge, tap);
+  await Promise.all([applyNft(withoutNat(tap.guestIp) + tapWall(tap)), fixPorts([tap])]);
 }
 
 /**
- * Frames that claim a guest's address and come from another port of the bridge than its tap. The attack: a guest without
- * NAT takes the address of one that has it, and reaches out by its rules.
+ * Removes a tap with all that its walls would leave behind, its guest's NAT included. EBUSY while a VMM has it open. One that a VMM
+ * gave to somebody else (whoever has a tap open may) is taken from whoever has it open now: it would never become free.
  */
-const spoofRule = ({ guestIp, tap }: NatGuest): readonly string[] => [
-  ...["INPUT", "-p", "IPv4", "!", "-i", tap, "--ip-src", guestIp, "-j", "DROP"],
-];
-
-async function hasSpoofRule({ guestIp, tap }: NatGuest): Promise<boolean> {
-  const printed = await runTool("ebtables", ["--concurrent", "-L", "INPUT"], { timeoutMs: TIMEOUT_MS });
-  return printed.split("\n").some((line) => line.trim() === `-p IPv4 -i ! ${tap} --ip-src ${guestIp} -j DROP`);
+export async function dropWalledTap(
+  { install }: HelperContext,
+  { name, master, alias, uid }: Interface,
+): Promise<void> {
+  const guestIp = parseTapAlias(alias);
+  const clearAway = async (): Promise<void> => {
+    await applyNft((guestIp === null ? "" : withoutNat(guestIp)) + noTapWall(name));
+    if (guestIp !== null && master !== null) forgetNeighbour(master, guestIp);
+  };
+  if (uid === null || (uid !== ROOT_UID && !isReservedUid(install, uid))) {
+    // With its wall: what is still sent until then is held to the guest's address.
+    await ip("link", "delete", "dev", name);
+    await clearAway();
+  } else await dropTap(name, clearAway);
 }
 
-/** Removes the guest's rules, whichever uplink they name. */
-export async function removeNat(guest: NatGuest): Promise<void> {
-  await apply(planNat(await readRuleset(), guest, { filter: [], nat: [] }));
-  if (await hasSpoofRule(guest)) {
-    await runTool("ebtables", ["--concurrent", "-D", ...spoofRule(guest)], { timeoutMs: TIMEOUT_MS });
-  }
-}
-
-/** Puts the guest's rules in place for today's uplink, each once. Returns the uplink. */
-export async function ensureNat(guest: NatGuest, bridge: string): Promise<string> {
-  const uplink = await findUplink();
-  if (!(await hasSpoofRule(guest))) {
-    await runTool("ebtables", ["--concurrent", "-A", ...spoofRule(guest)], { timeoutMs: TIMEOUT_MS });
-  }
-  const rules = await readRuleset();
-  const base = planBridge(rules, bridge);
-  const own = planNat(rules, guest, natRules(guest, bridge, uplink));
-  await apply({ filter: [...base.filter, ...own.filter], nat: [...base.nat, ...own.nat] });
-  if (readFileSync(IP_FORWARD, "utf8").trim() !== "1") writeFileSync(IP_FORWARD, "1");
+/** Lets the guest out by today's uplink. Returns the uplink. @throws BangerError NETWORK without one */
+export async function ensureNat(context: HelperContext, guest: NatGuest, bridge: string): Promise<string> {
+  const [uplink, rules] = await Promise.all([findUplink(), readRuleset()]);
+  const plan = planSwitches(context, bridge, uplink);
+  await applyNft(baseRules(bridge) + withNat(guest.guestIp, guest.tap) + uplinks([uplink], plan.forwardingForGuests));
+  await ensureAccepts(rules, markedBridges(listInterfaces()));
+  // Last: an uplink forwards only behind our rules.
+  applySwitches(context, plan);
   return uplink;
+}
+
+/** Shuts the guest in again. Nothing is changed unless it has NAT by that very tap. */
+export async function removeNat(context: HelperContext, guest: NatGuest): Promise<void> {
+  const guests = await listNatGuests();
+  if (!guests.some(({ guestIp, tap }) => guestIp === guest.guestIp && tap === guest.tap)) return;
+  await applyNft(withoutNat(guest.guestIp));
+  if (guests.length > 1) return;
+  await closeWayOut(context, await readRuleset());
+}
+
+/** What the host does only for guests with NAT, when there are none. */
+async function closeWayOut(context: HelperContext, rules: Ruleset): Promise<void> {
+  await ensureAccepts(rules, []);
+  // Switches first: an uplink forwards only behind our rules.
+  if (turnAllOff(context)) await applyNft(uplinks([], []));
+}
+
+/** What of the host's network is ours besides interfaces, by name. */
+export async function listWalls(context: HelperContext): Promise<readonly string[]> {
+  const [tables, rules, { hasChain }] = await Promise.all([listOwnTables(), listPolicyRules(), readRuleset()]);
+  return [
+    ...tables.map((table) => `nft table ${table}`),
+    ...rules.map((preference) => `ip rule ${preference}`),
+    ...(hasChain ? [`iptables chain ${ACCEPT_CHAIN}`] : []),
+    ...listSwitched(context).map((key) => `sysctl net/ipv4/conf/${key}`),
+  ];
 }

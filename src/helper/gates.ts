@@ -5,6 +5,7 @@
 
 import { BangerError } from "../shared/errors.ts";
 import { SIGNALS } from "../shared/helper-contract.ts";
+import { BRIDGE_ALIAS, INTERFACE_BOUNDS, parseTapAlias } from "../shared/walls.ts";
 import {
   contains,
   LOOPBACK_BLOCK,
@@ -109,31 +110,48 @@ export interface InterfaceFacts {
   /** `tap` or `tun` where the kind is `tun`. */
   readonly tunType: string | null;
   readonly master: string | null;
+  /** The interface's alias, by which banger marks its own. */
+  readonly alias: string;
 }
 
 export const realBridge: Gate<{ readonly link: InterfaceFacts; readonly ports: readonly string[] }> = {
-  rule: "the interface really is a bridge, and every port of it is a tap of banger's",
+  rule: "the interface really is a bridge that banger made, by its alias, and every port of it is a tap of banger's",
   stops: "using a renamed interface, or bridging guests into the LAN through one the bridge already holds",
   check: ({ link, ports }) => {
     if (link.kind !== "bridge") return `${link.name} is not a bridge`;
     const foreign = ports.find((port) => !isTapName(port));
-    return foreign === undefined ? null : `${link.name} also holds ${foreign}`;
+    if (foreign !== undefined) return `${link.name} also holds ${foreign}`;
+    return link.alias === BRIDGE_ALIAS ? null : `${link.name} was not made by banger`;
   },
 };
 
 export const realTap: Gate<{ readonly link: InterfaceFacts }> = {
-  rule: "the interface really is a tap, on no bridge but banger's",
+  rule: "the interface really is a tap that banger made, by its alias, on no bridge but banger's",
   stops: "deleting or handing out a host interface that was given such a name",
   check: ({ link }) => {
     if (link.kind !== "tun" || link.tunType !== "tap") return `${link.name} is not a tap`;
     if (link.master !== null && !isBridgeName(link.master)) return `${link.name} belongs to ${link.master}`;
-    return null;
+    return parseTapAlias(link.alias) === null ? `${link.name} was not made by banger` : null;
   },
+};
+
+export const roomForInterface: Gate<{ readonly kind: keyof typeof INTERFACE_BOUNDS; readonly there: number }> = {
+  rule: `at most ${INTERFACE_BOUNDS.bridge} bridges and ${INTERFACE_BOUNDS.tap} taps`,
+  stops: "filling the kernel with interfaces and the rules that each brings",
+  check: ({ kind, there }) =>
+    there < INTERFACE_BOUNDS[kind] ? null : `there are ${there} of banger's ${kind}s already, which is the most`,
+};
+
+export const tapsGuest: Gate<{ readonly link: InterfaceFacts; readonly guest_ip: string }> = {
+  rule: "the tap was made for that address",
+  stops: "giving NAT to an address that the tap's wall doesn't hold the guest to",
+  check: ({ link, guest_ip }) =>
+    parseTapAlias(link.alias) === guest_ip ? null : `${link.name} was not made for ${guest_ip}`,
 };
 
 export const guestAddress: Gate<{ readonly guest_ip: string }> = {
   rule: "the guest's address is a private IPv4 one",
-  stops: "rule injection: what reaches iptables is an address and nothing else",
+  stops: "rule injection: what reaches nft is an address and nothing else",
   check: ({ guest_ip }) => {
     const address = parseIpv4(guest_ip);
     if (address === null) return `${guest_ip} is not an IPv4 address`;

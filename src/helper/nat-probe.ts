@@ -1,17 +1,25 @@
 /**
- * One real packet through the NAT path: written into a guest's tap as the guest would, seen by the counter of that guest's own
- * MASQUERADE rule, or else by who ended it.
+ * One real packet through the NAT path: written into a guest's tap as the guest would, seen by a counter of ours where its address
+ * is about to be translated, or else by who ended it. What goes out of here is a verdict and names, never a rule of somebody's.
  */
 
 import { readFileSync } from "node:fs";
+import * as v from "valibot";
 import { BangerError, isErrno } from "../shared/errors.ts";
 import { macOf } from "../shared/guest-mac.ts";
-import type { HelperOutputOf, NatDropper } from "../shared/helper-contract.ts";
-import { isRuleOf, type NatGuest } from "./firewall.ts";
+import { HELPER_VERBS, type HelperOutputOf, type NatDropper } from "../shared/helper-contract.ts";
+import { SWITCHES_ROOT } from "../shared/walls.ts";
 import { findRouteOut, readInterface } from "./network.ts";
 import {
-  countOf,
-  type CountedTables,
+  applyNft,
+  listNatGuests,
+  listUplinks,
+  type NatGuest,
+  readCounted,
+  startCounting,
+  stopCounting,
+} from "./nft.ts";
+import {
   type Ending,
   findRisen,
   listEndings,
@@ -39,7 +47,6 @@ const PORTS = { first: 49_152, count: 16_384 };
 type Probe = HelperOutputOf<"priv.probe_nat">;
 
 interface Counters {
-  readonly tables: CountedTables;
   readonly endings: readonly Ending[];
   readonly nft: readonly NftFilter[];
 }
@@ -51,35 +58,37 @@ interface Counters {
 export async function sendProbe(guest: NatGuest, bridge: string): Promise<Probe> {
   using tap = take(guest.tap);
   const targetMac = await waitForPort(guest.tap, bridge);
-  const before = await readCounters();
-  const masquerade = [...(before.tables.get("nat")?.values() ?? [])]
-    .flatMap(({ rules }) => rules)
-    .find(({ text, target }) => target === "MASQUERADE" && isRuleOf(guest, text))?.text;
-  if (masquerade === undefined) throw new BangerError("FAILED", `${guest.guestIp} on ${guest.tap} has no NAT`);
-  tap.send(
-    encodeDatagram({
-      sourceMac: macOf(guest.guestIp),
-      targetMac,
-      sourceIp: guest.guestIp,
-      targetIp: TARGET_IP,
-      // Another one each time: a flow that is known already would pass without being counted.
-      sourcePort: PORTS.first + Math.floor(Math.random() * PORTS.count),
-      targetPort: DISCARD_PORT,
-    }),
-  );
-  const sentAt = Date.now();
-  for (;;) {
-    const waitedMs = Date.now() - sentAt;
-    const after = await readCounters();
-    const [sent, seen] = [before, after].map(({ tables }) => countOf(tables, "nat", masquerade) ?? 0) as [
-      number,
-      number,
-    ];
-    if (seen > sent) return { forwarded: true, dropped_by: null, where: null };
-    const risen = findRisen(before.endings, after.endings) ?? findRisen(before.nft, after.nft);
-    const isOver = waitedMs > PACKET_TIMEOUT_MS || (risen !== null && waitedMs > BLAME_AFTER_MS);
-    if (isOver) return await explain({ guest, bridge, masquerade, risen, after });
-    await Bun.sleep(POLL_MS);
+  const [uplink] = await listUplinks();
+  const hasNat = (await listNatGuests()).some((each) => each.guestIp === guest.guestIp && each.tap === guest.tap);
+  if (!hasNat || uplink === undefined) throw new BangerError("FAILED", `${guest.guestIp} on ${guest.tap} has no NAT`);
+  await applyNft(startCounting(guest.guestIp, uplink));
+  try {
+    const before = await readCounters();
+    tap.send(
+      encodeDatagram({
+        sourceMac: macOf(guest.guestIp),
+        targetMac,
+        sourceIp: guest.guestIp,
+        targetIp: TARGET_IP,
+        // Another one each time: a flow that is known already would pass without being translated.
+        sourcePort: PORTS.first + Math.floor(Math.random() * PORTS.count),
+        targetPort: DISCARD_PORT,
+      }),
+    );
+    const sentAt = Date.now();
+    for (;;) {
+      const waitedMs = Date.now() - sentAt;
+      // It got out; its answer would come in by the uplink.
+      if ((await readCounted(guest.guestIp)) > 0)
+        return findOff([uplink]) ?? { forwarded: true, dropped_by: null, where: null };
+      const after = await readCounters();
+      const risen = findRisen(before.endings, after.endings) ?? findRisen(before.nft, after.nft);
+      const isOver = waitedMs > PACKET_TIMEOUT_MS || (risen !== null && waitedMs > BLAME_AFTER_MS);
+      if (isOver) return await explain({ guest, bridge, uplink, risen, after });
+      await Bun.sleep(POLL_MS);
+    }
+  } finally {
+    await applyNft(stopCounting(guest.guestIp, uplink));
   }
 }
 
@@ -104,37 +113,48 @@ async function waitForPort(tap: string, bridge: string): Promise<string> {
 }
 
 async function readCounters(): Promise<Counters> {
-  const [saved, nft] = await Promise.all([runTool("iptables-save", ["-c"], { timeoutMs: TIMEOUT_MS }), readNft()]);
-  const tables = parseCounters(saved);
-  return { tables, endings: listEndings(tables), nft };
+  const [saved, nft] = await Promise.all([
+    isInstalled("iptables-save") ? runTool("iptables-save", ["-c"], { timeoutMs: TIMEOUT_MS }) : "",
+    readNft(),
+  ]);
+  return { endings: listEndings(parseCounters(saved)), nft };
 }
 
 async function readNft(): Promise<readonly NftFilter[]> {
-  if (!isInstalled("nft")) return [];
   try {
     return parseNftFilters(await runTool("nft", ["--json", "--terse", "list", "ruleset"], { timeoutMs: TIMEOUT_MS }));
   } catch {
-    // An nft too old for this, or a ruleset too long: then it is only not named.
+    // A ruleset too long, or of another form: then nobody is named.
     return [];
   }
+}
+
+/** Whether a text is of the contract's form: names, which others chose, and nothing that reads like a rule. */
+const isNames = (where: string): boolean => v.is(HELPER_VERBS["priv.probe_nat"].output.entries.where, where);
+
+const by = (dropper: NatDropper, where: string | null): Probe => ({
+  forwarded: false,
+  dropped_by: dropper,
+  where: where !== null && isNames(where) ? where : null,
+});
+
+/** The first of these interfaces that doesn't forward. Each has a switch of its own; the host's only sets those of all. */
+function findOff(devices: readonly string[]): Probe | null {
+  const off = devices.find((device) => readFileSync(`${SWITCHES_ROOT}/${device}/forwarding`, "utf8").trim() === "0");
+  return off === undefined ? null : by("ip_forward", `net.ipv4.conf.${off}.forwarding`);
 }
 
 /** Who it was, from the surest to the likeliest. */
 async function explain(facts: {
   readonly guest: NatGuest;
   readonly bridge: string;
-  readonly masquerade: string;
+  readonly uplink: string;
   readonly risen: Pick<Ending, "by" | "where"> | null;
   readonly after: Counters;
 }): Promise<Probe> {
-  const { guest, bridge, masquerade, risen, after } = facts;
-  const by = (dropper: NatDropper, where: string | null): Probe => ({ forwarded: false, dropped_by: dropper, where });
-  // The bridge's own switch counts; the host's sets those of all.
-  for (const key of ["ip_forward", `conf/${bridge}/forwarding`]) {
-    if (readFileSync(`/proc/sys/net/ipv4/${key}`, "utf8").trim() === "0")
-      return by("ip_forward", `net.ipv4.${key.replaceAll("/", ".")}`);
-  }
-  const uplink = / -o (\S+)/.exec(masquerade)?.[1];
+  const { guest, bridge, uplink, risen, after } = facts;
+  const off = findOff([bridge, uplink]);
+  if (off !== null) return off;
   const device = await findRouteOut(guest.guestIp, TARGET_IP, bridge);
   if (device !== null && device !== uplink) return by("route", device);
   if (risen !== null) return by(risen.by, risen.where);

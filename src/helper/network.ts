@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } fr
 import { basename } from "node:path";
 import * as v from "valibot";
 import { BangerError, isErrno } from "../shared/errors.ts";
+import { BRIDGE_ALIAS, PACKET_MARKS, parseTapAlias } from "../shared/walls.ts";
 import type { HostRoute, InterfaceFacts } from "./gates.ts";
 import { runTool, tryTool } from "./run-tool.ts";
 import { IFF_TAP } from "./sys/taps.ts";
@@ -74,6 +75,7 @@ export function readInterface(name: string): Interface | null {
     master: readMaster(name),
     uid: uid === null || uid === "-1" ? null : Number(uid),
     mac,
+    alias: readProperty(name, "ifalias") ?? "",
     isUp: readProperty(name, "operstate") === "up",
     isForwarding: readProperty(name, "brport/state") === FORWARDING,
   };
@@ -86,6 +88,21 @@ export function listInterfaces(): readonly Interface[] {
 /** Names of a bridge's ports among interfaces. Pure. */
 export function portsOf(bridge: string, links: readonly Interface[]): readonly string[] {
   return links.filter(({ master }) => master === bridge).map(({ name }) => name);
+}
+
+/** Bridges that banger made. */
+export const markedBridges = (links: readonly Interface[]): readonly string[] =>
+  links.filter(({ kind, alias }) => kind === "bridge" && alias === BRIDGE_ALIAS).map(({ name }) => name);
+
+/** Taps that banger made, on that bridge, with the addresses they were made for. */
+export function markedTaps(
+  links: readonly Interface[],
+  bridge: string,
+): readonly { readonly tap: string; readonly guestIp: string }[] {
+  return links.flatMap(({ name, tunType, master, alias }) => {
+    const guestIp = tunType === "tap" && master === bridge ? parseTapAlias(alias) : null;
+    return guestIp === null ? [] : [{ tap: name, guestIp }];
+  });
 }
 
 /** Names of a bridge's ports. */
@@ -133,9 +150,9 @@ export async function findUplink(): Promise<string> {
   return device;
 }
 
-/** The device by which a packet of that source, come in by that device, would leave; null when the kernel has no way for it. */
+/** The device by which a packet of a guest with NAT, come in by that device, would leave; null when the kernel has no way for it. */
 export async function findRouteOut(source: string, target: string, input: string): Promise<string | null> {
-  const words = ["-json", "-4", "route", "get", target, "from", source, "iif", input];
+  const words = ["-json", "-4", "route", "get", target, "from", source, "iif", input, "mark", String(PACKET_MARKS.out)];
   const { exitCode, stdout } = await tryTool("ip", words, { timeoutMs: TIMEOUT_MS });
   if (exitCode !== 0) return null;
   return v.parse(Routes, JSON.parse(new TextDecoder().decode(stdout) || "[]"))[0]?.dev ?? null;

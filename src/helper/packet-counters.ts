@@ -5,7 +5,8 @@
 
 import * as v from "valibot";
 import type { NatDropper } from "../shared/helper-contract.ts";
-import { CHAIN, unquoteComments } from "./firewall.ts";
+import { ACCEPT_CHAIN, NFT_TABLE } from "../shared/walls.ts";
+import { unquoteComments } from "./iptables.ts";
 
 interface CountedRule {
   /** As `iptables-save` prints it without counters. */
@@ -53,13 +54,6 @@ export function parseCounters(saved: string): CountedTables {
   return tables;
 }
 
-/** How many packets matched a rule, by its text; null when there is no such rule. */
-export function countOf(tables: CountedTables, table: string, text: string): number | null {
-  const rules = [...(tables.get(table)?.values() ?? [])].flatMap(({ rules: own }) => own);
-  const matching = rules.filter((rule) => rule.text === text);
-  return matching.length === 0 ? null : matching.reduce((sum, { packets }) => sum + packets, 0);
-}
-
 /** What a forwarded packet meets on its way to masquerading, in this order. */
 const WAY: readonly (readonly [table: string, chain: string])[] = [
   ["raw", "PREROUTING"],
@@ -74,7 +68,7 @@ const WAY: readonly (readonly [table: string, chain: string])[] = [
 /** A rule or policy that ends packets. */
 export interface Ending {
   readonly by: Exclude<NatDropper, "ip_forward" | "route" | "unknown">;
-  /** The rule, or whose policy it is. */
+  /** Names of the table and chain. */
   readonly where: string;
   readonly packets: number;
 }
@@ -93,11 +87,10 @@ export function listEndings(tables: CountedTables): readonly Ending[] {
     const chains = tables.get(table);
     const base = chains?.get(hook);
     if (chains === undefined || base === undefined) return [];
-    const prefix = table === "filter" ? "" : `table ${table}: `;
     const reached = new Set([hook]);
     for (const name of reached) {
       for (const { target } of chains.get(name)?.rules ?? []) {
-        if (target !== null && target !== CHAIN && chains.has(target)) reached.add(target);
+        if (target !== null && target !== ACCEPT_CHAIN && chains.has(target)) reached.add(target);
       }
     }
     // A policy is nobody's by its name: whoever asks its own chains from here is the one who sets it.
@@ -108,11 +101,13 @@ export function listEndings(tables: CountedTables): readonly Ending[] {
         if (target !== "DROP" && target !== "REJECT") return [];
         // firewalld's last words stand in the base chain itself, with this very answer.
         const isFirewalls = name === hook && maker === "firewalld" && text.includes("icmp-host-prohibited");
-        return [{ by: makerOf(name) ?? (isFirewalls ? "firewalld" : "rule"), where: `${prefix}${text}`, packets }];
+        return [
+          { by: makerOf(name) ?? (isFirewalls ? "firewalld" : "rule"), where: `iptables ${table} ${name}`, packets },
+        ];
       }),
     );
     if (base.policy !== "DROP") return byRules;
-    return [...byRules, { by: maker, where: `${prefix}policy DROP of chain ${hook}`, packets: base.packets }];
+    return [...byRules, { by: maker, where: `iptables ${table} ${hook}`, packets: base.packets }];
   });
 }
 
@@ -160,7 +155,7 @@ export function parseNftFilters(json: string): readonly NftFilter[] {
   const rules = nftables.flatMap(({ rule }) => rule ?? []);
   const tables = [...new Set(chains.map(({ family, table }) => `${family} ${table}`))];
   return tables.flatMap((name): readonly NftFilter[] => {
-    if (KEPT_BY_IPTABLES.test(name)) return [];
+    if (KEPT_BY_IPTABLES.test(name) || name === `inet ${NFT_TABLE}`) return [];
     const own = chains.filter(({ family, table }) => `${family} ${table}` === name);
     const asked = own.filter(({ hook }) => hook !== undefined && FORWARDED.includes(hook));
     const [first] = asked;
@@ -179,7 +174,7 @@ export function parseNftFilters(json: string): readonly NftFilter[] {
       .reduce((sum, parsed) => sum + (parsed.success ? parsed.output.counter.packets : 0), 0);
     const by = /firewalld/.test(name) ? "firewalld" : /docker/i.test(name) ? "docker" : "rule";
     const { name: chain } = asked.find(({ hook }) => hook === "forward") ?? first;
-    return [{ by, where: `nft chain ${name} ${chain}`, packets }];
+    return [{ by, where: `nft ${name} ${chain}`, packets }];
   });
 }
 

@@ -96,16 +96,16 @@ const verb = <const I extends Schema, const O extends Schema>(shape: {
 
 export const HELPER_VERBS = {
   "priv.ensure_bridge": verb({
-    doc: "Makes the bridge with that address and brings it up; what guests send through it is dropped unless a guest has NAT.",
+    doc: "Makes the bridge with that address, brings it up, and puts every wall around guests in place again. Call it again when a firewall reload may have wiped the rules.",
     input: Bridge,
     output: Nothing,
-    errors: [],
+    errors: ["IN_USE"],
   }),
   "priv.create_tap": verb({
-    doc: "Makes a tap that only root may open, on that bridge (which is there). `launch_firecracker` hands it to a VM.",
-    input: v.strictObject({ tap: InterfaceName, bridge: InterfaceName }),
+    doc: "Makes a tap that only root may open, on that bridge (which is there), with a wall that lets in only what that guest address sends. `launch_firecracker` hands it to a VM.",
+    input: v.strictObject({ tap: InterfaceName, bridge: InterfaceName, guest_ip: Ipv4 }),
     output: Nothing,
-    errors: [],
+    errors: ["IN_USE"],
   }),
   "priv.delete_tap": verb({
     doc: "Removes a tap; one that isn't there is fine.",
@@ -126,12 +126,12 @@ export const HELPER_VERBS = {
     doc: "Sends one UDP packet from a guest address that has NAT, through a tap that nothing uses, and says whether it got out or who ended it.",
     input: v.strictObject({ guest_ip: Ipv4, tap: InterfaceName }),
     output: v.strictObject({
-      /** Whether the guest's own MASQUERADE rule saw it. */
+      /** Whether it came as far as the translation of its address, by the uplink. */
       forwarded: v.boolean(),
       /** Null when it was forwarded. */
       dropped_by: v.nullable(v.picklist(NAT_DROPPERS)),
-      /** The kernel's switch, the device, the rule, chain or table; null when it isn't known. */
-      where: v.nullable(v.string()),
+      /** Names only: `net.ipv4.ip_forward`, a device, `iptables TABLE CHAIN`, `nft FAMILY TABLE CHAIN`; null when it isn't known. */
+      where: v.nullable(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_][\w.@-]{0,63}(?: [A-Za-z0-9_][\w.@-]{0,63}){0,3}$/))),
     }),
     errors: ["IN_USE"],
   }),
@@ -257,8 +257,10 @@ export const HELPER_VERBS = {
       jails: v.array(v.string()),
       /** COW files by VM id, with the bytes really allocated. */
       cow_files: v.array(v.strictObject({ vm: v.string(), allocated_bytes: Whole })),
-      /** Rules of guests with NAT, one line each as iptables prints them. */
-      nat_rules: v.array(v.string()),
+      /** Guests with NAT, and the taps they have it by. */
+      nat_rules: v.array(v.strictObject({ tap: v.string(), guest_ip: v.string() })),
+      /** Tables, chains, rules and switches of the host's network that are banger's, by name. */
+      walls: v.array(v.string()),
       scopes: v.array(v.strictObject({ vm: v.string(), pids: v.array(Whole) })),
       /** VM ids that hold a uid. */
       slots: v.array(v.strictObject({ vm: v.string(), uid: Whole })),

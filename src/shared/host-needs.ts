@@ -19,19 +19,21 @@ export interface HelperTool {
 /** Every program the root helper runs. */
 export const HELPER_TOOLS = {
   ip: { paths: ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"], package: "iproute2", feature: "bridge and taps" },
-  "iptables-save": {
-    paths: ["/usr/sbin/iptables-save", "/sbin/iptables-save"],
-    package: "iptables",
+  bridge: {
+    paths: ["/usr/sbin/bridge", "/usr/bin/bridge", "/sbin/bridge"],
+    package: "iproute2",
     feature: "bridge and taps",
   },
+  nft: { paths: ["/usr/sbin/nft", "/usr/bin/nft", "/sbin/nft"], package: "nftables", feature: "bridge and taps" },
+  // An accept of nft's comes past no drop of iptables, as Docker sets one.
+  "iptables-save": { paths: ["/usr/sbin/iptables-save", "/sbin/iptables-save"], package: "iptables", feature: "NAT" },
   "iptables-restore": {
     paths: ["/usr/sbin/iptables-restore", "/sbin/iptables-restore"],
     package: "iptables",
-    feature: "bridge and taps",
+    feature: "NAT",
   },
-  ebtables: { paths: ["/usr/sbin/ebtables", "/sbin/ebtables"], package: "ebtables", feature: "NAT" },
-  // To name who drops guests' packets, where somebody filters with it.
-  nft: { paths: ["/usr/sbin/nft", "/sbin/nft"], package: "nftables", feature: null },
+  // To remove what earlier versions wrote with it.
+  ebtables: { paths: ["/usr/sbin/ebtables", "/sbin/ebtables"], package: "ebtables", feature: null },
   resolvectl: { paths: ["/usr/bin/resolvectl"], package: "systemd-resolved", feature: "names" },
   "systemd-run": { paths: ["/usr/bin/systemd-run"], package: "systemd", feature: "jails" },
 } as const satisfies Readonly<Record<string, HelperTool>>;

@@ -1,8 +1,11 @@
-/** NAT with real packets: two guests on the bridge and a world behind the uplink, each a network namespace. */
+/** NAT with real connections: two guests on the bridge and a world behind the uplink, each a network namespace. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { ensureBridgeRules, ensureNat, removeNat } from "../../src/helper/firewall.ts";
-import { ip, iptables, run } from "./support.ts";
+import { ensureBridgeWalls, ensureNat, removeNat } from "../../src/helper/firewall.ts";
+import { readRuleset } from "../../src/helper/iptables.ts";
+import { applyNft, tapWall } from "../../src/helper/nft.ts";
+import { macOf } from "../../src/shared/guest-mac.ts";
+import { clearNetwork, ip, iptables, makeHost, run, type TestHost } from "./support.ts";
 
 const WORLD = "192.0.2.1";
 const PORT = 7777;
@@ -23,16 +26,20 @@ function join(namespace: string, hostEnd: string, address: string, gateway: stri
   ip("link", "set", hostEnd, "up");
   ip("-n", namespace, "link", "set", "lo", "up");
   ip("-n", namespace, "address", "add", address, "dev", "eth0");
+  if (gateway !== null) ip("-n", namespace, "link", "set", "eth0", "address", macOf(address.split("/")[0] ?? ""));
   ip("-n", namespace, "link", "set", "eth0", "up");
   if (gateway !== null) ip("-n", namespace, "route", "add", "default", "via", gateway);
 }
 
+let host: TestHost;
 let server: Bun.Subprocess;
 beforeAll(async () => {
+  host = makeHost();
   ip("link", "set", "lo", "up");
   ip("link", "add", "br-fc", "type", "bridge");
   ip("address", "add", "172.16.0.1/24", "dev", "br-fc");
   ip("link", "set", "br-fc", "up");
+  ip("link", "set", "br-fc", "alias", "banger bridge");
   // Pairs in place of taps: to the bridge and the rules a port is a port.
   join("guest1", "tap-pool-1", "172.16.0.2/24", "172.16.0.1");
   join("guest2", "tap-pool-2", "172.16.0.3/24", "172.16.0.1");
@@ -51,14 +58,19 @@ afterAll(async () => {
   server.kill("SIGKILL");
   await server.exited;
   for (const name of ["guest1", "guest2", "world"]) ip("netns", "delete", name);
-  ip("link", "delete", "br-fc");
-  iptables("-P", "FORWARD", "ACCEPT");
-  for (const table of ["filter", "nat"]) {
-    iptables("-t", table, "-F");
-    iptables("-t", table, "-X");
-  }
-  run("/usr/sbin/ebtables", "-F");
+  clearNetwork();
+  host[Symbol.dispose]();
 });
+
+/** As when the bridge and both taps were made. */
+async function raiseWalls(): Promise<void> {
+  await ensureBridgeWalls(host.context, "br-fc", "172.16.0.1", await readRuleset());
+  for (const [tap, guestIp] of [
+    ["tap-pool-1", "172.16.0.2"],
+    ["tap-pool-2", "172.16.0.3"],
+  ] as const)
+    await applyNft(tapWall({ tap, guestIp, bridgeIp: "172.16.0.1" }));
+}
 
 /** What the world sees a connection of that guest come from; `none` when nothing gets through. */
 function reach(namespace: string, target = WORLD, source?: string): string {
@@ -86,7 +98,7 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
   beforeAll(async () => {
     await Bun.write("/proc/sys/net/ipv4/ip_forward", "1");
     prepare();
-    await ensureBridgeRules("br-fc");
+    await raiseWalls();
   });
 
   test("a guest without NAT never gets out, and the world never in", () => {
@@ -100,7 +112,7 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
   }, 30_000);
 
   test("with NAT it gets out, as the host; the other still doesn't, not with its address either", async () => {
-    expect(await ensureNat(NAT, "br-fc")).toBe("uplink0");
+    expect(await ensureNat(host.context, NAT, "br-fc")).toBe("uplink0");
     expect(reach("guest1")).toBe("192.0.2.2");
     expect(reach("guest2")).toBe("none");
     // The other guest takes the address, and its owner is silent.
@@ -121,13 +133,13 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
     iptables("-t", "nat", "-F");
     iptables("-X");
     prepare();
-    expect(await ensureNat(NAT, "br-fc")).toBe("uplink0");
+    expect(await ensureNat(host.context, NAT, "br-fc")).toBe("uplink0");
     expect(reach("guest1")).toBe("192.0.2.2");
     expect(reach("guest2")).toBe("none");
   }, 30_000);
 
   test("and none of it is left when it is taken away", async () => {
-    await removeNat(NAT);
+    await removeNat(host.context, NAT);
     expect(reach("guest1")).toBe("none");
   }, 30_000);
 });

@@ -7,17 +7,17 @@ import type { Privileged } from "../../src/daemon/privileged.ts";
 import { describeNat } from "../../src/daemon/vm/system-doctor.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
-import { listInterfaces, readInterface } from "../../src/helper/network.ts";
+import { readInterface } from "../../src/helper/network.ts";
 import { isInstalled } from "../../src/helper/run-tool.ts";
 import { holdTap } from "../../src/helper/sys/taps.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import type { HelperOutputOf } from "../../src/shared/helper-contract.ts";
 import { keepLog } from "../support/log.ts";
-import { ip, iptables, makeHost, run, type TestHost } from "./support.ts";
+import { clearNetwork, ip, iptables, makeHost, run, type TestHost } from "./support.ts";
 
 const WORLD = "198.51.100.1";
 const GUEST = { guest_ip: "172.16.0.254", tap: "tap-fc-doctor" };
-const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
+const UPLINK_FORWARDING = "/proc/sys/net/ipv4/conf/uplink0/forwarding";
 const BRIDGE_FORWARDING = "/proc/sys/net/ipv4/conf/br-fc/forwarding";
 const FORWARDED = { forwarded: true, dropped_by: null, where: null };
 
@@ -45,22 +45,14 @@ beforeEach(async () => {
   ip("link", "set", "uplink0", "up");
   ip("route", "add", "default", "via", WORLD);
   expect(await call("ensure_bridge", { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 })).toEqual({});
-  expect(await call("create_tap", { tap: GUEST.tap, bridge: "br-fc" })).toEqual({});
+  expect(await call("create_tap", { ...GUEST, bridge: "br-fc" })).toEqual({});
   expect(await call("ensure_nat", { ...GUEST, enable: true })).toEqual({ uplink: "uplink0" });
 });
 afterEach(async () => {
-  for (const { name } of listInterfaces()) {
-    if (name !== "lo" && readInterface(name) !== null) ip("link", "delete", name);
-  }
+  clearNetwork();
   ip("netns", "delete", "world");
   // One without a device goes with none.
   ip("route", "flush", "192.0.2.0/24");
-  iptables("-P", "FORWARD", "ACCEPT");
-  for (const table of ["filter", "nat", "mangle", "raw"]) {
-    iptables("-t", table, "-F");
-    iptables("-t", table, "-X");
-  }
-  run("/usr/sbin/ebtables", "-F");
   host[Symbol.dispose]();
 });
 
@@ -69,12 +61,15 @@ describe("a packet that gets out", () => {
     // What really leaves, counted by the other side.
     const seen = ["netns", "exec", "world", "/usr/sbin/iptables", "-w"];
     ip(...seen, "-t", "raw", "-A", "PREROUTING", "-s", "198.51.100.2", "-p", "udp", "--dport", "9", "-j", "DROP");
-    const rules = iptables("-S") + iptables("-t", "nat", "-S");
+    // What is limited is noted by address.
+    const ruleset = (): string =>
+      run("/usr/sbin/nft", "--stateless", "list", "ruleset").replaceAll(/^.*elements = .* over .*\n/gm, "");
+    const rules = ruleset();
     for (let round = 1; round <= 3; round++) {
       expect(await probe()).toEqual(FORWARDED);
       expect(ip("netns", "exec", "world", "/usr/sbin/iptables-save", "-c", "-t", "raw")).toContain(`[${round}:`);
     }
-    expect(iptables("-S") + iptables("-t", "nat", "-S")).toBe(rules);
+    expect(ruleset()).toBe(rules);
     expect(await call("ensure_nat", { ...GUEST, enable: false })).toEqual({ uplink: null });
     expect(await call("delete_tap", { tap: GUEST.tap })).toEqual({});
   });
@@ -118,9 +113,10 @@ describe("as doctor asks for it", () => {
   /** Everything it could leave. */
   const left = async (): Promise<unknown> => {
     const { taps, nat_rules } = await privileged.call("priv.inventory", {});
-    return { taps, nat_rules, spoofs: run("/usr/sbin/ebtables", "-L", "INPUT").match(/tap-fc-doctor/g) };
+    const chains = run("/usr/sbin/nft", "list", "ruleset").match(/tap-fc-doctor/g);
+    return { taps, nat_rules, chains };
   };
-  const NOTHING = { taps: [], nat_rules: [], spoofs: null };
+  const NOTHING = { taps: [], nat_rules: [], chains: null };
 
   test("on a host without a guest: it gets out, and nothing is left", async () => {
     await call("ensure_nat", { ...GUEST, enable: false });
@@ -133,9 +129,9 @@ describe("as doctor asks for it", () => {
     expect(await left()).toEqual(NOTHING);
   });
 
-  test("past what a killed daemon left behind, which stays for gc", async () => {
+  test("past what a killed daemon left behind, which goes with it", async () => {
     expect(await ask()).toEqual({ ...FORWARDED, uplink: "uplink0" });
-    expect(await left()).toMatchObject({ taps: [], nat_rules: { length: 3 } });
+    expect(await left()).toEqual(NOTHING);
   });
 });
 
@@ -158,7 +154,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
       dockerRules();
       iptables("-P", "FORWARD", "DROP");
     },
-    { dropped_by: "docker", where: "policy DROP of chain FORWARD" },
+    { dropped_by: "docker", where: "iptables filter FORWARD" },
   ],
   [
     "a rule in a chain of Docker's",
@@ -167,10 +163,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
       dockerRules();
       iptables("-A", "DOCKER-USER", "-i", "br-fc", "-j", "REJECT");
     },
-    {
-      dropped_by: "docker",
-      where: "-A DOCKER-USER -i br-fc -j REJECT --reject-with icmp-port-unreachable",
-    },
+    { dropped_by: "docker", where: "iptables filter DOCKER-USER" },
   ],
   [
     "ufw",
@@ -181,7 +174,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
       iptables("-A", "ufw-before-forward", "-j", "ufw-user-forward");
       iptables("-P", "FORWARD", "DROP");
     },
-    { dropped_by: "ufw", where: "policy DROP of chain FORWARD" },
+    { dropped_by: "ufw", where: "iptables filter FORWARD" },
   ],
   [
     "firewalld in iptables",
@@ -191,7 +184,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
       iptables("-A", "FORWARD", "-j", "FORWARD_IN_ZONES");
       iptables("-A", "FORWARD", "-j", "REJECT", "--reject-with", "icmp-host-prohibited");
     },
-    { dropped_by: "firewalld", where: "-A FORWARD -j REJECT --reject-with icmp-host-prohibited" },
+    { dropped_by: "firewalld", where: "iptables filter FORWARD" },
   ],
   [
     "somebody's policy",
@@ -199,17 +192,27 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
       forgetOurs();
       iptables("-P", "FORWARD", "DROP");
     },
-    { dropped_by: "rule", where: "policy DROP of chain FORWARD" },
+    { dropped_by: "rule", where: "iptables filter FORWARD" },
   ],
   [
     "somebody's rule in another table",
     () => iptables("-t", "mangle", "-A", "FORWARD", "-s", "172.16.0.0/24", "-j", "DROP"),
-    { dropped_by: "rule", where: "table mangle: -A FORWARD -s 172.16.0.0/24 -j DROP" },
+    { dropped_by: "rule", where: "iptables mangle FORWARD" },
   ],
   [
-    "a host that does not forward",
-    async () => await Bun.write(FORWARDING, "0"),
-    { dropped_by: "ip_forward", where: "net.ipv4.ip_forward" },
+    "an uplink that does not forward",
+    async () => await Bun.write(UPLINK_FORWARDING, "0"),
+    { dropped_by: "ip_forward", where: "net.ipv4.conf.uplink0.forwarding" },
+  ],
+  [
+    "a name that reads like something else",
+    () => {
+      forgetOurs();
+      iptables("-N", "a;rm-rf/");
+      iptables("-A", "FORWARD", "-j", "a;rm-rf/");
+      iptables("-A", "a;rm-rf/", "-j", "DROP");
+    },
+    { dropped_by: "rule", where: null },
   ],
   [
     "a bridge that does not forward, on a host that does",
@@ -247,7 +250,7 @@ const MENDED: readonly string[] = [
   "Docker's policy",
   "a rule in a chain of Docker's",
   "somebody's rule in another table",
-  "a host that does not forward",
+  "an uplink that does not forward",
   "a bridge that does not forward, on a host that does",
 ];
 test.each(ENDINGS)("a packet that is ended by %s is not seen, and that is named", async (name, prepare, expected) => {
@@ -264,19 +267,19 @@ const NFT_FILTERS: readonly (readonly [table: string, hook: string, rule: string
     "firewalld",
     "type filter hook forward priority 10; policy accept",
     "reject with icmpx type admin-prohibited",
-    { dropped_by: "firewalld", where: "nft chain inet firewalld forwarding" },
+    { dropped_by: "firewalld", where: "nft inet firewalld forwarding" },
   ],
   [
     "mine",
     "type filter hook forward priority -5; policy accept",
     "ip saddr 172.16.0.0/12 counter drop",
-    { dropped_by: "rule", where: "nft chain inet mine forwarding" },
+    { dropped_by: "rule", where: "nft inet mine forwarding" },
   ],
   [
     "mute",
     "type filter hook forward priority 0; policy drop",
     null,
-    { dropped_by: "unknown", where: "nft chain inet mute forwarding" },
+    { dropped_by: "unknown", where: "nft inet mute forwarding" },
   ],
 ];
 describe("a packet that nft ends", () => {
@@ -320,7 +323,7 @@ describe("refused", () => {
   });
 
   test("without NAT for that address on that tap", async () => {
-    expect(await probe({ ...GUEST, guest_ip: "172.16.0.253" })).toBe("FAILED");
+    expect(await probe({ ...GUEST, guest_ip: "172.16.0.253" })).toBe("HELPER_REFUSED");
     await call("ensure_nat", { ...GUEST, enable: false });
     expect(await probe()).toBe("FAILED");
   });
@@ -339,7 +342,7 @@ describe("refused", () => {
     ip("link", "add", "br-lan", "type", "bridge");
     ip("tuntap", "add", "dev", "tap-pool-9", "mode", "tap", "user", "0");
     ip("link", "set", "tap-pool-9", "master", "br-lan");
-    const counters = (): string => run("/usr/sbin/iptables-save", "-c", "-t", "nat").replaceAll(/^#.*$/gm, "");
+    const counters = (): string => run("/usr/sbin/nft", "list", "ruleset");
     const before = counters();
     expect(await probe(params)).toBe(code);
     expect(counters()).toBe(before);

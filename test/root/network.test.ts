@@ -1,13 +1,25 @@
 /** In a network namespace of the tests' own: see run.ts. */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
-import { natRules, parseRuleset, planBridge, planNat } from "../../src/helper/firewall.ts";
+import { existsSync, readFileSync } from "node:fs";
 import { createDispatch } from "../../src/helper/dispatch.ts";
-import { listInterfaces, readInterface } from "../../src/helper/network.ts";
 import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
+import { readInterface } from "../../src/helper/network.ts";
 import { giveTap } from "../../src/helper/sys/taps.ts";
-import { ip, iptables, makeHost, outputAs, OWNER, run, type TestHost, uidOf } from "./support.ts";
+import { BRIDGE_ALIAS, tapAlias } from "../../src/shared/walls.ts";
+import {
+  clearNetwork,
+  ip,
+  iptables,
+  makeHost,
+  outputAs,
+  OWNER,
+  run,
+  runAs,
+  STRANGER,
+  type TestHost,
+  uidOf,
+} from "./support.ts";
 
 /** An interface that is neither a bridge nor a tap: one end of a veth pair. */
 let pairs = 0;
@@ -26,6 +38,15 @@ async function call(method: string, params: unknown): Promise<unknown> {
   return "result" in answer ? answer.result : answer.error.code;
 }
 const lab = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
+const firstTap = { tap: "tap-pool-1", bridge: "br-fc", guest_ip: "172.16.0.2" };
+const nft = (...args: readonly string[]): string => run("/usr/sbin/nft", ...args);
+/** Our rules as they stand, without what counts. */
+const ownRules = (): string => nft("--stateless", "list", "ruleset");
+
+function readSwitch(name: string): string {
+  const file = `/proc/sys/net/ipv4/conf/${name}/forwarding`;
+  return existsSync(file) ? `${name} ${readFileSync(file, "utf8")}` : "";
+}
 
 /** Everything of the network that an attack would have to change. */
 function snapshot(): string {
@@ -44,6 +65,13 @@ function snapshot(): string {
     iptables("-S"),
     iptables("-t", "nat", "-S"),
     ebtables("-L"),
+    ip("rule", "show"),
+    ip("neighbour", "show", "nud", "permanent"),
+    // iptables keeps tables of its own there, which it makes when it looks.
+    ownRules()
+      .replaceAll(/^table (?:ip|bridge) [\s\S]*?^}$/gm, "")
+      .trim(),
+    ...["br-fc", "uplink0", "uplink1"].map((name) => readSwitch(name)),
   ].join("\n");
 }
 
@@ -57,41 +85,65 @@ beforeEach(() => {
   ip("route", "add", "default", "via", "192.0.2.1");
 });
 afterEach(async () => {
-  for (const { name } of listInterfaces()) {
-    // The other end of a pair goes with the first.
-    if (name !== "lo" && readInterface(name) !== null) ip("link", "delete", name);
-  }
-  iptables("-P", "FORWARD", "ACCEPT");
-  for (const table of ["filter", "nat"]) {
-    iptables("-t", table, "-F");
-    iptables("-t", table, "-X");
-  }
-  ebtables("-F");
+  clearNetwork();
   host[Symbol.dispose]();
 });
 
 describe("the bridge", () => {
-  test("is made once, with its address, and its drops behind a chain that is asked first", async () => {
+  test("is made once, with its address and its walls, and asks for nothing outside of them", async () => {
     iptables("-P", "FORWARD", "DROP");
-    iptables("-A", "FORWARD", "-j", "DROP");
+    const before = iptables("-S");
     expect(await call("priv.ensure_bridge", lab)).toEqual({});
     const first = snapshot();
     expect(await call("priv.ensure_bridge", lab)).toEqual({});
     expect(snapshot()).toBe(first);
     expect(ip("-brief", "address", "show", "br-fc").trim()).toMatch(/^br-fc +\S+ +172\.16\.0\.1\/24$/);
-    expect(iptables("-S", "FORWARD").split("\n")[1]).toBe("-A FORWARD -j BANGER-FORWARD");
-    expect(iptables("-S", "BANGER-FORWARD").match(/-j DROP/g)).toHaveLength(2);
-    // Somebody puts a rule of theirs in front: the next call is first again, and once.
-    iptables("-I", "FORWARD", "1", "-j", "DROP");
+    expect(iptables("-S")).toBe(before);
+    expect(readInterface("br-fc")).toMatchObject({ alias: BRIDGE_ALIAS, mac: "06:00:ac:10:00:01" });
+    expect(ip("rule", "show")).toMatch(/^4202:\s+from all iif br-fc prohibit/m);
+    // Whatever somebody takes away comes back.
+    nft("flush", "ruleset");
+    for (const preference of ["4201", "4202", "4203"]) ip("rule", "delete", "pref", preference);
     await call("priv.ensure_bridge", lab);
-    expect(iptables("-S", "FORWARD").split("\n")[1]).toBe("-A FORWARD -j BANGER-FORWARD");
-    expect(iptables("-S", "FORWARD").match(/BANGER-FORWARD/g)).toHaveLength(1);
+    iptables("-P", "FORWARD", "DROP");
+    expect(snapshot()).toBe(first);
+  });
+
+  test("that somebody took down comes back, with its guests where they were", async () => {
+    await call("priv.ensure_bridge", lab);
+    await call("priv.create_tap", firstTap);
+    ip("link", "set", "br-fc", "down");
+    expect(ip("neighbour", "show", "nud", "permanent")).toBe("");
+    expect(await call("priv.ensure_bridge", lab)).toEqual({});
+    expect(ip("neighbour", "show", "nud", "permanent")).toContain("172.16.0.2 dev br-fc lladdr 06:00:ac:10:00:02");
+    expect(run("/usr/sbin/bridge", "fdb", "show", "br", "br-fc")).toMatch(
+      /^06:00:ac:10:00:02 dev tap-pool-1 .*static/m,
+    );
+  });
+
+  test("is one of a few", async () => {
+    for (const [index, name] of ["br-fc", "br-fc-b", "br-fc-c", "br-fc-d"].entries())
+      expect(await call("priv.ensure_bridge", { bridge: name, ip: `172.16.${index}.1`, prefix: 24 })).toEqual({});
+    const before = snapshot();
+    expect(await call("priv.ensure_bridge", { bridge: "br-fc-e", ip: "172.16.9.1", prefix: 24 })).toBe(
+      "HELPER_REFUSED",
+    );
+    expect(snapshot()).toBe(before);
+    expect(await call("priv.ensure_bridge", { bridge: "br-fc-b", ip: "172.16.1.1", prefix: 24 })).toEqual({});
+  });
+
+  test("keeps its MAC address whatever port comes", async () => {
+    await call("priv.ensure_bridge", lab);
+    const { mac } = readInterface("br-fc") ?? {};
+    await call("priv.create_tap", firstTap);
+    ip("link", "set", "tap-pool-1", "address", "02:00:00:00:00:01");
+    expect(readInterface("br-fc")?.mac).toBe(mac as string);
   });
 
   test("takes another address while nothing uses it, and not when something does", async () => {
     await call("priv.ensure_bridge", lab);
     expect(await call("priv.ensure_bridge", { ...lab, ip: "172.20.0.1" })).toEqual({});
-    await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" });
+    await call("priv.create_tap", { ...firstTap, guest_ip: "172.20.0.2" });
     expect(await call("priv.ensure_bridge", lab)).toBe("IN_USE");
   });
 
@@ -99,6 +151,7 @@ describe("the bridge", () => {
     ["eth0 upped", { ...lab, bridge: "uplink0" }],
     ["lo re-addressed", { ...lab, bridge: "lo" }],
     ["a dummy with a bridge's name", { ...lab, bridge: "br-fc-dummy" }],
+    ["a bridge with such a name that somebody uses", { ...lab, bridge: "br-fc-used", ip: "172.21.0.1" }],
     ["a bridge that holds the uplink", { ...lab, bridge: "br-fc-lan" }],
     ["the uplink's own subnet", { ...lab, ip: "192.168.7.5", prefix: 24 }],
     ["one address of the LAN's", { ...lab, ip: "192.168.7.1", prefix: 32 }],
@@ -106,6 +159,8 @@ describe("the bridge", () => {
     ["a public subnet", { ...lab, ip: "192.0.2.9" }],
   ])("%s is refused and changes nothing", async (_, params) => {
     addInterface("br-fc-dummy");
+    ip("link", "add", "br-fc-used", "type", "bridge");
+    ip("address", "add", "172.21.0.1/24", "dev", "br-fc-used");
     ip("link", "add", "br-fc-lan", "type", "bridge");
     addInterface("lan0");
     ip("link", "set", "lan0", "up", "master", "br-fc-lan");
@@ -142,8 +197,8 @@ describe("taps", () => {
   test("are root's until they are handed over, and that uid's afterwards", async () => {
     const uid = uidOf(host);
     await call("priv.ensure_bridge", lab);
-    expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toEqual({});
-    expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toEqual({});
+    expect(await call("priv.create_tap", firstTap)).toEqual({});
+    expect(await call("priv.create_tap", firstTap)).toEqual({});
     expect(ip("-6", "address", "show", "dev", "tap-pool-1")).toBe("");
     expect(readInterface("tap-pool-1")).toMatchObject({ kind: "tun", tunType: "tap", master: "br-fc" });
     for (const who of [OWNER, uid]) expect(await openTapAs(who, "tap-pool-1")).toBe("EPERM");
@@ -151,20 +206,57 @@ describe("taps", () => {
     expect(await openTapAs(uid, "tap-pool-1")).toBe("opened");
     for (const who of [OWNER, uid + 1]) expect(await openTapAs(who, "tap-pool-1")).toBe("EPERM");
     // The inventory tells whose it is, and releasing the VM has to wait for it.
-    expect(await call("priv.inventory", {})).toMatchObject({ taps: [{ tap: "tap-pool-1", uid }], bridges: ["br-fc"] });
+    expect(await call("priv.inventory", {})).toMatchObject({
+      taps: [{ tap: "tap-pool-1", uid }],
+      bridges: ["br-fc"],
+      walls: ["nft table inet banger", "nft table netdev banger", "ip rule 4201", "ip rule 4202", "ip rule 4203"],
+    });
     expect(await call("priv.release_vm", { vm: "0123456789ab" })).toBe("IN_USE");
     // Back to the pool.
-    expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toEqual({});
+    expect(await call("priv.create_tap", firstTap)).toEqual({});
     expect(await openTapAs(uid, "tap-pool-1")).toBe("EPERM");
     expect(await call("priv.release_vm", { vm: "0123456789ab" })).toEqual({});
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
     expect(readInterface("tap-pool-1")).toBeNull();
+    // Nor its walls, which a tap of the same name would meet.
+    expect(ownRules()).not.toContain("tap-pool-1");
+    expect(ip("neighbour", "show", "nud", "permanent")).toBe("");
+  });
+
+  test("stand with their walls before anybody can open them, or not at all", async () => {
+    await call("priv.ensure_bridge", lab);
+    // Somebody's rule refers to a chain of that name, so nft refuses the wall.
+    nft("add", "table", "netdev", "banger");
+    nft("add", "chain", "netdev", "banger", "tap-pool-1");
+    nft("add", "chain", "netdev", "banger", "other");
+    nft("add", "rule", "netdev", "banger", "other", "jump", "tap-pool-1");
+    expect(await call("priv.create_tap", firstTap)).toBe("FAILED");
+    expect(readInterface("tap-pool-1")).toBeNull();
+  });
+
+  test("are for one address each", async () => {
+    await call("priv.ensure_bridge", lab);
+    await call("priv.create_tap", firstTap);
+    expect(await call("priv.create_tap", { ...firstTap, tap: "tap-pool-7" })).toBe("IN_USE");
+    for (const guest_ip of ["172.16.0.1", "172.17.0.9", "10.0.0.1"])
+      expect(await call("priv.create_tap", { ...firstTap, tap: "tap-pool-7", guest_ip })).toBe("HELPER_REFUSED");
+    expect(await call("priv.create_tap", { ...firstTap, guest_ip: "172.16.0.9" })).toEqual({});
+    expect(readInterface("tap-pool-1")?.alias).toBe(tapAlias("172.16.0.9"));
+    expect(ip("neighbour", "show", "nud", "permanent")).toMatch(/^172\.16\.0\.9 dev br-fc lladdr 06:00:ac:10:00:09/);
+  });
+
+  test("that aren't there are not made by handing them over", async () => {
+    expect(() => giveTap("tap-pool-5", 0)).toThrow("there is no tap-pool-5");
+    expect(readInterface("tap-pool-5")).toBeNull();
+    ip("tuntap", "add", "dev", "tap-pool-5", "mode", "tap", "user", "0");
+    expect(() => giveTap("tap-pool-5", OWNER)).toThrow("there is no tap-pool-5 of banger's");
+    expect(readInterface("tap-pool-5")?.uid).toBe(0);
   });
 
   test("in use are neither deleted nor made anew", async () => {
     await call("priv.ensure_bridge", lab);
-    await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" });
+    await call("priv.create_tap", firstTap);
     const holder = Bun.spawn(
       [
         process.execPath,
@@ -180,10 +272,32 @@ describe("taps", () => {
     const reader = holder.stdout.getReader();
     await reader.read();
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toBe("IN_USE");
-    expect(await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" })).toBe("IN_USE");
+    expect(await call("priv.create_tap", firstTap)).toBe("IN_USE");
     holder.kill("SIGKILL");
     await holder.exited;
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
+  });
+
+  test("that a VMM gave to an accomplice are taken back", async () => {
+    await call("priv.ensure_bridge", lab);
+    await call("priv.create_tap", firstTap);
+    const uid = uidOf(host);
+    giveTap("tap-pool-1", uid);
+    // Whoever has a tap open may give it away. TUNSETOWNER.
+    const GIVE = `${OPEN_TAP}; c.ioctl(fd, 0x400454ccn, Number(process.argv[3]));`;
+    expect(await outputAs(uid, GIVE, ["tap-pool-1", tunNode(), String(STRANGER)])).toBe("opened");
+    expect(readInterface("tap-pool-1")?.uid).toBe(STRANGER);
+    await using accomplice = runAs(STRANGER, `${OPEN_TAP}; await new Promise((r) => setTimeout(r, 60_000));`, [
+      "tap-pool-1",
+      tunNode(),
+    ]);
+    for (const deadline = Date.now() + 5000; Date.now() < deadline && readInterface("tap-pool-1")?.isUp !== true;)
+      await Bun.sleep(10);
+    expect(readInterface("tap-pool-1")?.isUp).toBe(true);
+    expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
+    expect(readInterface("tap-pool-1")).toBeNull();
+    expect(await call("priv.create_tap", firstTap)).toEqual({});
+    expect(accomplice).toBeDefined();
   });
 
   test("of others, and what only is named like one, are left alone", async () => {
@@ -194,15 +308,17 @@ describe("taps", () => {
     ip("link", "set", "tap-pool-3", "master", "br-lan");
     ip("tuntap", "add", "dev", "tap-pool-4", "mode", "tun", "user", "0");
     ip("tuntap", "add", "dev", "tap0", "mode", "tap", "user", "0");
+    // A tap in every way like ours, but for the mark.
+    ip("tuntap", "add", "dev", "tap-pool-5", "mode", "tap", "user", "0");
     const before = snapshot();
-    for (const tap of ["tap-pool-2", "tap-pool-3", "tap-pool-4", "tap0", "uplink0", "lo"]) {
+    for (const tap of ["tap-pool-5", "tap-pool-2", "tap-pool-3", "tap-pool-4", "tap0", "uplink0", "lo"]) {
       expect(await call("priv.delete_tap", { tap })).toBe("HELPER_REFUSED");
-      expect(await call("priv.create_tap", { tap, bridge: "br-fc" })).toBe("HELPER_REFUSED");
+      expect(await call("priv.create_tap", { ...firstTap, tap })).toBe("HELPER_REFUSED");
     }
     for (const bridge of ["br-lan", "uplink0", "lo"]) {
-      expect(await call("priv.create_tap", { tap: "tap-pool-9", bridge })).toBe("HELPER_REFUSED");
+      expect(await call("priv.create_tap", { ...firstTap, tap: "tap-pool-9", bridge })).toBe("HELPER_REFUSED");
     }
-    expect(await call("priv.create_tap", { tap: "tap-pool-9", bridge: "br-fc-none" })).toBe("FAILED");
+    expect(await call("priv.create_tap", { ...firstTap, tap: "tap-pool-9", bridge: "br-fc-none" })).toBe("FAILED");
     expect(snapshot()).toBe(before);
   });
 });
@@ -211,7 +327,7 @@ describe("NAT", () => {
   const guest = { guest_ip: "172.16.0.2", tap: "tap-pool-1" };
   beforeEach(async () => {
     await call("priv.ensure_bridge", lab);
-    await call("priv.create_tap", { tap: "tap-pool-1", bridge: "br-fc" });
+    await call("priv.create_tap", firstTap);
   });
 
   test("is added once, restored after a flush, moved with the uplink, and gone without a trace", async () => {
@@ -220,35 +336,39 @@ describe("NAT", () => {
     const once = snapshot();
     await call("priv.ensure_nat", { ...guest, enable: true });
     expect(snapshot()).toBe(once);
-    // Nothing was even rewritten: what is planned is what the tool prints.
-    const rules = parseRuleset(run("/usr/sbin/iptables-save"));
-    const guestRules = { guestIp: guest.guest_ip, tap: guest.tap };
-    expect(planBridge(rules, "br-fc")).toEqual({ filter: [], nat: [] });
-    expect(planNat(rules, guestRules, natRules(guestRules, "br-fc", "uplink0"))).toEqual({ filter: [], nat: [] });
-    expect(ebtables("-L", "INPUT").match(/-i ! tap-pool-1 --ip-src 172\.16\.0\.2 -j DROP/g)).toHaveLength(1);
-    expect(iptables("-t", "nat", "-S").match(/MASQUERADE/g)).toHaveLength(1);
+    expect(nft("list", "set", "inet", "banger", "guests")).toContain('172.16.0.2 comment "tap-pool-1"');
+    expect(nft("list", "set", "inet", "banger", "uplinks")).toContain('"uplink0"');
     const chain = iptables("-S", "BANGER-FORWARD").trim().split("\n").slice(1);
-    expect(chain.map((rule) => rule.split(" ").at(-1))).toEqual(["ACCEPT", "ACCEPT", "DROP", "DROP"]);
+    expect(chain.map((rule) => rule.split(" ").at(-1))).toEqual(["ACCEPT", "ACCEPT"]);
+    expect(iptables("-S", "FORWARD").split("\n")[1]).toBe("-A FORWARD -j BANGER-FORWARD");
 
-    // As a firewall's reload does.
+    // As a firewall's reload does, and somebody whose rule is first then.
     iptables("-F");
     iptables("-t", "nat", "-F");
     iptables("-X", "BANGER-FORWARD");
     await call("priv.ensure_nat", { ...guest, enable: true });
     expect(snapshot()).toBe(once);
+    iptables("-I", "FORWARD", "1", "-j", "DROP");
+    await call("priv.ensure_nat", { ...guest, enable: true });
+    expect(iptables("-S", "FORWARD").split("\n")[1]).toBe("-A FORWARD -j BANGER-FORWARD");
+    expect(iptables("-S", "FORWARD").match(/BANGER-FORWARD/g)).toHaveLength(1);
+    iptables("-D", "FORWARD", "-j", "DROP");
 
     addInterface("uplink1");
     ip("address", "add", "198.51.100.2/24", "dev", "uplink1");
     ip("link", "set", "uplink1", "up");
     ip("route", "replace", "default", "via", "198.51.100.1");
     expect(await call("priv.ensure_nat", { ...guest, enable: true })).toEqual({ uplink: "uplink1" });
-    expect(iptables("-S") + iptables("-t", "nat", "-S")).not.toContain("uplink0");
-    expect(iptables("-t", "nat", "-S").match(/MASQUERADE/g)).toHaveLength(1);
+    expect(ownRules()).not.toContain("uplink0");
+    expect(readSwitch("uplink0")).toBe("uplink0 0\n");
+    expect(readSwitch("uplink1")).toBe("uplink1 1\n");
     ip("route", "replace", "default", "via", "192.0.2.1");
     ip("link", "delete", "uplink1");
 
+    await call("priv.ensure_nat", { ...guest, enable: true });
     expect(await call("priv.inventory", {})).toMatchObject({
-      nat_rules: expect.arrayContaining([expect.stringContaining("MASQUERADE")]),
+      nat_rules: [guest],
+      walls: expect.arrayContaining(["iptables chain BANGER-FORWARD", "sysctl net/ipv4/conf/uplink0/forwarding"]),
     });
     expect(await call("priv.ensure_nat", { ...guest, enable: false })).toEqual({ uplink: null });
     await call("priv.ensure_nat", { ...guest, enable: false });
@@ -258,7 +378,7 @@ describe("NAT", () => {
   test("of one guest doesn't touch another's, nor the host's own rules", async () => {
     iptables("-t", "nat", "-A", "POSTROUTING", "-s", "172.16.0.2/32", "-o", "uplink0", "-j", "MASQUERADE");
     iptables("-A", "FORWARD", "-s", "172.16.0.2/32", "-j", "ACCEPT");
-    await call("priv.create_tap", { tap: "tap-pool-10", bridge: "br-fc" });
+    await call("priv.create_tap", { tap: "tap-pool-10", bridge: "br-fc", guest_ip: "172.16.0.22" });
     const other = { guest_ip: "172.16.0.22", tap: "tap-pool-10" };
     await call("priv.ensure_nat", { ...other, enable: true });
     const before = snapshot();
@@ -277,16 +397,115 @@ describe("NAT", () => {
     ["words of iptables", { guest_ip: "-j", tap: "tap-pool-1" }, "INVALID_REQUEST"],
     ["a foreign interface", { guest_ip: "172.16.0.2", tap: "uplink0" }, "HELPER_REFUSED"],
     ["a tap on no bridge", { guest_ip: "172.16.0.2", tap: "tap-pool-5" }, "HELPER_REFUSED"],
+    ["an address that the tap wasn't made for", { guest_ip: "172.16.0.3", tap: "tap-pool-1" }, "HELPER_REFUSED"],
   ])("for %s is refused and changes nothing", async (_, params, code) => {
-    giveTap("tap-pool-5", 0);
+    ip("tuntap", "add", "dev", "tap-pool-5", "mode", "tap", "user", "0");
+    ip("link", "set", "tap-pool-5", "alias", tapAlias("172.16.0.2"));
     const before = snapshot();
     expect(await call("priv.ensure_nat", { ...params, enable: true })).toBe(code);
     expect(snapshot()).toBe(before);
   });
 
+  test("ends with its tap, and doesn't come back with the next of its name", async () => {
+    await call("priv.ensure_nat", { ...guest, enable: true });
+    await call("priv.delete_tap", { tap: "tap-pool-1" });
+    expect(await call("priv.inventory", {})).toMatchObject({ taps: [], nat_rules: [] });
+    await call("priv.ensure_bridge", lab);
+    expect(iptables("-S")).not.toContain("BANGER");
+    await call("priv.create_tap", firstTap);
+    expect(await call("priv.inventory", {})).toMatchObject({ nat_rules: [] });
+  });
+
   test("without a way out says so", async () => {
     ip("route", "delete", "default");
     expect(await call("priv.ensure_nat", { ...guest, enable: true })).toBe("NETWORK");
+  });
+});
+
+describe("what an earlier version made", () => {
+  /** Its bridge, a VM's tap, and rules for a guest with NAT, as it left them. */
+  function makeEarlier(uid: number): void {
+    ip("link", "add", "name", "br-fc", "type", "bridge");
+    ip("address", "add", "172.16.0.1/24", "dev", "br-fc");
+    ip("link", "set", "br-fc", "up");
+    for (const [tap, owner] of [
+      ["tap-pool-2", uid],
+      ["tap-pool-3", 0],
+      ["tap-fc-doctor", 0],
+    ] as const) {
+      ip("tuntap", "add", "dev", tap, "mode", "tap", "user", String(owner));
+      ip("link", "set", tap, "master", "br-fc", "up");
+    }
+    const comment = "banger-nat-tap-pool-2-172.16.0.2";
+    run("/usr/sbin/iptables", "-N", "BANGER-FORWARD");
+    iptables("-I", "FORWARD", "-j", "BANGER-FORWARD");
+    for (const direction of ["-i", "-o"])
+      iptables("-A", "BANGER-FORWARD", direction, "br-fc", "-m", "comment", "--comment", "br-fc", "-j", "DROP");
+    for (const words of [
+      [
+        "-I",
+        "BANGER-FORWARD",
+        "-s",
+        "172.16.0.2",
+        "-i",
+        "br-fc",
+        "-o",
+        "uplink0",
+        "-m",
+        "comment",
+        "--comment",
+        comment,
+        "-j",
+        "ACCEPT",
+      ],
+      [
+        "-t",
+        "nat",
+        "-A",
+        "POSTROUTING",
+        "-s",
+        "172.16.0.2",
+        "-o",
+        "uplink0",
+        "-m",
+        "comment",
+        "--comment",
+        comment,
+        "-j",
+        "MASQUERADE",
+      ],
+    ])
+      iptables(...words);
+    ebtables("-A", "INPUT", "-p", "IPv4", "!", "-i", "tap-pool-2", "--ip-src", "172.16.0.2", "-j", "DROP");
+  }
+
+  test("is taken over with its taps, and its rules go", async () => {
+    const uid = uidOf(host);
+    makeEarlier(uid);
+    ebtables("-A", "INPUT", "-p", "IPv4", "-s", "02:00:00:00:00:01", "-j", "DROP");
+    iptables("-t", "nat", "-A", "POSTROUTING", "-s", "10.1.0.0/16", "-j", "MASQUERADE");
+    const mac = readInterface("br-fc")?.mac;
+    expect(await call("priv.ensure_bridge", lab)).toEqual({});
+    expect(readInterface("br-fc")).toMatchObject({ alias: BRIDGE_ALIAS, mac: mac as string });
+    expect(readInterface("tap-pool-2")).toMatchObject({ alias: tapAlias("172.16.0.2"), uid });
+    expect(readInterface("tap-pool-3")).toMatchObject({ alias: tapAlias("172.16.0.3") });
+    expect(readInterface("tap-fc-doctor")).toBeNull();
+    expect(nft("list", "chain", "netdev", "banger", "tap-pool-2")).toContain("ip saddr 172.16.0.2");
+    expect(iptables("-S") + iptables("-t", "nat", "-S")).not.toMatch(/banger|BANGER/);
+    expect(iptables("-t", "nat", "-S")).toContain("10.1.0.0/16");
+    expect(ebtables("-L", "INPUT").match(/-j DROP/g)).toHaveLength(1);
+    expect(await call("priv.ensure_nat", { guest_ip: "172.16.0.2", tap: "tap-pool-2", enable: true })).toEqual({
+      uplink: "uplink0",
+    });
+  });
+
+  test("is left alone where nothing of root's says that it was banger", async () => {
+    makeEarlier(uidOf(host));
+    iptables("-F", "BANGER-FORWARD");
+    const before = readInterface("br-fc");
+    expect(await call("priv.ensure_bridge", lab)).toBe("HELPER_REFUSED");
+    expect(readInterface("br-fc")).toEqual(before);
+    expect(readInterface("tap-pool-2")?.alias).toBe("");
   });
 });
 

@@ -6,22 +6,29 @@ import {
   chmodSync,
   chownSync,
   closeSync,
+  constants,
   copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
+  readSync,
   rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { systemPaths } from "../../src/shared/paths.ts";
 import type { HelperContext } from "../../src/helper/context.ts";
 import { ensureDirectories } from "../../src/helper/directories.ts";
+import { listInterfaces, readInterface } from "../../src/helper/network.ts";
 import { takeSlot } from "../../src/helper/slots.ts";
+import { addressOf, check, errno, libc } from "../../src/helper/sys/libc.ts";
+import { isErrno } from "../../src/shared/errors.ts";
+import { RULE_PREFERENCES } from "../../src/shared/walls.ts";
 
 if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in namespaces: bun test/root/run.ts");
 
@@ -60,6 +67,7 @@ export function makeHost(): TestHost {
   chmodSync(root, 0o755);
   const paths = systemPaths(root);
   mkdirSync(join(root, "var/lib"), { recursive: true, mode: 0o755 });
+  mkdirSync(dirname(paths.helperSocket), { recursive: true, mode: 0o711 });
   ensureDirectories({ paths });
   // As var-lib-banger-jail.mount has it.
   run("mount", "--bind", paths.jailDir, paths.jailDir);
@@ -259,4 +267,56 @@ export async function race(
     }
   }
   return { done, errors };
+}
+
+/** A tap open as a VMM has it. */
+export interface GuestTap extends Disposable {
+  /** Writes a frame as the guest. */
+  send(frame: Uint8Array): void;
+  /** Frames for the guest that came since. */
+  receive(): readonly Uint8Array[];
+}
+
+/** `struct virtio_net_hdr`, in front of every frame. */
+const VNET_HEADER_BYTES = 10;
+const TUNSETIFF = 0x400454ca;
+
+export function openGuestTap(name: string): GuestTap {
+  const fd = openSync("/dev/net/tun", constants.O_RDWR | constants.O_NONBLOCK);
+  const request = new Uint8Array(40);
+  request.set(new TextEncoder().encode(name));
+  new DataView(request.buffer).setUint16(16, 0x5002, true);
+  check("ioctl", name, libc.ioctl(fd, BigInt(TUNSETIFF), addressOf(request)), errno());
+  return {
+    send: (frame) => {
+      writeSync(fd, Buffer.concat([new Uint8Array(VNET_HEADER_BYTES), frame]));
+    },
+    receive: () => {
+      const frames: Uint8Array[] = [];
+      const buffer = new Uint8Array(70_000);
+      for (;;) {
+        try {
+          const bytes = readSync(fd, buffer);
+          frames.push(buffer.slice(VNET_HEADER_BYTES, bytes));
+        } catch (thrown) {
+          if (isErrno(thrown, "EAGAIN")) return frames;
+          throw thrown;
+        }
+      }
+    },
+    [Symbol.dispose]: () => closeSync(fd),
+  };
+}
+
+/** No rule, table, policy rule or bridge of anybody's is left in this namespace. */
+export function clearNetwork(): void {
+  for (const { name } of listInterfaces()) {
+    // The other end of a pair goes with the first.
+    if (name !== "lo" && readInterface(name) !== null) ip("link", "delete", name);
+  }
+  run("/usr/sbin/nft", "flush", "ruleset");
+  run("/usr/sbin/ebtables", "-F");
+  for (const preference of Object.values(RULE_PREFERENCES)) {
+    while (Bun.spawnSync(["/usr/sbin/ip", "rule", "delete", "pref", String(preference)]).exitCode === 0);
+  }
 }

@@ -9,7 +9,7 @@ const bridge = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
 /** One good input of every verb: a verb that is missing here does not compile. */
 export const GOOD_INPUTS: Readonly<Record<HelperVerbName, Readonly<Record<string, unknown>>>> = {
   "priv.ensure_bridge": bridge,
-  "priv.create_tap": { tap: "tap-pool-3", bridge: "br-fc" },
+  "priv.create_tap": { tap: "tap-pool-3", bridge: "br-fc", guest_ip: "172.16.0.3" },
   "priv.delete_tap": { tap: "tap-pool-3" },
   "priv.ensure_nat": { guest_ip: "172.16.0.2", tap: "tap-pool-3", enable: true },
   "priv.probe_nat": { guest_ip: "172.16.0.2", tap: "tap-pool-3" },

@@ -237,13 +237,13 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
     },
     "priv.ensure_nat": ({ guest_ip, tap, enable }) => {
       if (enable && host.noUplink !== null) throw host.noUplink;
-      const rule = `-A FORWARD -s ${guest_ip}/32 -i ${tap} -j ACCEPT`;
+      const rule = `${tap} ${guest_ip}`;
       if (enable) host.rules.add(rule);
       else host.rules.delete(rule);
       return { uplink: enable ? "eth0" : null };
     },
     "priv.probe_nat": async ({ guest_ip, tap }) => {
-      const isReady = host.taps.has(tap) && [...host.rules].some((rule) => rule.includes(`${guest_ip}/32 -i ${tap} `));
+      const isReady = host.taps.has(tap) && host.rules.has(`${tap} ${guest_ip}`);
       if (!isReady) throw new BangerError("FAILED", `${guest_ip} on ${tap} has no NAT`);
       await host.duringProbe();
       return host.nat;
@@ -322,7 +322,11 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
       mounts: [],
       jails: [...host.jails],
       cow_files: [...host.cow].map((vm) => ({ vm, allocated_bytes: 0 })),
-      nat_rules: [...host.rules],
+      nat_rules: [...host.rules].map((rule) => {
+        const [tap = "", guest_ip = ""] = rule.split(" ");
+        return { tap, guest_ip };
+      }),
+      walls: [],
       scopes: [...host.vmms].map(([vm, { child }]) => ({ vm, pids: [child.pid] })),
       slots: [...host.slots].map((vm) => ({ vm, uid: 100_000 })),
     }),

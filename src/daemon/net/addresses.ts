@@ -132,13 +132,21 @@ export function chooseNetwork(wanted: {
   return { network: free, collision: findCollision(as(CANDIDATES[0]), routes) };
 }
 
-/** Name servers a guest can reach, from resolv.conf(5) texts in order of preference: loopback ones answer to this host only. */
-export function chooseNameServer(texts: readonly string[]): string | null {
+/** The host's own addresses, of /proc/net/fib_trie: the leaves that its local table delivers. */
+export function parseLocalAddresses(trie: string): ReadonlySet<string> {
+  return new Set([...trie.matchAll(/\|-- (\S+)\n\s+\/32 host LOCAL$/gm)].flatMap(([, address]) => address ?? []));
+}
+
+/**
+ * A name server that a guest can reach, from resolv.conf(5) texts in order of preference: loopback ones answer to this host only, and
+ * `own` are the host's own addresses, which are closed to guests.
+ */
+export function chooseNameServer(texts: readonly string[], own: ReadonlySet<string> = new Set()): string | null {
   for (const text of texts) {
     for (const line of text.split("\n")) {
       const server = /^\s*nameserver\s+(\S+)/.exec(line)?.[1];
       if (server === undefined) continue;
-      if (!isLoopbackIpv4(server) && (parseIpv4(server) ?? 0) !== 0) return server;
+      if (!isLoopbackIpv4(server) && (parseIpv4(server) ?? 0) !== 0 && !own.has(server)) return server;
     }
   }
   return null;

@@ -39,6 +39,7 @@ export class GuestNetwork {
   /** A filling that is put off. */
   #later: { readonly timer: NodeJS.Timeout; readonly run: () => void } | null = null;
   #probe: ReturnType<GuestNetwork["probeNat"]> | null = null;
+  #probeAddress: string | null = null;
   #probeTurns = 0;
 
   constructor(parts: {
@@ -104,20 +105,23 @@ export class GuestNetwork {
     this.#attached.add(tap);
     await this.ensureBridge();
     await this.#making.get(tap)?.catch(() => undefined);
-    if (!this.#warm.delete(tap)) await this.#createTap(tap);
+    // Doctor's tap gives its address back first: one address is one tap's.
+    if (guestIp === this.#probeAddress) await this.#probe?.catch(() => undefined);
+    if (!this.#warm.delete(tap)) await this.#createTap(tap, guestIp);
     return tap;
   }
 
-  async #createTap(tap: string): Promise<void> {
+  async #createTap(tap: string, guestIp: string): Promise<void> {
     const { bridge } = this.network();
+    const wanted = { tap, bridge, guest_ip: guestIp };
     try {
-      await this.#privileged.call("priv.create_tap", { tap, bridge });
+      await this.#privileged.call("priv.create_tap", wanted);
     } catch (thrown) {
       // Somebody removed the bridge since; a second refusal is a real one.
       if (toBangerError(thrown).code !== "FAILED") throw thrown;
       this.#bridge = null;
       await this.ensureBridge();
-      await this.#privileged.call("priv.create_tap", { tap, bridge });
+      await this.#privileged.call("priv.create_tap", wanted);
     }
   }
 
@@ -161,8 +165,13 @@ export class GuestNetwork {
     await this.ensureBridge();
     const guest = { guest_ip: guestIp, tap: PROBE_TAP };
     this.#probeTurns++;
+    this.#probeAddress = guestIp;
     try {
-      await this.#createTap(PROBE_TAP);
+      // One made ahead for that address, in a range with few: one address is one tap's.
+      const ahead = tapOf(this.network(), guestIp);
+      await this.#making.get(ahead)?.catch(() => undefined);
+      if (this.#warm.delete(ahead)) await this.#privileged.call("priv.delete_tap", { tap: ahead });
+      await this.#createTap(PROBE_TAP, guestIp);
       const { uplink } = await this.#privileged.call("priv.ensure_nat", { ...guest, enable: true });
       return { ...(await this.#privileged.call("priv.probe_nat", guest)), uplink: uplink ?? "" };
     } finally {
@@ -177,6 +186,7 @@ export class GuestNetwork {
         );
       }
       this.#probeTurns++;
+      this.#probeAddress = null;
     }
   }
 
@@ -228,7 +238,7 @@ export class GuestNetwork {
   async #fill(taken: ReadonlySet<string>, wanted: number): Promise<void> {
     const network = this.network();
     const next = new Set(taken);
-    const targets = new Set<string>();
+    const targets = new Map<string, string>();
     while (targets.size < wanted) {
       let address: string;
       try {
@@ -239,7 +249,7 @@ export class GuestNetwork {
         throw thrown;
       }
       next.add(address);
-      targets.add(tapOf(network, address));
+      targets.set(tapOf(network, address), address);
     }
     const owned = new Set([...taken].map((address) => tapOf(network, address)));
     for (const tap of this.#warm) {
@@ -247,12 +257,12 @@ export class GuestNetwork {
       this.#warm.delete(tap);
       await this.#privileged.call("priv.delete_tap", { tap });
     }
-    const missing = [...targets].filter((tap) => !this.#warm.has(tap));
+    const missing = [...targets].filter(([tap]) => !this.#warm.has(tap));
     if (missing.length === 0) return;
     await this.ensureBridge();
-    for (const tap of missing) {
+    for (const [tap, address] of missing) {
       if (this.#attached.has(tap)) continue;
-      const making = this.#createTap(tap).then(() => {
+      const making = this.#createTap(tap, address).then(() => {
         this.#warm.add(tap);
       });
       this.#making.set(tap, making);

@@ -115,7 +115,7 @@ function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Netwo
   switch (by) {
     case "ip_forward": {
       const key = where ?? "net.ipv4.ip_forward";
-      return [`this host does not forward packets, ${key} is 0`, `sudo sysctl -w ${key}=1`];
+      return [`packets are not forwarded, ${key} is 0`, `sudo sysctl -w ${key}=1`];
     }
     case "route": {
       const device = where ?? "another device";
@@ -153,16 +153,16 @@ function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Netwo
  */
 function letPass(where: string, { bridge, ip, prefix }: Network): string {
   const range = `${ip}/${prefix}`;
-  const [, nft] = /^nft chain (.+)$/.exec(where) ?? [];
+  const [, nft] = /^nft (.+)$/.exec(where) ?? [];
   if (nft !== undefined) {
     return ["saddr", "daddr"].map((field) => `sudo nft insert rule ${nft} ip ${field} ${range} accept`).join(" && ");
   }
-  const [, table, rulesChain, policysChain] = /^table (\S+): (?:-A (\S+)|policy \S+ of chain (\S+))/.exec(where) ?? [];
-  const chain = rulesChain ?? policysChain;
+  const [, table, chain] = /^iptables (\S+) (\S+)$/.exec(where) ?? [];
   const accept = (words: string): string =>
     ["-s", "-d"].map((field) => `sudo ${words} ${field} ${range} -j ACCEPT`).join(" && ");
   if (where === "iptables-legacy") return accept("iptables-legacy -I FORWARD");
-  if (table !== undefined && chain !== undefined) return accept(`iptables -t ${table} -I ${chain}`);
+  if (table !== undefined && chain !== undefined && table !== "filter")
+    return accept(`iptables -t ${table} -I ${chain}`);
   return `remove it, or have it leave out ${bridge}`;
 }
 

@@ -13,7 +13,7 @@ import type { DoctorRow, VmId, VmRecord } from "../../shared/schemas.ts";
 import { VERSION } from "../../shared/version.ts";
 import { readTail } from "../guest/ready.ts";
 import type { Log } from "../log.ts";
-import { chooseNameServer, isInNetwork, nextFreeAddress, parseRoutes } from "../net/addresses.ts";
+import { chooseNameServer, isInNetwork, nextFreeAddress, parseLocalAddresses, parseRoutes } from "../net/addresses.ts";
 import { type DnsServer, type SocketKeeper, startDnsServer } from "../net/dns-server.ts";
 import { GuestNetwork } from "../net/guest-network.ts";
 import type { Privileged } from "../privileged.ts";
@@ -405,5 +405,8 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
 /** The host's own name server, as far as guests reach it: the stub's upstreams where resolv.conf names a stub. */
 function readNameServer(): string | null {
   const files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-  return chooseNameServer(files.filter(existsSync).map((file) => readFileSync(file, "utf8")));
+  return chooseNameServer(
+    files.filter(existsSync).map((file) => readFileSync(file, "utf8")),
+    parseLocalAddresses(readFileSync("/proc/net/fib_trie", "utf8")),
+  );
 }

@@ -30,18 +30,13 @@ export function compareInventory(
   const strays = (ids: readonly string[]): readonly string[] =>
     [...new Set(ids)].filter((id) => !owned.known.has(id)).toSorted();
   const dmIds = inventory.dm.flatMap((name) => /^fc-rootfs-([0-9a-f]{12})(?:-|$)/.exec(name)?.[1] ?? []);
-  const rules = new Map<string, { readonly guestIp: string; readonly tap: string }>();
-  for (const line of inventory.nat_rules) {
-    const tap = /\btap-(?:pool|fc)-[a-z0-9]+\b/.exec(line)?.[0];
-    const guestIp = /\b(\d{1,3}(?:\.\d{1,3}){3})(?:\/32)?\b/.exec(line)?.[1];
-    if (tap !== undefined && guestIp !== undefined && !owned.taps.has(tap))
-      rules.set(`${tap} ${guestIp}`, { guestIp, tap });
-  }
   return {
     scopes: strays(inventory.scopes.map(({ vm }) => vm)),
     jails: strays(inventory.jails),
     disks: strays([...dmIds, ...inventory.cow_files.map(({ vm }) => vm)]),
-    rules: [...rules.values()],
+    rules: inventory.nat_rules
+      .filter(({ tap }) => !owned.taps.has(tap))
+      .map(({ tap, guest_ip }) => ({ guestIp: guest_ip, tap })),
     taps: inventory.taps.map(({ tap }) => tap).filter((tap) => !owned.taps.has(tap)),
     slots: strays(inventory.slots.map(({ vm }) => vm)),
   };

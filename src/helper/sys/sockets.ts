@@ -7,6 +7,7 @@ import { check, errno, libc, ptr } from "./libc.ts";
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const AF_UNIX = 1;
+const AF_INET = 2;
 const SOCK_DGRAM = 2;
 const SOCK_CLOEXEC = 0o2000000;
 
@@ -36,6 +37,12 @@ export function readPeer(socket: Socket): Peer {
 export function openDatagramSocket(): Descriptor {
   const fd = check("socket", "AF_UNIX, SOCK_DGRAM", libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), errno());
   return new Descriptor(fd, "a datagram socket");
+}
+
+/** A socket to ask the kernel about IPv4 addresses with. */
+export function openInternetSocket(): Descriptor {
+  const fd = check("socket", "AF_INET, SOCK_DGRAM", libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), errno());
+  return new Descriptor(fd, "an internet socket");
 }
 
 /** Sends `message` (`READY=1`) to the service manager at the address of NOTIFY_SOCKET. */

@@ -1,8 +1,11 @@
 /** Tap interfaces by ioctl, because `ip tuntap` leaves a tap without an owner open to everybody. Source: kernel doc tuntap, linux/if_tun.h. */
 
-import { readFileSync, writeSync } from "node:fs";
-import { addressOf, check, errno, libc } from "./libc.ts";
+import { readFileSync, writeFileSync, writeSync } from "node:fs";
+import { BangerError } from "../../shared/errors.ts";
+import { parseTapAlias } from "../../shared/walls.ts";
 import { type Descriptor, openDevice } from "./descriptors.ts";
+import { interfaceRequest } from "./interfaces.ts";
+import { addressOf, check, errno, libc } from "./libc.ts";
 import { openDatagramSocket } from "./sockets.ts";
 
 const TUNSETIFF = 0x400454ca;
@@ -18,16 +21,7 @@ const SIOCSIFFLAGS = 0x8914;
 const SIOCBRADDIF = 0x89a2;
 const IFF_UP = 0x1;
 const IFNAMSIZ = 16;
-const IFREQ_BYTES = 40;
-
-/** struct ifreq with the name of an interface and nothing else yet. */
-function interfaceRequest(name: string): { readonly request: Uint8Array; readonly view: DataView } {
-  const request = new Uint8Array(IFREQ_BYTES);
-  const bytes = new TextEncoder().encode(name);
-  if (bytes.length >= IFNAMSIZ) throw new Error(`an interface's name is shorter than ${IFNAMSIZ} bytes: ${name}`);
-  request.set(bytes);
-  return { request, view: new DataView(request.buffer) };
-}
+export const ROOT_UID = 0;
 
 /** Makes the tap if it isn't there, or takes the one that is. EBUSY while a VMM has it open. */
 function openTap(name: string): Descriptor {
@@ -43,14 +37,42 @@ function openTap(name: string): Descriptor {
   return tun;
 }
 
-/**
- * Makes sure the tap exists, outlives this process, and may be opened by that uid alone (and root). The owner is set
- * before the tap persists: there is no instant at which a tap has none, which would let any local user open it.
- */
-export function giveTap(name: string, uid: number): void {
-  using tap = openTap(name);
+const setOwner = (tap: Descriptor, name: string, uid: number): void => {
   check("ioctl", `TUNSETOWNER, ${name}, ${uid}`, libc.ioctl(tap.fd, BigInt(TUNSETOWNER), uid), errno());
-  check("ioctl", `TUNSETPERSIST, ${name}, 1`, libc.ioctl(tap.fd, BigInt(TUNSETPERSIST), 1), errno());
+};
+const setPersistent = (tap: Descriptor, name: string, on: 0 | 1): void => {
+  check("ioctl", `TUNSETPERSIST, ${name}, ${on}`, libc.ioctl(tap.fd, BigInt(TUNSETPERSIST), on), errno());
+};
+
+/** Opens a tap that is there and was made by {@link makeTap}. Opening one that isn't there makes it: without a wall it must not stay. */
+function openOwnTap(name: string): Descriptor {
+  const tap = openTap(name);
+  if (parseTapAlias(readAlias(name)) !== null) return tap;
+  // One that opening made goes with the descriptor.
+  tap[Symbol.dispose]();
+  throw new BangerError("FAILED", `there is no ${name} of banger's`);
+}
+
+const readAlias = (name: string): string => readFileSync(`/sys/class/net/${name}/ifalias`, "utf8").trim();
+/** Marks an interface as ours. Source: kernel doc ABI/testing/sysfs-class-net. */
+export const setAlias = (name: string, alias: string): void => writeFileSync(`/sys/class/net/${name}/ifalias`, alias);
+
+/**
+ * Makes a tap that only root may open. It outlives this process only when `prepare` is through: there is no instant at which a tap
+ * stands without an owner, a mark, or what `prepare` puts around it, while nobody else can open it.
+ */
+export async function makeTap(name: string, alias: string, prepare: () => Promise<void>): Promise<void> {
+  using tap = openTap(name);
+  setOwner(tap, name, ROOT_UID);
+  setAlias(name, alias);
+  await prepare();
+  setPersistent(tap, name, 1);
+}
+
+/** From now on the tap may be opened by that uid alone (and root). EBUSY while somebody has it open. */
+export function giveTap(name: string, uid: number): void {
+  using tap = openOwnTap(name);
+  setOwner(tap, name, uid);
 }
 
 /** Makes the tap, which is on no bridge, a port of one, and sets it up. Source: netdevice(7), linux/if_bridge.h. */
@@ -68,10 +90,16 @@ export function plugTap(name: string, bridge: string): void {
   ask("SIOCSIFFLAGS", SIOCSIFFLAGS, flags.request);
 }
 
-/** Removes the tap: EBUSY while a VMM has it open, where deleting the interface would cut it off. */
-export function dropTap(name: string): void {
+/**
+ * Removes the tap, with `clearAway` done first while nobody can open it. EBUSY while a VMM has it open, where deleting the
+ * interface would cut it off.
+ */
+export async function dropTap(name: string, clearAway: () => Promise<void>): Promise<void> {
   using tap = openTap(name);
-  check("ioctl", `TUNSETPERSIST, ${name}, 0`, libc.ioctl(tap.fd, BigInt(TUNSETPERSIST), 0), errno());
+  // Should this process end now, what stays is root's.
+  setOwner(tap, name, ROOT_UID);
+  await clearAway();
+  setPersistent(tap, name, 0);
 }
 
 /** A tap held open as a VMM holds it: nobody else may open it meanwhile, and its link is up. */
@@ -82,7 +110,7 @@ export interface HeldTap extends Disposable {
 
 /** Takes a tap that is there. EBUSY while a VMM has it open. */
 export function holdTap(name: string): HeldTap {
-  const tap = openTap(name);
+  const tap = openOwnTap(name);
   return {
     send: (frame) => {
       const size = new Uint8Array(4);

@@ -1,39 +1,55 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import { bridgeName, enforce, realBridge, realTap, tapName } from "../gates.ts";
-import { disableIpv6, listInterfaces, portsOf } from "../network.ts";
-import { dropTap, giveTap, plugTap } from "../sys/taps.ts";
+import { tapAlias } from "../../shared/walls.ts";
+import { dropWalledTap, raiseTapWalls } from "../firewall.ts";
+import {
+  bridgeName,
+  enforce,
+  guestAddress,
+  guestInSubnet,
+  realBridge,
+  realTap,
+  roomForInterface,
+  tapName,
+} from "../gates.ts";
+import { disableIpv6, listInterfaces, markedBridges, markedTaps, portsOf } from "../network.ts";
+import { readIpv4Address } from "../sys/interfaces.ts";
+import { makeTap, plugTap } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
-const ROOT_UID = 0;
-
 export const createTap: Verb<"priv.create_tap"> = {
-  gates: [tapName, bridgeName],
-  facts: [realBridge, realTap],
+  gates: [tapName, bridgeName, guestAddress],
+  facts: [realBridge, realTap, guestInSubnet, roomForInterface],
   byDesign: {
-    rule: "the tap is root's until a launch hands it to that VM's uid",
-    stops: "the owner, or any local user, opening a tap and speaking as a guest",
+    rule: "the tap is root's until a launch hands it to that VM's uid, and its walls stand before",
+    stops: "the owner, or any local user, opening a tap and speaking as a guest; a guest speaking as another",
   },
   lock: networkLock,
-  run: async ({ tap, bridge }) => {
+  run: async ({ tap, bridge, guest_ip: guestIp }, context) => {
     const links = listInterfaces();
     const link = links.find(({ name }) => name === bridge);
     if (link === undefined) throw new BangerError("FAILED", `there is no ${bridge}`);
     enforce(realBridge, { link, ports: portsOf(bridge, links) });
+    const address = readIpv4Address(bridge);
+    enforce(guestInSubnet, { guest_ip: guestIp, bridge, addresses: address === null ? [] : [address] });
     const before = links.find(({ name }) => name === tap);
     if (before !== undefined) enforce(realTap, { link: before });
+    const others = markedBridges(links)
+      .flatMap((name) => markedTaps(links, name))
+      .filter((each) => each.tap !== tap);
+    enforce(roomForInterface, { kind: "tap", there: others.length });
+    const other = others.find((each) => each.guestIp === guestIp);
+    if (other !== undefined) throw new BangerError("IN_USE", `${guestIp} is the address of ${other.tap}`);
+    const [bridgeIp = ""] = (address ?? "").split("/");
     try {
       // Whatever one of that name was set to, or is a port of, goes with it.
-      if (before !== undefined) dropTap(tap);
-      giveTap(tap, ROOT_UID);
+      if (before !== undefined) await dropWalledTap(context, before);
+      await makeTap(tap, tapAlias(guestIp), async () => {
+        disableIpv6(tap);
+        plugTap(tap, bridge);
+        await raiseTapWalls({ tap, guestIp, bridgeIp }, bridge);
+      });
     } catch (thrown) {
       if (isErrno(thrown, "EBUSY")) throw new BangerError("IN_USE", `${tap} is open`, { cause: thrown });
-      throw thrown;
-    }
-    try {
-      disableIpv6(tap);
-      plugTap(tap, bridge);
-    } catch (thrown) {
-      dropTap(tap);
       throw thrown;
     }
     return {};

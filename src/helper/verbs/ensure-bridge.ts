@@ -1,16 +1,39 @@
 import { BangerError } from "../../shared/errors.ts";
-import { ensureBridgeRules } from "../firewall.ts";
-import { bridgeAddress, bridgeName, enforce, realBridge, subnetFree } from "../gates.ts";
-import { disableIpv6, ip, listAddresses, listPorts, listRoutes, readInterface } from "../network.ts";
+import { macOf } from "../../shared/guest-mac.ts";
+import { BRIDGE_ALIAS } from "../../shared/walls.ts";
+import { adoptEarlierBridge } from "../adopt-bridge.ts";
+import { stopSnooping } from "../bridge-port.ts";
+import { ensureBridgeWalls } from "../firewall.ts";
+import { bridgeAddress, bridgeName, enforce, realBridge, roomForInterface, subnetFree } from "../gates.ts";
+import { readRuleset } from "../iptables.ts";
+import {
+  disableIpv6,
+  ip,
+  listAddresses,
+  listInterfaces,
+  listPorts,
+  listRoutes,
+  markedBridges,
+  readInterface,
+} from "../network.ts";
+import { setAlias } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 export const ensureBridge: Verb<"priv.ensure_bridge"> = {
   gates: [bridgeName, bridgeAddress],
-  facts: [realBridge, subnetFree],
+  facts: [realBridge, subnetFree, roomForInterface],
   lock: networkLock,
-  run: async ({ bridge, ip: address, prefix }) => {
-    enforce(subnetFree, { ip: address, prefix, bridge, routes: await listRoutes() });
-    if (readInterface(bridge) === null) await ip("link", "add", "name", bridge, "type", "bridge");
+  run: async ({ bridge, ip: address, prefix }, context) => {
+    const [routes, rules] = await Promise.all([listRoutes(), readRuleset()]);
+    enforce(subnetFree, { ip: address, prefix, bridge, routes });
+    const links = listInterfaces();
+    if (!links.some(({ name }) => name === bridge)) {
+      enforce(roomForInterface, { kind: "bridge", there: markedBridges(links).length });
+      // A MAC address of its own: else the bridge takes one of its ports', and another as they come and go.
+      await ip("link", "add", "name", bridge, "address", macOf(address), "type", "bridge");
+      setAlias(bridge, BRIDGE_ALIAS);
+    }
+    await adoptEarlierBridge(context, bridge, `${address}/${prefix}`, rules);
     const link = readInterface(bridge);
     if (link === null) throw new BangerError("FAILED", `${bridge} vanished`);
     const ports = listPorts(bridge);
@@ -25,8 +48,10 @@ export const ensureBridge: Verb<"priv.ensure_bridge"> = {
       await ip("address", "add", wanted, "dev", bridge);
     }
     disableIpv6(bridge);
-    await ip("link", "set", "dev", bridge, "up");
-    await ensureBridgeRules(bridge);
+    stopSnooping(bridge);
+    // Before its walls, which fix neighbours on it: its ports have theirs, and without ports nothing comes in.
+    if (!link.isUp) await ip("link", "set", "dev", bridge, "up");
+    await ensureBridgeWalls(context, bridge, address, rules);
     return {};
   },
 };

@@ -1,4 +1,4 @@
-import { ensureNat as addRules, removeNat } from "../firewall.ts";
+import { ensureNat as letOut, removeNat } from "../firewall.ts";
 import { guestAddress, tapName } from "../gates.ts";
 import { findGuestBridge, GUEST_BRIDGE_FACTS } from "../guest-bridge.ts";
 import { networkLock, type Verb } from "../verb.ts";
@@ -7,17 +7,16 @@ export const ensureNat: Verb<"priv.ensure_nat"> = {
   gates: [guestAddress, tapName],
   facts: GUEST_BRIDGE_FACTS,
   byDesign: {
-    rule: "what claims the guest's address and comes from another tap is dropped on the bridge",
+    rule: "what claims the guest's address and comes from another tap is dropped at that tap",
     stops: "a guest without NAT that borrows the address of one that has it",
   },
   lock: networkLock,
-  run: async ({ guest_ip, tap, enable }) => {
+  run: async ({ guest_ip, tap, enable }, context) => {
     const guest = { guestIp: guest_ip, tap };
     if (!enable) {
-      // By the comment, which holds both values: rules of others, and of other guests, are not touched.
-      await removeNat(guest);
+      await removeNat(context, guest);
       return { uplink: null };
     }
-    return { uplink: await addRules(guest, await findGuestBridge({ tap, guest_ip })) };
+    return { uplink: await letOut(context, guest, findGuestBridge({ tap, guest_ip })) };
   },
 };

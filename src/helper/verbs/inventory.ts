@@ -1,8 +1,9 @@
 import { isOurMark, listCowFiles, listDm } from "../dm.ts";
-import { listNatRules } from "../firewall.ts";
+import { listWalls } from "../firewall.ts";
 import { isBridgeName, isTapName } from "../gates.ts";
 import { listJailMounts, listJails } from "../jail.ts";
 import { listInterfaces } from "../network.ts";
+import { listNatGuests } from "../nft.ts";
 import { listScopes, scopePids } from "../scope.ts";
 import { listSlots } from "../slots.ts";
 import { listLoops } from "../sys/loops.ts";
@@ -27,7 +28,8 @@ export const inventory: Verb<"priv.inventory"> = {
       mounts: [...listJailMounts(context)],
       jails: [...listJails(context)],
       cow_files: listCowFiles(context).map(({ vm, allocatedBytes }) => ({ vm, allocated_bytes: allocatedBytes })),
-      nat_rules: [...(await listNatRules())],
+      nat_rules: (await listNatGuests()).map(({ guestIp, tap }) => ({ tap, guest_ip: guestIp })),
+      walls: [...(await listWalls(context))],
       scopes: listScopes(context).map((vm) => ({ vm, pids: [...scopePids(context, vm)] })),
       slots: listSlots(context).map(({ vm, uid }) => ({ vm, uid })),
     };

@@ -20,16 +20,27 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ["ensure_bridge", { bridge: "br-fc-x", ip: "172.16.0.1", prefix: 8 }, /^HELPER_REFUSED.*private/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "8.8.8.8", prefix: 24 }, /^HELPER_REFUSED.*private/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "172.29.9.1", prefix: 24, uid: 0 }, /^INVALID_REQUEST/],
-  ["create_tap", { tap: "tap-fc-x", bridge: "br-lan" }, /^HELPER_REFUSED/],
-  ["create_tap", { tap: "tap-fc-x", bridge: "br-fc-uplink" }, /^HELPER_REFUSED/],
-  ["create_tap", { tap: "eth0", bridge: LAB.bridge }, /^HELPER_REFUSED/],
-  ["create_tap", { tap: "tap-fc-dummy", bridge: LAB.bridge }, /^HELPER_REFUSED.*not a tap/],
-  ["create_tap", { tap: "tap-fc-x", bridge: LAB.bridge, owner: 1000 }, /^INVALID_REQUEST/],
-  ...["eth0", "lo", "docker0", "tap0", "tap-fc-dummy"].map(
+  ["create_tap", { tap: "tap-fc-x", bridge: "br-lan", guest_ip: "172.29.7.3" }, /^HELPER_REFUSED/],
+  ["create_tap", { tap: "tap-fc-x", bridge: "br-fc-uplink", guest_ip: "172.29.7.3" }, /^HELPER_REFUSED/],
+  ["create_tap", { tap: "eth0", bridge: LAB.bridge, guest_ip: "172.29.7.3" }, /^HELPER_REFUSED/],
+  ["create_tap", { tap: "tap-fc-dummy", bridge: LAB.bridge, guest_ip: "172.29.7.3" }, /^HELPER_REFUSED.*not a tap/],
+  ["create_tap", { tap: "tap-fc-x", bridge: LAB.bridge, guest_ip: "172.29.7.3", owner: 1000 }, /^INVALID_REQUEST/],
+  [
+    "create_tap",
+    { tap: "tap-fc-host", bridge: LAB.bridge, guest_ip: "172.29.7.3" },
+    /^HELPER_REFUSED.*not made by banger/,
+  ],
+  ["create_tap", { tap: "tap-fc-x", bridge: LAB.bridge, guest_ip: "10.0.2.15" }, /^HELPER_REFUSED/],
+  ["create_tap", { tap: "tap-fc-x", bridge: LAB.bridge, guest_ip: "172.29.7.1" }, /^HELPER_REFUSED/],
+  ["create_tap", { tap: "tap-fc-x", bridge: LAB.bridge, guest_ip: "172.29.7.2" }, /^IN_USE/],
+  ["create_tap", { tap: "tap-fc-x", bridge: LAB.bridge, guest_ip: "172.29.7.3 accept" }, /^INVALID_REQUEST/],
+  ...["eth0", "lo", "docker0", "tap0", "tap-fc-dummy", "tap-fc-host"].map(
     (tap) => ["delete_tap", { tap }, /^HELPER_REFUSED/] as const,
   ),
   ["ensure_nat", { tap: LAB.tap, guest_ip: "10.0.2.15", enable: true }, /^HELPER_REFUSED/],
   ["ensure_nat", { tap: LAB.tap, guest_ip: "198.51.100.1", enable: true }, /^HELPER_REFUSED/],
+  ["ensure_nat", { tap: LAB.tap, guest_ip: "172.29.7.9", enable: true }, /^HELPER_REFUSED.*not made for/],
+  ["ensure_nat", { tap: "tap-fc-host", guest_ip: "172.29.7.9", enable: true }, /^HELPER_REFUSED/],
   ["ensure_nat", { tap: "eth0", guest_ip: "172.29.7.2", enable: true }, /^HELPER_REFUSED/],
   ["ensure_nat", { tap: LAB.tap, guest_ip: "172.29.7.2/0", enable: true }, /^INVALID_REQUEST/],
   ["ensure_nat", { tap: LAB.tap, guest_ip: "-j ACCEPT", enable: true }, /^INVALID_REQUEST/],
@@ -93,6 +104,7 @@ export const scenario: Scenario = {
         ip link add lan0 type dummy; ip link set lan0 master br-fc-uplink
         ip link add br-fc-dummy type dummy
         ip link add tap-fc-dummy type dummy
+        ip tuntap add dev tap-fc-host mode tap user 0
         truncate -s 8M /srv/lab/host.img; losetup --find --show /srv/lab/host.img
         `,
         )
@@ -125,7 +137,7 @@ export const scenario: Scenario = {
       const names = await listDiskNames(host);
       const started = await drive(host, "askAll", [
         ["ensure_bridge", { bridge: LAB.bridge, ip: "172.29.7.1", prefix: 24 }],
-        ["create_tap", { tap: LAB.tap, bridge: LAB.bridge }],
+        ["create_tap", { tap: LAB.tap, bridge: LAB.bridge, guest_ip: "172.29.7.2" }],
         ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }],
         // Takes the VMs' uids, so that the snapshots compare what attacks change.
         ["create_dm_snapshot", { vm: "aaaaaaaaaaaa", image: "nothing", root_bytes: 512 * 1024 * 1024 }],
@@ -162,8 +174,8 @@ export const scenario: Scenario = {
     } finally {
       await host.sh(
         `
-        for link in br-lan docker0 br-fc-uplink lan0 br-fc-dummy tap-fc-dummy; do ip link delete $link 2> /dev/null || true; done
         for volume in host-volume fc-rootfs-cccccccccccc fc-rootfs-dddddddddddd; do dmsetup remove $volume || true; done
+        for link in br-lan docker0 br-fc-uplink lan0 br-fc-dummy tap-fc-dummy tap-fc-host; do ip link delete $link 2> /dev/null || true; done
         [ -z "$1" ] || losetup -d "$1" || true
         state=/var/lib/banger/owner
         rm -rf $state/treasure $state/images/{link,hard,device,directory,outside} $state/kernels/{link,hard} $state/vms/{a,b}*

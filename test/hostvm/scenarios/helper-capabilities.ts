@@ -48,7 +48,7 @@ export const scenario: Scenario = {
       };
       await drive(host, "askAll", [
         ["ensure_bridge", { bridge, ip: "172.29.7.1", prefix: 24 }],
-        ["create_tap", { tap, bridge }],
+        ["create_tap", { tap, bridge, guest_ip: "172.29.7.2" }],
         snapshot,
       ]);
 

@@ -1,6 +1,6 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
-import { closeLab, drive, LAB, openLab } from "../support/helper-lab.ts";
+import { closeLab, drive, LAB, openLab, REMOVE_WALLS } from "../support/helper-lab.ts";
 import { GUEST_MARKER } from "../support/payload.ts";
 import { differences, takeSnapshot } from "../support/snapshot.ts";
 
@@ -73,7 +73,7 @@ export const scenario: Scenario = {
       await host.sh(
         `rm -r /var/lib/banger/owner/vms/$1
          ip link delete $2
-         iptables -D FORWARD -j BANGER-FORWARD; iptables -F BANGER-FORWARD; iptables -X BANGER-FORWARD`,
+         ${REMOVE_WALLS}`,
         [LAB.vm, LAB.bridge],
       );
       deepEqual(await drive(host, "askAll", [["release_vm", { vm: LAB.vm }]]), ["ok"]);

@@ -162,7 +162,7 @@ export const scenario: Scenario = {
     match(doctor, /^PASS {2}NAT: a guest's packet got out by /m);
     const { taps, nat_rules } = await inventory(host);
     deepEqual(
-      [...taps.map(({ tap }) => tap), ...nat_rules].filter((each) => each.includes("doctor")),
+      [...taps.map(({ tap }) => tap), ...nat_rules.map(({ tap }) => tap)].filter((each) => each.includes("doctor")),
       [],
     );
   },

@@ -37,7 +37,8 @@ export interface HelperInventory {
   readonly mounts: readonly string[];
   readonly jails: readonly string[];
   readonly cow_files: readonly { readonly vm: string }[];
-  readonly nat_rules: readonly string[];
+  readonly nat_rules: readonly { readonly tap: string; readonly guest_ip: string }[];
+  readonly walls: readonly string[];
   readonly scopes: readonly { readonly vm: string }[];
   readonly slots: readonly { readonly vm: string }[];
 }

@@ -56,7 +56,7 @@ async function live({ vm, bridge, tap }: Lab, only?: "start" | "end"): Promise<r
   const start: readonly (readonly [string, Params])[] = [
     ["ping", {}],
     ["ensure_bridge", { bridge, ip: "172.29.7.1", prefix: 24 }],
-    ["create_tap", { tap, bridge }],
+    ["create_tap", { tap, bridge, guest_ip: "172.29.7.2" }],
     ["sync_resolver_routing", { bridge, resolver: "127.0.0.1:5399" }],
     ["ensure_nat", { tap, guest_ip: "172.29.7.2", enable: true }],
     ["probe_nat", { tap, guest_ip: "172.29.7.2" }],

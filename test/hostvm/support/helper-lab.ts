@@ -38,6 +38,12 @@ export async function openLab(host: Host): Promise<void> {
   );
 }
 
+/** Takes away what of the bridge's walls stands until uninstall. */
+export const REMOVE_WALLS = `
+  for family in inet netdev; do nft delete table $family banger 2> /dev/null || true; done
+  for preference in 4201 4202 4203; do while ip rule delete pref $preference 2> /dev/null; do :; done; done
+`;
+
 /** Ends the lab's VM and removes everything of the lab; the daemon comes back. */
 export async function closeLab(host: Host): Promise<void> {
   await drive(host, "live", LAB, "end");
@@ -47,8 +53,8 @@ export async function closeLab(host: Host): Promise<void> {
     rm -rf $state/images/lab $state/kernels/lab $state/vms/$1 /srv/lab
     rm -rf /var/lib/banger/slots/* /var/lib/banger/cow/*
     for link in $(ip -o link | grep -oE '(br-fc|tap-(fc|pool))[a-z0-9-]*' | sort -u); do ip link delete $link 2> /dev/null || true; done
-    # Bridges' rules stay until uninstall; the next scenario compares with a host that has none.
-    iptables -D FORWARD -j BANGER-FORWARD && iptables -F BANGER-FORWARD && iptables -X BANGER-FORWARD
+    # Walls stay until uninstall; the next scenario compares with a host that has none.
+    ${REMOVE_WALLS}
     systemctl start bangerd.socket
     `,
     [LAB.vm],

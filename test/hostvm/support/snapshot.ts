@@ -13,9 +13,15 @@ const LOOK = `
   systemctl list-units --all --no-legend --plain --type=service,socket,slice,scope \
     | awk '$1 !~ /^(session-|user@|user-|user.slice|modprobe@|run-|ssh@|systemd-|system-modprobe|dbus|emergency|initrd|rc-local)/ { print "unit", $1, $3 }'
   ip -o link | awk '{ print "link", $2, $9 }'
+  grep -Hs . /sys/class/net/*/ifalias | sed 's/^/alias /'
   ip -o address | awk '{ print "address", $2, $4 }'
   ip route | sed 's/^/route /'
   iptables-save | sed -nE 's/\\[[0-9:]*\\]//; s/^(-A|:[^ ]+ -|:[^ ]+ DROP)/rule &/p'
+  nft list tables | sed -n '/^table ip6* \\(filter\\|nat\\|mangle\\|raw\\|security\\)$/d; /^table bridge filter$/d; s/^/nft /p'
+  ebtables -L | sed -n 's/^-[ps!].*/ebtables &/p'
+  ip rule show | sed 's/^/policy /'
+  ip neighbour show nud permanent | sed 's/^/neighbour /'
+  grep -H . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/src_valid_mark | sed 's/^/switch /'
   dmsetup ls | sed '/^No devices found/d; s/^/dm /'
   losetup -a | sed 's/^/loop /'
   awk '$2 !~ "^/run/(user|credentials)" { print "mount", $2, $3 }' /proc/1/mounts

@@ -61,7 +61,11 @@ test("what its packet needs is no leftover while it is under way", async () => {
 
 test("what a killed daemon's probe left is a leftover like any other, and gc takes it away", async () => {
   const privileged = createPrivileged(world.paths.helperSocket);
-  await privileged.call("priv.create_tap", { tap: "tap-fc-doctor", bridge: "br-fc" });
+  await privileged.call("priv.create_tap", {
+    tap: "tap-fc-doctor",
+    bridge: "br-fc",
+    guest_ip: "172.16.0.254",
+  });
   await privileged.call("priv.ensure_nat", { guest_ip: "172.16.0.254", tap: "tap-fc-doctor", enable: true });
   // The pool's taps are remembered by a daemon that has VMs.
   await service.create({ name: "box", image: "debian", spec: { vcpu: 1, memoryMiB: 256 }, start: false }, run);
@@ -100,7 +104,7 @@ describe("the root helper", () => {
 
 describe("NAT", () => {
   test("that somebody's rules end is a warning, with the fix", async () => {
-    world.host.nat = { forwarded: false, dropped_by: "ufw", where: "policy DROP of chain FORWARD" };
+    world.host.nat = { forwarded: false, dropped_by: "ufw", where: "iptables filter FORWARD" };
     expect(rowOf(await examine(), "NAT")).toMatchObject({ level: "WARN", fix: "sudo ufw route allow in on br-fc" });
     expect(world.host.list()).toEqual([]);
   });
@@ -124,12 +128,12 @@ describe("NAT", () => {
   });
 
   test("without its program isn't tried", async () => {
-    await startWith({ needs: { ...FACTS.needs, hasFile: (path) => !path.endsWith("/ebtables") } });
+    await startWith({ needs: { ...FACTS.needs, hasFile: (path) => !path.includes("iptables") } });
     expect(rowOf(await examine(), "NAT")).toEqual({
       check: "NAT",
       level: "WARN",
-      message: "guests can't have --nat: ebtables is not installed",
-      fix: "sudo apt install ebtables",
+      message: "guests can't have --nat: iptables-save is not installed, iptables-restore is not installed",
+      fix: "sudo apt install iptables",
     });
     expect(world.helper.calls.some(({ verb }) => verb === "priv.probe_nat")).toBe(false);
   });
@@ -148,9 +152,9 @@ describe("the guests' network", () => {
   });
 
   test("for want of a program says which", async () => {
-    await startWith({ needs: { ...FACTS.needs, hasFile: (path) => !path.includes("iptables") } });
+    await startWith({ needs: { ...FACTS.needs, hasFile: (path) => !path.endsWith("/nft") } });
     world.broken.add("priv.ensure_bridge");
-    expect(rowOf(await examine(), "network")).toMatchObject({ level: "FAIL", fix: "sudo apt install iptables" });
+    expect(rowOf(await examine(), "network")).toMatchObject({ level: "FAIL", fix: "sudo apt install nftables" });
   });
 });
 

@@ -49,8 +49,8 @@ describe("the dispatcher", () => {
 
   test.each([
     ["priv.ensure_bridge", { bridge: "eth0", ip: "172.16.0.1", prefix: 24 }],
-    ["priv.create_tap", { tap: "eth0", bridge: "br-fc" }],
-    ["priv.create_tap", { tap: "tap-pool-1", bridge: "docker0" }],
+    ["priv.create_tap", { tap: "eth0", bridge: "br-fc", guest_ip: "172.16.0.2" }],
+    ["priv.create_tap", { tap: "tap-pool-1", bridge: "docker0", guest_ip: "172.16.0.2" }],
     ["priv.delete_tap", { tap: "docker0" }],
     ["priv.ensure_nat", { guest_ip: "8.8.8.8", tap: "tap-pool-1", enable: true }],
     ["priv.probe_nat", { guest_ip: "172.16.0.2", tap: "eth0" }],

@@ -133,7 +133,7 @@ table("subnetFree", gates.subnetFree, {
   ],
 });
 
-const bridgeLink = { name: "br-fc", kind: "bridge", tunType: null, master: null };
+const bridgeLink = { name: "br-fc", kind: "bridge", tunType: null, master: null, alias: "banger bridge" };
 table("realBridge", gates.realBridge, {
   accepted: [
     { link: bridgeLink, ports: [] },
@@ -143,10 +143,18 @@ table("realBridge", gates.realBridge, {
     [{ link: { ...bridgeLink, kind: null }, ports: [] }, "not a bridge"],
     [{ link: { ...bridgeLink, kind: "dummy" }, ports: [] }, "not a bridge"],
     [{ link: bridgeLink, ports: ["tap-pool-1", "eth0"] }, "also holds eth0"],
+    [{ link: { ...bridgeLink, alias: "" }, ports: [] }, "not made by banger"],
+    [{ link: { ...bridgeLink, alias: "banger guest 172.16.0.2" }, ports: [] }, "not made by banger"],
   ],
 });
 
-const tapLink = { name: "tap-pool-1", kind: "tun", tunType: "tap", master: "br-fc" };
+const tapLink = {
+  name: "tap-pool-1",
+  kind: "tun",
+  tunType: "tap",
+  master: "br-fc",
+  alias: "banger guest 172.16.0.2",
+};
 table("realTap", gates.realTap, {
   accepted: [{ link: tapLink }, { link: { ...tapLink, master: null } }],
   refused: [
@@ -154,6 +162,28 @@ table("realTap", gates.realTap, {
     [{ link: { ...tapLink, tunType: "tun" } }, "not a tap"],
     [{ link: { ...tapLink, kind: null, tunType: null } }, "not a tap"],
     [{ link: { ...tapLink, master: "br-lan" } }, "belongs to br-lan"],
+    [{ link: { ...tapLink, alias: "" } }, "not made by banger"],
+    [{ link: { ...tapLink, alias: "banger bridge" } }, "not made by banger"],
+    [{ link: { ...tapLink, alias: "banger guest 172.16.0.2 and more" } }, "not made by banger"],
+  ],
+});
+
+table("roomForInterface", gates.roomForInterface, {
+  accepted: [
+    { kind: "bridge", there: 3 },
+    { kind: "tap", there: 1023 },
+  ],
+  refused: [
+    [{ kind: "bridge", there: 4 }, "there are 4 of banger's bridges"],
+    [{ kind: "tap", there: 1024 }, "there are 1024 of banger's taps"],
+  ],
+});
+
+table("tapsGuest", gates.tapsGuest, {
+  accepted: [{ link: tapLink, guest_ip: "172.16.0.2" }],
+  refused: [
+    [{ link: tapLink, guest_ip: "172.16.0.3" }, "not made for 172.16.0.3"],
+    [{ link: { ...tapLink, alias: "" }, guest_ip: "172.16.0.2" }, "not made for"],
   ],
 });
 

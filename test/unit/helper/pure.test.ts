@@ -2,14 +2,23 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { encodeAcl } from "../../../src/helper/acl.ts";
 import { cowBytesFor, rootBytesFor } from "../../../src/helper/dm.ts";
-import { natRules, parseRuleset, planBridge, planNat } from "../../../src/helper/firewall.ts";
 import { parseMounts } from "../../../src/helper/jail.ts";
 import { findMiscDevice, jailerCommand } from "../../../src/helper/launch.ts";
 import { hasId } from "../../../src/helper/scope.ts";
+import {
+  acceptRules,
+  hasEarlierRules,
+  isBridgeOfEarlierVersion,
+  parseRuleset,
+  parseSpoofRules,
+  planAccepts,
+} from "../../../src/helper/iptables.ts";
+import { planPolicyRules } from "../../../src/helper/policy-rules.ts";
 import { findHostile } from "../../../src/helper/sanitize.ts";
 import { encodeTargets, splitDevice } from "../../../src/helper/sys/device-mapper.ts";
 import { parseMount } from "../../../src/helper/sys/mounts.ts";
 import { chooseUid, isReservedUid } from "../../../src/helper/slots.ts";
+import { BRIDGE_ALIAS, parseTapAlias, tapAlias } from "../../../src/shared/walls.ts";
 import { systemPaths } from "../../../src/shared/paths.ts";
 
 describe("sanitize", () => {
@@ -169,60 +178,118 @@ test("the jailer's command takes its uid, program and base from root's side", ()
   );
 });
 
-describe("firewall rules", () => {
-  const guest = { guestIp: "172.16.0.2", tap: "tap-pool-1" };
-  const wanted = natRules(guest, "br-fc", "eth0");
-  /** What `iptables-save` prints when lines were applied, for the few forms of line that are used here. */
+describe("iptables", () => {
   const save = (filter: readonly string[], nat: readonly string[] = [], chain = true): string =>
     ["# a comment", "*nat", ":POSTROUTING ACCEPT [0:0]", ...nat, "COMMIT", "*filter", ":FORWARD DROP [7:9]"].join(
       "\n",
     ) + `\n${chain ? ":BANGER-FORWARD - [0:0]\n" : ""}${[...filter, "COMMIT", ""].join("\n")}`;
-  const drops = ["-i", "-o"].map((way) => `-A BANGER-FORWARD ${way} br-fc -m comment --comment br-fc -j DROP`);
+  const jump = "-A FORWARD -j BANGER-FORWARD";
+  const plan = (bridges: readonly string[], ...saved: Parameters<typeof save>): ReturnType<typeof planAccepts> =>
+    planAccepts(parseRuleset(save(...saved)), bridges);
+  const nothing = { filter: [], nat: [] };
 
-  test("a clean host gets the chain, asked first, with its drops", () => {
-    expect(planBridge(parseRuleset(save(["-A FORWARD -j DOCKER-USER"], [], false)), "br-fc")).toEqual({
-      filter: [":BANGER-FORWARD - [0:0]", "-I FORWARD 1 -j BANGER-FORWARD", ...drops],
-      nat: [],
-    });
+  test("a clean host gets the chain, asked first, with accepts only", () => {
+    const { filter, nat } = plan(["br-fc"], ["-A FORWARD -j DOCKER-USER"], [], false);
+    expect(nat).toEqual([]);
+    expect(filter).toEqual([":BANGER-FORWARD - [0:0]", ...acceptRules("br-fc"), "-I FORWARD 1 -j BANGER-FORWARD"]);
+    // None lets anything new through but what our own tables marked.
+    for (const rule of acceptRules("br-fc"))
+      expect(rule).toMatch(
+        / (?:-i br-fc -m mark --mark 0x2000000\/0x2000000|-o br-fc -m conntrack --ctstate RELATED,ESTABLISHED) -j ACCEPT$/,
+      );
   });
 
-  test("a chain that is no longer first is asked first again, once", () => {
-    const there = ["-A FORWARD -j DOCKER-USER", "-A FORWARD -j BANGER-FORWARD", ...drops];
-    expect(planBridge(parseRuleset(save(there)), "br-fc").filter).toEqual([
+  test("a chain that is no longer first is asked first again, once; one that is as it should be is left alone", () => {
+    expect(plan(["br-fc"], ["-A FORWARD -j DOCKER-USER", jump, ...acceptRules("br-fc")]).filter).toEqual([
       "-D FORWARD -j BANGER-FORWARD",
       "-I FORWARD 1 -j BANGER-FORWARD",
     ]);
+    expect(plan(["br-fc"], [jump, ...acceptRules("br-fc")])).toEqual(nothing);
   });
 
-  test("what is as it should be is left alone", () => {
-    // With the quotes that the tool puts around some comments.
-    const printed = save(["-A FORWARD -j BANGER-FORWARD", ...wanted.filter, ...drops], wanted.nat);
-    const rules = parseRuleset(printed.replaceAll(/--comment (banger-\S+)/g, '--comment "$1"'));
-    expect(planBridge(rules, "br-fc")).toEqual({ filter: [], nat: [] });
-    expect(planNat(rules, guest, wanted)).toEqual({ filter: [], nat: [] });
+  test("without a guest with NAT there is none, and on a host that never had one nothing is done", () => {
+    expect(plan([], [jump, ...acceptRules("br-fc")]).filter).toEqual([
+      "-D FORWARD -j BANGER-FORWARD",
+      "-F BANGER-FORWARD",
+      "-X BANGER-FORWARD",
+    ]);
+    expect(plan([], ["-A FORWARD -j DOCKER-USER"], [], false)).toEqual(nothing);
   });
 
-  test("rules of an older uplink, and doubled ones, go; another guest's and the host's own stay", () => {
-    const old = natRules(guest, "br-fc", "wlan0");
-    const other = natRules({ guestIp: "172.16.0.22", tap: "tap-pool-1" }, "br-fc", "eth0");
-    const hosts = "-A POSTROUTING -s 172.16.0.2/32 -o eth0 -j MASQUERADE";
-    const rules = parseRuleset(
-      save([...old.filter, ...other.filter], [hosts, ...old.nat, ...wanted.nat, ...other.nat]),
-    );
-    expect(planNat(rules, guest, wanted)).toEqual({
-      filter: [
-        ...old.filter.map((rule) => rule.replace("-A", "-D")),
-        ...wanted.filter.map((rule) => rule.replace(/^-A (\S+)/, "-I $1 1")),
+  test("rules of earlier versions go, with the quotes that the tool puts around some comments; others' stay", () => {
+    const comment = '-m comment --comment "banger-nat-tap-pool-2-172.16.0.2"';
+    const drop = "-A BANGER-FORWARD -i br-fc -m comment --comment br-fc -j DROP";
+    const old: Parameters<typeof save> = [
+      [jump, `-A BANGER-FORWARD -s 172.16.0.2/32 -i br-fc -o eth0 ${comment} -j ACCEPT`, drop],
+      [
+        `-A POSTROUTING -s 172.16.0.2/32 -o eth0 ${comment} -j MASQUERADE`,
+        "-A POSTROUTING -s 172.16.0.2/32 -j MASQUERADE",
       ],
-      nat: [
-        ...[...old.nat, ...wanted.nat].map((rule) => rule.replace("-A", "-D")),
-        ...wanted.nat.map((rule) => rule.replace(/^-A (\S+)/, "-I $1 1")),
-      ],
+    ];
+    const masquerade =
+      "-D POSTROUTING -s 172.16.0.2/32 -o eth0 -m comment --comment banger-nat-tap-pool-2-172.16.0.2 -j MASQUERADE";
+    expect(plan([], ...old).nat).toEqual([masquerade]);
+    expect(plan(["br-fc"], ...old)).toEqual({
+      filter: [":BANGER-FORWARD - [0:0]", ...acceptRules("br-fc")],
+      nat: [masquerade],
     });
-    const gone = planNat(rules, guest, { filter: [], nat: [] });
-    expect(
-      [...gone.filter, ...gone.nat].every((rule) => rule.startsWith("-D ") && rule.includes("tap-pool-1-172.16.0.2 ")),
-    ).toBe(true);
+    const rules = parseRuleset(save(...old));
+    expect([
+      hasEarlierRules(rules),
+      isBridgeOfEarlierVersion(rules, "br-fc"),
+      isBridgeOfEarlierVersion(rules, "br-fc-x"),
+    ]).toEqual([true, true, false]);
+    expect(hasEarlierRules(parseRuleset(save([jump, ...acceptRules("br-fc")])))).toBe(false);
+  });
+
+  test("of ebtables only earlier versions' own rules are found", () => {
+    const printed = [
+      "Bridge chain: INPUT, entries: 3, policy: ACCEPT",
+      "-p IPv4 -i ! tap-pool-2 --ip-src 172.16.0.2 -j DROP ",
+      "-p IPv4 -i ! eth0 --ip-src 172.16.0.2 -j DROP",
+      "-p IPv4 -i ! tap-pool-2 --ip-src 172.16.0.2 -j ACCEPT",
+    ].join("\n");
+    expect(parseSpoofRules(printed)).toEqual([
+      ["INPUT", "-p", "IPv4", "!", "-i", "tap-pool-2", "--ip-src", "172.16.0.2", "-j", "DROP"],
+    ]);
+  });
+});
+
+describe("policy rules", () => {
+  const there = [
+    { priority: 0 },
+    { priority: 4201, iif: "br-fc", fwmark: "0x2000000", fwmask: "0x2000000", goto: 4203 },
+    { priority: 4202, iif: "br-fc", action: "prohibit" },
+    { priority: 4203, nop: null },
+    { priority: 32_766 },
+  ];
+  test("that are there are left alone, and what is missing is added, the gate's opening last", () => {
+    expect(planPolicyRules(there, "br-fc")).toEqual([]);
+    expect(planPolicyRules([{ priority: 0 }], "br-fc").map((line) => line.split(" ")[3])).toEqual([
+      "4202",
+      "4203",
+      "4201",
+    ]);
+    expect(planPolicyRules(there, "br-fc-b")).toHaveLength(2);
+  });
+  test("of somebody's at the same preference don't count as ours", () => {
+    const others = there.map((rule) => ({ ...rule, ...(rule.priority === 4202 ? { action: "blackhole" } : {}) }));
+    expect(planPolicyRules(others, "br-fc")).toEqual(["rule add pref 4202 iif br-fc prohibit protocol kernel"]);
+  });
+});
+
+describe("an interface's mark", () => {
+  test("holds the address, and nothing but an address is one", () => {
+    expect(parseTapAlias(tapAlias("172.16.0.2"))).toBe("172.16.0.2");
+    for (const alias of [
+      "",
+      "banger",
+      BRIDGE_ALIAS,
+      "banger guest x",
+      "a banger guest 172.16.0.2",
+      `${tapAlias("172.16.0.2")} `,
+    ])
+      expect(parseTapAlias(alias)).toBeNull();
   });
 });
 

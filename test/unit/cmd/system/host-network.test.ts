@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { deletionsOf } from "../../../../src/cmd/system/host-network.ts";
+import { deletionsOf, policyDeletionsOf, spoofDeletionsOf } from "../../../../src/cmd/system/host-network.ts";
 
 test("only banger's own rules are deleted, wherever they stand", () => {
   const printed = [
@@ -29,4 +29,35 @@ test("only banger's own rules are deleted, wherever they stand", () => {
     ],
   ]);
   expect(deletionsOf(printed)).toHaveLength(2);
+});
+
+test("of policy rules only those of banger's form at its preferences are deleted", () => {
+  const printed = [
+    "0:\tfrom all lookup local",
+    "4200:\tfrom all iif br-fc prohibit",
+    "4201:\tfrom all fwmark 0x2000000/0x2000000 iif br-fc goto 4203",
+    "4201:\tfrom all fwmark 0x2000000/0x2000000 iif br-fc-b [detached] goto 4203",
+    "4202:\tfrom all iif br-fc prohibit",
+    "4202:\tfrom all iif eth0 prohibit",
+    "4202:\tfrom 10.0.0.0/8 lookup 77",
+    "4203:\tfrom all nop",
+    "32766:\tfrom all lookup main",
+  ].join("\n");
+  const rule = ["-4", "rule", "delete", "pref"];
+  expect(policyDeletionsOf(printed)).toEqual([
+    [...rule, "4201", "iif", "br-fc"],
+    [...rule, "4201", "iif", "br-fc-b"],
+    [...rule, "4202", "iif", "br-fc"],
+    [...rule, "4203"],
+  ]);
+});
+
+test("of ebtables' only what an earlier version wrote is deleted", () => {
+  const printed = [
+    "-p IPv4 -i ! tap-pool-2 --ip-src 172.16.0.2 -j DROP ",
+    "-p IPv4 -i ! eth0 --ip-src 10.0.0.1 -j DROP",
+  ];
+  expect(spoofDeletionsOf(printed.join("\n"))).toEqual([
+    ["-D", "INPUT", "-p", "IPv4", "!", "-i", "tap-pool-2", "--ip-src", "172.16.0.2", "-j", "DROP"],
+  ]);
 });

@@ -7,6 +7,7 @@ import {
   isInNetwork,
   netmaskOf,
   nextFreeAddress,
+  parseLocalAddresses,
   parseRoutes,
   tapOf,
 } from "../../../../src/daemon/net/addresses.ts";
@@ -86,4 +87,21 @@ test("a name server that guests can reach", () => {
   expect(chooseNameServer(["nameserver 127.0.0.53\n", "# x\nnameserver 10.0.2.3\n"])).toBe("10.0.2.3");
   expect(chooseNameServer(["nameserver fe80::1\n nameserver\t9.9.9.9\n"])).toBe("9.9.9.9");
   expect(chooseNameServer(["", "options edns0"])).toBeNull();
+});
+
+test("the host's own addresses are closed to guests, so none of them is a guest's name server", () => {
+  const trie = `Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+           |-- 192.168.1.0
+              /24 link UNICAST
+           |-- 192.168.1.5
+              /32 host LOCAL
+           |-- 192.168.1.255
+              /32 link BROADCAST
+`;
+  const own = parseLocalAddresses(trie);
+  expect([...own]).toEqual(["192.168.1.5"]);
+  expect(chooseNameServer(["nameserver 192.168.1.5\nnameserver 192.168.1.1\n"], own)).toBe("192.168.1.1");
 });

@@ -22,7 +22,7 @@ const privileged = {
   },
 } as unknown as Privileged;
 
-const make = (poolSize: number, ip: string | null = null): GuestNetwork =>
+const make = (poolSize: number, ip: string | null = null, prefix = 24): GuestNetwork =>
   new GuestNetwork({
     privileged,
     log: {
@@ -31,7 +31,7 @@ const make = (poolSize: number, ip: string | null = null): GuestNetwork =>
       warn: (message) => void warnings.push(message),
       error: () => undefined,
     },
-    settings: { bridge: "br-fc", ip, prefix: 24, poolSize },
+    settings: { bridge: "br-fc", ip, prefix, poolSize },
     readRoutes: () => [],
     onBridge: async () => {
       calls.push("told");
@@ -210,6 +210,29 @@ describe("doctor's packet", () => {
     expect((await probing).forwarded).toBe(true);
     expect(calls.at(-1)).toBe("delete_tap tap-fc-doctor");
     expect(warnings).toHaveLength(1);
+  });
+
+  test("takes the address of a tap made ahead, in a range with few: one address is one tap's", async () => {
+    const network = make(1, "172.16.0.1", 30);
+    network.fillPool(new Set());
+    await network.settled();
+    expect([...network.warm]).toEqual(["tap-pool-2"]);
+    calls.length = 0;
+    await network.probeNat(new Set());
+    expect(calls.slice(0, 2)).toEqual(["delete_tap tap-pool-2", "create_tap tap-fc-doctor"]);
+    expect(network.warm.size).toBe(0);
+  });
+
+  test("has given its address back before a VM's tap takes it", async () => {
+    const network = make(0, "172.16.0.1", 30);
+    const end = Promise.withResolvers<void>();
+    gates.set("probe_nat tap-fc-doctor", end.promise);
+    const probing = network.probeNat(new Set());
+    while (!calls.includes("probe_nat tap-fc-doctor")) await Bun.sleep(1);
+    const attaching = network.attach("172.16.0.2");
+    end.resolve();
+    await Promise.all([probing, attaching]);
+    expect(calls.slice(-2)).toEqual(["delete_tap tap-fc-doctor", "create_tap tap-pool-2"]);
   });
 
   test("isn't sent where every address is a VM's", async () => {

@@ -24,14 +24,14 @@ describe("modules and programs by feature", () => {
     expect(examineNeeds(all).map(({ check, level, message, fix }) => [check, level, message, fix])).toEqual([
       ["root disks", "PASS", "dm_mod, dm_snapshot, loop", null],
       ["jails", "PASS", "systemd-run", null],
-      ["bridge and taps", "PASS", "tun, ip, iptables-save, iptables-restore", null],
+      ["bridge and taps", "PASS", "tun, ip, bridge, nft", null],
     ]);
   });
 
   test("what is missing is said, with what brings it", () => {
     const rows = examineNeeds({
       ...all,
-      hasFile: (path) => !/systemd-run|iptables/.test(path),
+      hasFile: (path) => !/systemd-run|nft$/.test(path),
       hasModule: () => false,
       misc: () => "",
     });
@@ -51,8 +51,8 @@ describe("modules and programs by feature", () => {
       {
         check: "bridge and taps",
         level: "FAIL",
-        message: "the kernel has no tun, iptables-save is not installed, iptables-restore is not installed",
-        fix: "sudo apt install iptables && sudo modprobe -a tun && sudo banger system restart",
+        message: "the kernel has no tun, nft is not installed",
+        fix: "sudo apt install nftables && sudo modprobe -a tun && sudo banger system restart",
       },
     ]);
   });
@@ -107,24 +107,24 @@ describe("a guest's packet", () => {
     ["ip_forward", "net.ipv4.conf.br-fc.forwarding", "sudo sysctl -w net.ipv4.conf.br-fc.forwarding=1"],
     [
       "docker",
-      "policy DROP of chain FORWARD",
+      "iptables filter FORWARD",
       "sudo iptables -I DOCKER-USER -i br-fc -j ACCEPT && sudo iptables -I DOCKER-USER -o br-fc -j ACCEPT",
     ],
-    ["ufw", "policy DROP of chain FORWARD", "sudo ufw route allow in on br-fc"],
+    ["ufw", "iptables filter FORWARD", "sudo ufw route allow in on br-fc"],
     [
       "firewalld",
-      "nft chain inet firewalld filter_FORWARD",
+      "nft inet firewalld filter_FORWARD",
       "sudo firewall-cmd --permanent --zone=trusted --add-interface=br-fc && sudo firewall-cmd --reload",
     ],
-    ["rule", "-A FORWARD -j DROP", "remove it, or have it leave out br-fc"],
+    ["rule", "iptables filter FORWARD", "remove it, or have it leave out br-fc"],
     [
       "rule",
-      "table mangle: -A mine -i br-+ -j DROP",
+      "iptables mangle mine",
       "sudo iptables -t mangle -I mine -s 172.16.0.1/24 -j ACCEPT && sudo iptables -t mangle -I mine -d 172.16.0.1/24 -j ACCEPT",
     ],
     [
       "rule",
-      "table raw: policy DROP of chain PREROUTING",
+      "iptables raw PREROUTING",
       "sudo iptables -t raw -I PREROUTING -s 172.16.0.1/24 -j ACCEPT && sudo iptables -t raw -I PREROUTING -d 172.16.0.1/24 -j ACCEPT",
     ],
     [
@@ -134,13 +134,13 @@ describe("a guest's packet", () => {
     ],
     [
       "rule",
-      "nft chain inet x forwarding",
+      "nft inet x forwarding",
       "sudo nft insert rule inet x forwarding ip saddr 172.16.0.1/24 accept && sudo nft insert rule inet x forwarding ip daddr 172.16.0.1/24 accept",
     ],
     ["route", "wg0", "ip rule show; ip route get 192.0.2.1; then let the default route name wg0"],
     [
       "unknown",
-      "nft chain ip y f",
+      "nft ip y f",
       "sudo nft insert rule ip y f ip saddr 172.16.0.1/24 accept && sudo nft insert rule ip y f ip daddr 172.16.0.1/24 accept",
     ],
     ["unknown", null, "sudo nft list ruleset; sudo iptables-save -c; sysctl -a --pattern rp_filter"],
