@@ -1,5 +1,6 @@
 /** VMs of the installed system, as scenarios need them: there and running. */
 
+import { HELPER_VERSION } from "../../../src/shared/helper-contract.ts";
 import { BANGER, ensureInstalled } from "./installed.ts";
 import type { CommandResult, Host } from "../host.ts";
 
@@ -89,7 +90,7 @@ export async function inventory(host: Host): Promise<HelperInventory> {
 const ASK = `
 import json, socket, struct, sys
 path, method, params = sys.argv[1:]
-body = json.dumps({"v": 1, "method": method, "params": json.loads(params), "op": None}).encode()
+body = json.dumps({"v": ${HELPER_VERSION}, "method": method, "params": json.loads(params), "op": None}).encode()
 s = socket.socket(socket.AF_UNIX)
 s.connect(path)
 s.sendall(struct.pack(">I", len(body)) + body)
