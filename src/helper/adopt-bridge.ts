@@ -37,9 +37,11 @@ export async function adoptEarlierBridge(
       setAlias(name, tapAlias(formatIpv4(address)));
     } else {
       // Doctor's, which no guest uses: whose address it had is not known.
-      await dropTap(name, async () => undefined).catch((thrown: unknown) => {
+      try {
+        dropTap(name);
+      } catch (thrown) {
         if (!isErrno(thrown, "EBUSY")) throw thrown;
-      });
+      }
     }
   }
   // Guests know the bridge by the MAC address it has: from now on it keeps that one.

@@ -39,7 +39,10 @@ export async function ensureBridgeWalls(
 ): Promise<void> {
   const links = listInterfaces();
   const ports = markedTaps(links, bridge);
-  await applyNft(baseRules(bridge) + ports.map((port) => tapWall({ ...port, bridgeIp })).join(""));
+  await applyWalls(
+    baseRules(bridge),
+    ports.map((port) => ({ ...port, bridgeIp })),
+  );
   for (const port of ports) isolatePort(bridge, port);
   await Promise.all([fixPorts(ports), ensurePolicyRules(bridge)]);
   if ((await listNatGuests()).length > 0) await ensureAccepts(rules, markedBridges(links));
@@ -47,10 +50,20 @@ export async function ensureBridgeWalls(
   if (hasEarlierRules(rules)) await removeSpoofRules();
 }
 
+/** In one transaction. Chains that are there stay, unless they are of another form: taking one away costs as much as the rest. */
+async function applyWalls(text: string, taps: readonly WalledTap[]): Promise<void> {
+  const walls = taps.map(tapWall).join("");
+  try {
+    await applyNft(text + walls);
+  } catch {
+    await applyNft(text + taps.map(({ tap }) => noTapWall(tap)).join("") + walls);
+  }
+}
+
 /** The walls of a tap that is a port of the bridge already and that only this process can use. NAT of an earlier one ends. */
 export async function raiseTapWalls(tap: WalledTap, bridge: string): Promise<void> {
   isolatePort(bridge, tap);
-  await Promise.all([applyNft(withoutNat(tap.guestIp) + tapWall(tap)), fixPorts([tap])]);
+  await Promise.all([applyWalls(withoutNat(tap.guestIp), [tap]), fixPorts([tap])]);
 }
 
 /**
@@ -61,16 +74,13 @@ export async function dropWalledTap(
   { install }: HelperContext,
   { name, master, alias, uid }: Interface,
 ): Promise<void> {
+  const isGivenAway = uid === null || (uid !== ROOT_UID && !isReservedUid(install, uid));
+  if (isGivenAway) await ip("link", "delete", "dev", name);
+  else dropTap(name);
+  // After the tap: as long as it stood, so did its wall.
   const guestIp = parseTapAlias(alias);
-  const clearAway = async (): Promise<void> => {
-    await applyNft((guestIp === null ? "" : withoutNat(guestIp)) + noTapWall(name));
-    if (guestIp !== null && master !== null) forgetNeighbour(master, guestIp);
-  };
-  if (uid === null || (uid !== ROOT_UID && !isReservedUid(install, uid))) {
-    // With its wall: what is still sent until then is held to the guest's address.
-    await ip("link", "delete", "dev", name);
-    await clearAway();
-  } else await dropTap(name, clearAway);
+  await applyNft((guestIp === null ? "" : withoutNat(guestIp)) + noTapWall(name));
+  if (guestIp !== null && master !== null) forgetNeighbour(master, guestIp);
 }
 
 /** Lets the guest out by today's uplink. Returns the uplink. @throws BangerError NETWORK without one */

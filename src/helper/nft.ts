@@ -29,10 +29,8 @@ export function tapWall({ tap, guestIp, bridgeIp }: WalledTap): string {
   const { arpPerSecond } = GUEST_BOUNDS;
   return `
 add table ${NETDEV}
-add chain ${NETDEV} ${tap}
-flush chain ${NETDEV} ${tap}
-delete chain ${NETDEV} ${tap}
 add chain ${NETDEV} ${tap} { type filter hook ingress device "${tap}" priority ${FIRST}; policy drop; }
+flush chain ${NETDEV} ${tap}
 add rule ${NETDEV} ${tap} ether type != { arp, ip } drop
 add rule ${NETDEV} ${tap} ether saddr != ${mac} drop
 add rule ${NETDEV} ${tap} ether type arp arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp saddr ether ${mac} arp saddr ip ${guestIp} \\

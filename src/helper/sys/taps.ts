@@ -90,15 +90,9 @@ export function plugTap(name: string, bridge: string): void {
   ask("SIOCSIFFLAGS", SIOCSIFFLAGS, flags.request);
 }
 
-/**
- * Removes the tap, with `clearAway` done first while nobody can open it. EBUSY while a VMM has it open, where deleting the
- * interface would cut it off.
- */
-export async function dropTap(name: string, clearAway: () => Promise<void>): Promise<void> {
+/** Removes the tap: EBUSY while a VMM has it open, where deleting the interface would cut it off. */
+export function dropTap(name: string): void {
   using tap = openTap(name);
-  // Should this process end now, what stays is root's.
-  setOwner(tap, name, ROOT_UID);
-  await clearAway();
   setPersistent(tap, name, 0);
 }
 
