@@ -90,7 +90,7 @@ export interface StagedRoot extends Disposable {
 }
 
 /** Directories and nodes of the jailer's, Firecracker's pid file, what is mounted in it. */
-const INODES = 128;
+const INODES = 256;
 /** Beside the program: what a VMM can take of memory by writing into its root. */
 const ROOM_BYTES = 2 * 1024 * 1024;
 

@@ -10,6 +10,7 @@ import {
   canMakeCgroups,
   makeHost,
   OWNER,
+  OTHER_VM_UID,
   plantPrograms,
   runAs,
   STRANGER,
@@ -83,7 +84,7 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
     ["another program in the scope", "sshd", {}],
     ["a firecracker outside the scope", "firecracker", { inside: false }],
     ["a firecracker of the owner's in the scope", "firecracker", { uid: OWNER }],
-    ["a firecracker of another VM's uid in the scope", "firecracker", { uid: 300_049 }],
+    ["a firecracker of another VM's uid in the scope", "firecracker", { uid: OTHER_VM_UID }],
   ])("%s is not taken for it, nor signalled", async (_, name, options) => {
     const child = start(name, options);
     expect(await call("priv.find_firecracker_pid", { vm: VM })).toEqual({ process: null, uid });

@@ -1,7 +1,6 @@
 /** A system-mode tree of its own below /srv, an owner, VMs' uids, and processes that attack as them. */
 
 import { dlopen, FFIType, ptr } from "bun:ffi";
-import { afterAll } from "bun:test";
 import {
   chmodSync,
   chownSync,
@@ -35,6 +34,10 @@ if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in
 export const OWNER = 61_234;
 export const STRANGER = 61_235;
 export const VM = "0123456789ab";
+/** Processes of all of the host are looked at: another run of these tests must have other ids. */
+const VM_IDS = { first: 300_000 + (process.pid % 10_000) * 50, count: 50 };
+/** An id of that range which no test's VM gets by itself. */
+export const OTHER_VM_UID = VM_IDS.first + VM_IDS.count - 1;
 /** How long a race runs, in milliseconds. */
 export const RACE_MS = Number(process.env["BANGER_RACE_MS"] ?? 10_000);
 
@@ -83,7 +86,7 @@ export function makeHost(): TestHost {
     paths,
     install: {
       owner: { uid: OWNER, gid: OWNER, name: "dev" },
-      vm_ids: { first: 300_000, count: 50 },
+      vm_ids: VM_IDS,
       firecracker: { version: "1.16.1", directory: join(root, "firecracker") },
     },
     cgroupRoot: findCgroupRoot(),
@@ -123,22 +126,19 @@ export interface Attacker extends AsyncDisposable {
   output(): Promise<string>;
 }
 
-let programForAll: string | null = null;
-afterAll(() => {
-  if (programForAll !== null) rmSync(dirname(programForAll), { recursive: true, force: true });
-  programForAll = null;
-});
+const PROGRAM_FOR_ALL = "/mnt/banger-root-test-bun";
 
-/** A Bun that every user may run: a checkout is often in a home that only its owner may enter. */
+/**
+ * A Bun that every user may run: a checkout is often in a home that only its owner may enter. In memory, in this mount namespace,
+ * which ends with all test files of this process.
+ */
 function findProgramForAll(): string {
-  if (programForAll === null) {
-    const directory = mkdtempSync("/srv/banger-root-test-bun-");
-    chmodSync(directory, 0o755);
-    programForAll = join(directory, "bun");
-    copyFileSync(process.execPath, programForAll);
-    chmodSync(programForAll, 0o755);
+  if (!existsSync(PROGRAM_FOR_ALL)) {
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", dirname(PROGRAM_FOR_ALL));
+    copyFileSync(process.execPath, PROGRAM_FOR_ALL);
+    chmodSync(PROGRAM_FOR_ALL, 0o755);
   }
-  return programForAll;
+  return PROGRAM_FOR_ALL;
 }
 
 /** Whether cgroups can be made here, which containers often forbid. */

@@ -41,7 +41,10 @@ export const scenario: Scenario = {
       if (!path.startsWith("/run")) ok(said.includes(path), `install did not say ${path}`);
     }
     match(await host.readFile("/etc/banger/install.toml"), /uid = 1000\n[^]*first = 2001000000\ncount = 4096/);
-    for (const unit of ["bangerd.socket", "bangerd-root.socket", "bangerd.service", "bangerd-root.service"]) {
+    for (const unit of [
+      ...["bangerd.socket", "bangerd-root.socket", "bangerd.service", "bangerd-root.service"],
+      "var-lib-banger-jail.mount",
+    ]) {
       equal((await host.ok(["systemctl", "is-active", unit])).trim(), "active", unit);
       equal((await host.ok(["systemctl", "is-enabled", unit])).trim(), "enabled", unit);
       equal(await host.sh('systemd-analyze verify --man=no "$1" 2>&1', [`/etc/systemd/system/${unit}`]), "", unit);
