@@ -28,14 +28,15 @@ export interface Outcome {
   readonly reason: string | null;
 }
 
-export type Dispatch = (request: unknown) => Promise<Outcome>;
+/** `isRoot`: the caller is root, whose calls go before whatever of the owner's waits. */
+export type Dispatch = (request: unknown, isRoot?: boolean) => Promise<Outcome>;
 
 export type Verbs = { readonly [Name in HelperVerbName]: Verb<Name> };
 
 /** A dispatcher with its own locks. It never throws: whatever goes wrong is an answer. */
 export function createDispatch(context: HelperContext, verbs: Verbs = VERBS): Dispatch {
   const locks = new Locks();
-  return async (request) => {
+  return async (request, isRoot = false) => {
     let method: string | null = null;
     let op: string | null = null;
     try {
@@ -43,7 +44,7 @@ export function createDispatch(context: HelperContext, verbs: Verbs = VERBS): Di
       op = envelope.op;
       if (!Object.hasOwn(verbs, envelope.method)) throw new BangerError("INVALID_REQUEST", "there is no such method");
       method = envelope.method;
-      const result = await act(verbs, method as HelperVerbName, envelope.params, context, locks);
+      const result = await act(verbs, method as HelperVerbName, envelope.params, context, locks, isRoot);
       return { answer: { result }, outcome: "ok", method, op, reason: null };
     } catch (thrown) {
       const error = describe(thrown);
@@ -64,11 +65,12 @@ async function act<Name extends HelperVerbName>(
   params: unknown,
   context: HelperContext,
   locks: Locks,
+  isRoot: boolean,
 ): Promise<unknown> {
   const verb: Verb<Name> = verbs[name];
   const input = parse(HELPER_VERBS[name].input, params, "params") as HelperParsedInputOf<Name>;
   for (const gate of verb.gates) enforce(gate, input);
-  const result = await locks.run(verb.lock(input), async () => await verb.run(input, context));
+  const result = await locks.run(verb.lock(input), async () => await verb.run(input, context), isRoot);
   const checked = v.safeParse(HELPER_VERBS[name].output, result);
   if (checked.success) return checked.output;
   throw new BangerError("INTERNAL", `${name} made a result that is not of its schema`);

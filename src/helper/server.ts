@@ -133,7 +133,7 @@ async function serve(
     socket.destroy();
     return;
   }
-  const { answer: result, outcome, method, op, reason } = await dispatch(request.value);
+  const { answer: result, outcome, method, op, reason } = await dispatch(request.value, peer.uid === 0);
   line({ op, method, outcome, ...(reason === null ? {} : { reason: reason.slice(0, REASON_LIMIT) }) });
   await answer(socket, result);
 }

@@ -35,13 +35,17 @@ export interface SystemFile {
   readonly text: string;
 }
 
-/** Each of these makes a Bun executable, the dynamic loader or TLS do what the environment says. */
+/**
+ * Each of these makes a Bun executable, the dynamic loader or TLS do what the environment says. That they are unset is what
+ * protects: by the time a program looks at its environment, what it was told to preload has run.
+ */
 const STEERING_VARIABLES = [
   ...["BUN_BE_BUN", "BUN_OPTIONS", "BUN_INSPECT", "BUN_INSPECT_CONNECT_TO", "BUN_INSPECT_NOTIFY"],
   ...["BUN_INSPECT_PRELOAD", "BUN_CONFIG_REGISTRY", "BUN_CONFIG_VERBOSE_FETCH", "BUN_DEBUG", "BUN_INSTALL"],
   ...["BUN_JSC_useJIT", "BUN_RUNTIME_TRANSPILER_CACHE_PATH", "NODE_OPTIONS", "NODE_PATH", "NODE_ENV"],
   ...["NODE_TLS_REJECT_UNAUTHORIZED", "NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA", "SSL_CERT_FILE", "SSL_CERT_DIR"],
   ...["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "LD_DEBUG", "GLIBC_TUNABLES", "TMPDIR"],
+  ...["GCONV_PATH", "LOCPATH", "NLSPATH", "OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES"],
 ];
 
 /** What both services have in common. `KillMode=process`: whatever else is in the unit's cgroup is not theirs to end. */

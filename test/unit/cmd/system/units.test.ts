@@ -47,7 +47,10 @@ describe("units", () => {
       expect(valuesOf(name, "NoNewPrivileges")).toEqual(["yes"]);
       expect(valuesOf(name, "ProtectSystem")).toEqual(["strict"]);
       expect(valuesOf(name, "UnsetEnvironment")[0]?.split(" ")).toEqual(
-        expect.arrayContaining(["BUN_OPTIONS", "BUN_BE_BUN", "NODE_OPTIONS", "LD_PRELOAD"]),
+        expect.arrayContaining([
+          ...["BUN_OPTIONS", "BUN_BE_BUN", "NODE_OPTIONS", "LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES"],
+          ...["GCONV_PATH", "LOCPATH", "OPENSSL_CONF", "OPENSSL_MODULES", "SSL_CERT_FILE"],
+        ]),
       );
       // The JavaScript engine makes code at run time.
       expect(textOf(name)).not.toContain("MemoryDenyWriteExecute");
