@@ -8,7 +8,7 @@ import type { Progress } from "../../shared/contract.ts";
 import { BangerError, type ErrorDocument, toBangerError } from "../../shared/errors.ts";
 import type { Paths } from "../../shared/paths.ts";
 import { ensurePrivateDirectory } from "../../shared/private-directory.ts";
-import { VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/schemas.ts";
+import { type ResolvedSpec, VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/schemas.ts";
 import * as v from "valibot";
 import { growWorkDisk } from "../disk/work-disk.ts";
 import type { Guest, GuestAddress } from "../guest/guest.ts";
@@ -41,6 +41,8 @@ const thisHost = (): HostSize => ({ cpus: cpus().length, memoryMiB: totalmem() /
 export interface Run {
   readonly signal: AbortSignal;
   progress(progress: Progress): void;
+  /** Told once by a create, before it makes anything. */
+  resolved?(resolved: ResolvedSpec): void;
 }
 
 export interface ManyItem {
@@ -117,8 +119,18 @@ export class VmService {
     });
   }
 
-  resolveSpec(asked: Partial<VmSpec>): VmSpec {
-    return resolveSpec(asked, this.parts.config, thisHost());
+  /** What a create with these values makes on this host, as it is now. */
+  resolveCreate(image: string | undefined, asked: Partial<VmSpec>): ResolvedSpec {
+    const { config, engine, images } = this.parts;
+    const name = image ?? config.default_image;
+    const { kind, reason } = engine.detectAcceleration();
+    return {
+      image: name,
+      imagePresent: images.has(name),
+      spec: resolveSpec(asked, config, thisHost()),
+      acceleration: kind,
+      accelerationReason: reason,
+    };
   }
 
   /** @throws BangerError with that code when this host could never run the VM */
@@ -138,19 +150,20 @@ export class VmService {
     },
     run: Run,
   ): Promise<VmRecord> {
-    const { images, vms, engine, config, runner, locks } = this.parts;
+    const { images, vms, engine, runner, locks } = this.parts;
     const isTaken = (name: string): boolean => vms.list().some((vm) => vm.name === name);
     if (asked.name !== undefined && isTaken(asked.name)) {
       throw new BangerError("ALREADY_EXISTS", `a VM named ${asked.name} exists already`, {
         hint: `banger vm show ${asked.name}`,
       });
     }
-    const imageName = asked.image ?? config.default_image;
+    const resolved = this.resolveCreate(asked.image, asked.spec);
+    const { image: imageName, spec } = resolved;
     if (!images.isKnown(imageName))
       throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${imageName}, and the catalog can't build one`);
-    const spec = this.resolveSpec(asked.spec);
     // Before an image is built for it.
     this.#checkFits({ name: asked.name ?? "a VM", engine: engine.name, spec }, "INVALID_VALUE");
+    run.resolved?.(resolved);
     const image = await images.ensure(imageName, run);
     const files = await images.files(imageName, asked.kernel);
     run.signal.throwIfAborted();

@@ -51,3 +51,23 @@ test("the hint of a create that was undone names no VM: there is none", async ()
   expect(world.vms.list()).toEqual([]);
   expect(world.host.list()).toEqual([]);
 });
+
+test("what is made is told first, once, and resolved once", async () => {
+  const said: string[] = [];
+  const detect = spyOn(service.parts.engine, "detectAcceleration");
+  const vm = await service.create(
+    { name: "box", image: "debian", spec, start: true },
+    {
+      ...run,
+      progress: ({ stage }) => void said.push(stage),
+      resolved: (resolved) => {
+        said.push("spec");
+        expect(resolved).toMatchObject({ image: "debian", imagePresent: true, acceleration: "kvm", spec });
+      },
+    },
+  );
+  expect(said[0]).toBe("spec");
+  expect(said.filter((each) => each === "spec")).toHaveLength(1);
+  expect(detect.mock.calls.length).toBe(1);
+  expect(vm.spec).toMatchObject(spec);
+});
