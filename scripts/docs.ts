@@ -139,8 +139,9 @@ ${MINIMUM_API_LEVEL} are served. Every answer carries \`banger-version\`, \`bang
     `A method is \`POST /v1/<method>\` with a JSON object of at most 1 MiB; a field that isn't listed is an error. The answer is
 \`{"result": …}\` or \`{"error": {"code", "message", "details", "hint", "op"}}\`. Every method may also end in
 \`INVALID_REQUEST\`, \`NOT_OWNER\`, \`FAILED\` and \`INTERNAL\`.`,
-    `A method that answers as a stream sends \`application/x-ndjson\`: lines of \`{"event": "operation", "id"}\`, \`{"event": "progress",
-"stage", "message", "done"?, "total"?}\`, \`{"event": "data", "data"}\`, and at last \`{"event": "result", "result"}\` or \`{"event": "error",
+    `A method that answers as a stream sends \`application/x-ndjson\`: lines of \`{"event": "operation", "id"}\`, for a create
+\`{"event": "spec", …}\` with the fields of ResolvedSpec, \`{"event": "progress", "stage", "message", "done"?, "total"?}\`,
+\`{"event": "data", "data"}\`, and at last \`{"event": "result", "result"}\` or \`{"event": "error",
 "error"}\`. Closing the connection cancels the work and undoes it, unless the request carried \`banger-detach: 1\`; then
 \`operation.watch\` follows it and \`operation.cancel\` ends it.`,
     "## Methods",
@@ -233,6 +234,7 @@ function eventSchema(result: JsonSchema, error: JsonSchema): JsonSchema {
   return {
     oneOf: [
       event("operation", { id: string }),
+      event("spec", defineJsonSchemas(named)["ResolvedSpec"]?.["properties"] as Record<string, JsonSchema>),
       event("progress", { stage: string, message: string, done: number, total: number }, ["done", "total"]),
       event("data", { data: string }),
       event("result", { result }),

@@ -5,6 +5,7 @@ import { MINIMUM_API_LEVEL } from "../shared/api-level.ts";
 import type { InputOf, MethodName, OutputOf, Progress, StreamEvent } from "../shared/contract.ts";
 import { BangerError, ERROR_TABLE, type ErrorDocument } from "../shared/errors.ts";
 import { type Paths, rootlessPaths, systemPaths } from "../shared/paths.ts";
+import type { ResolvedSpec } from "../shared/schemas.ts";
 import { checkPrivateDirectory } from "../shared/private-directory.ts";
 import { VERSION } from "../shared/version.ts";
 import { Interrupts } from "./interrupts.ts";
@@ -22,6 +23,8 @@ export interface Watch {
   readonly progress?: (progress: Progress) => void;
   /** Raw text of followed logs. */
   readonly data?: (text: string) => void;
+  /** What a create makes, before it makes it; told again when the create is asked for again. */
+  readonly spec?: (resolved: ResolvedSpec) => void;
 }
 
 export interface Client {
@@ -303,6 +306,7 @@ async function follow(socket: string, response: Response, watch: Watch, context:
   try {
     for await (const event of events(response)) {
       if (event.event === "progress") show(event);
+      else if (event.event === "spec") watch.spec?.(event);
       else if (event.event === "data") watch.data?.(event.data);
       else if (event.event === "result") return event.result;
       else if (event.event === "error") throw errorOf(event.error);

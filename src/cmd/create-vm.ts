@@ -2,9 +2,9 @@
 
 import type { ArgsDef } from "citty";
 import { formatDuration } from "../shared/durations.ts";
-import type { InputOf, OutputOf } from "../shared/contract.ts";
+import type { InputOf } from "../shared/contract.ts";
 import { BangerError } from "../shared/errors.ts";
-import type { VmRecord } from "../shared/schemas.ts";
+import type { ResolvedSpec, VmRecord } from "../shared/schemas.ts";
 import { formatBytes } from "../shared/sizes.ts";
 import { checkImageName, checkVmName, readSpec, SPEC_ARGS, type SpecValues } from "./args.ts";
 import type { Invocation } from "./command.ts";
@@ -34,13 +34,7 @@ export function readCreate(args: CreateValues, start: boolean): InputOf<"vm.crea
 }
 
 /** One line for a person about what will be made. */
-export function describeSpec({
-  image,
-  imagePresent,
-  spec,
-  acceleration,
-  accelerationReason,
-}: OutputOf<"vm.resolveSpec">): string {
+export function describeSpec({ image, imagePresent, spec, acceleration, accelerationReason }: ResolvedSpec): string {
   return [
     `${image}${imagePresent ? "" : " (built first)"}`,
     `${spec.vcpu} vCPU`,
@@ -61,15 +55,14 @@ export async function createVm(
 ): Promise<VmRecord> {
   const began = performance.now();
   const daemon = await client();
-  out.note(
-    describeSpec(
-      await daemon.call("vm.resolveSpec", {
-        ...(request.image === undefined ? {} : { image: request.image }),
-        ...(request.spec === undefined ? {} : { spec: request.spec }),
-      }),
-    ),
-  );
-  const vm = await daemon.call("vm.create", request);
+  let isShown = false;
+  const vm = await daemon.call("vm.create", request, {
+    spec: (resolved) => {
+      // An image that had to be built by this process makes the daemon say it twice.
+      if (!isShown) out.note(describeSpec(resolved));
+      isShown = true;
+    },
+  });
   if (interrupts.signal.aborted) {
     // The VM was ready before the daemon heard of the interrupt.
     await (await client({ ignoreInterrupts: true })).call("vm.delete", { vms: [vm.id] });

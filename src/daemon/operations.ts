@@ -2,7 +2,7 @@
 
 import type { Progress, StreamEvent } from "../shared/contract.ts";
 import { BangerError, toBangerError } from "../shared/errors.ts";
-import type { OperationId, OperationRecord } from "../shared/schemas.ts";
+import type { OperationId, OperationRecord, ResolvedSpec } from "../shared/schemas.ts";
 import type { Log } from "./log.ts";
 import { withOperation } from "./privileged.ts";
 
@@ -16,6 +16,8 @@ export interface OperationContext {
   readonly op: OperationId;
   readonly signal: AbortSignal;
   progress(progress: Progress): void;
+  /** What a create makes. */
+  resolved(spec: ResolvedSpec): void;
   /** Raw text for followed logs. Not kept for later watchers. */
   data(text: string): void;
 }
@@ -58,16 +60,24 @@ export class Operations {
       end: null,
     };
     this.#operations.set(id, operation);
+    const keepAndTell = (event: StreamEvent): void => {
+      operation.backlog.push(event);
+      // The id, and what is made, are kept.
+      if (operation.backlog.length > BACKLOG)
+        operation.backlog.splice(
+          operation.backlog.findIndex(({ event: kind }) => kind === "progress"),
+          1,
+        );
+      this.#tell(operation, event);
+    };
     const context: OperationContext = {
       op: id,
       signal: operation.abort.signal,
       progress: (progress) => {
         operation.stage = progress.message;
-        const event: StreamEvent = { event: "progress", ...progress };
-        operation.backlog.push(event);
-        if (operation.backlog.length > BACKLOG) operation.backlog.splice(1, 1);
-        this.#tell(operation, event);
+        keepAndTell({ event: "progress", ...progress });
       },
+      resolved: (spec) => keepAndTell({ event: "spec", ...spec }),
       data: (data) => this.#tell(operation, { event: "data", data }),
     };
     const began = performance.now();

@@ -21,6 +21,7 @@ import {
   OperationId,
   OperationRecord,
   Port,
+  ResolvedSpec,
   VmId,
   VmName,
   VmRecord,
@@ -43,6 +44,8 @@ export interface Progress {
 /** A line of a streamed answer. `data` carries raw text of followed logs. */
 export type StreamEvent =
   | { readonly event: "operation"; readonly id: string }
+  /** What a create makes: the first word about it, before an image is built for it. */
+  | ({ readonly event: "spec" } & ResolvedSpec)
   | ({ readonly event: "progress" } & Progress)
   | { readonly event: "data"; readonly data: string }
   | { readonly event: "result"; readonly result: unknown }
@@ -162,13 +165,7 @@ export const METHODS = {
   "vm.resolveSpec": method({
     summary: "The spec a create with these values would use, and where each came from.",
     input: v.strictObject({ image: v.optional(ImageName), spec: v.optional(v.partial(VmSpec), {}) }),
-    output: v.strictObject({
-      image: ImageName,
-      imagePresent: v.boolean(),
-      spec: VmSpec,
-      acceleration: v.picklist(["kvm", "tcg"]),
-      accelerationReason: v.string(),
-    }),
+    output: ResolvedSpec,
     errors: ["CONFIG_INVALID"],
   }),
   "vm.start": method({

@@ -53,6 +53,16 @@ export const VmSpec = v.strictObject({
 });
 export type VmSpec = v.InferOutput<typeof VmSpec>;
 
+/** What a create makes on this host, flags and configuration applied. */
+export const ResolvedSpec = v.strictObject({
+  image: ImageName,
+  imagePresent: v.boolean(),
+  spec: VmSpec,
+  acceleration: v.picklist(["kvm", "tcg"]),
+  accelerationReason: v.string(),
+});
+export type ResolvedSpec = v.InferOutput<typeof ResolvedSpec>;
+
 export const Workspace = v.strictObject({
   guestPath: v.string(),
   sourcePath: v.string(),

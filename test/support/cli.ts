@@ -4,6 +4,7 @@ import { BangerError } from "../../src/shared/errors.ts";
 import type { Client } from "../../src/cmd/client.ts";
 import { Interrupts } from "../../src/cmd/interrupts.ts";
 import { runCommandLine } from "../../src/cmd/main.ts";
+import type { ResolvedSpec } from "../../src/shared/schemas.ts";
 import { Output, type Sink } from "../../src/cmd/output.ts";
 import type { Owner } from "../../src/cmd/root.ts";
 
@@ -27,7 +28,10 @@ export class TextSink implements Sink {
   }
 }
 
-/** What the daemon answers, by method; a value that is an error is thrown. */
+/**
+ * What the daemon answers, by method; a value that is an error is thrown. What `vm.resolveSpec` would answer is also the
+ * first event of a create.
+ */
 export type Answers = Readonly<Record<string, unknown>>;
 
 /** Runs a command line against a daemon that answers so; a method without an answer fails the test's command. */
@@ -40,8 +44,10 @@ export async function runInProcess(
   const [stdout, stderr] = [new TextSink(), new TextSink()];
   const calls: [string, unknown][] = [];
   const client: Client = {
-    call: async (method, input) => {
+    call: async (method, input, watch) => {
       calls.push([method, input]);
+      const resolved = answers["vm.resolveSpec"];
+      if (method === "vm.create" && resolved !== undefined) watch?.spec?.(resolved as ResolvedSpec);
       const answer = Object.hasOwn(answers, method)
         ? answers[method]
         : new BangerError("DAEMON_UNREACHABLE", `the test has no answer to ${method}`);

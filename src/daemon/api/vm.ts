@@ -29,17 +29,7 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
 
   return {
     "vm.create": async (input, context) => await service.create({ ...input, spec: definedOnly(input.spec) }, context),
-    "vm.resolveSpec": async (input) => {
-      const image = input.image ?? parts.config.default_image;
-      const { kind, reason } = parts.engine.detectAcceleration();
-      return {
-        image,
-        imagePresent: parts.images.has(image),
-        spec: service.resolveSpec(definedOnly(input.spec)),
-        acceleration: kind,
-        accelerationReason: reason,
-      };
-    },
+    "vm.resolveSpec": async (input) => service.resolveCreate(input.image, definedOnly(input.spec)),
     "vm.start": async ({ vms }, context) => await many(vms, context, async (id, run) => await service.start(id, run)),
     "vm.stop": async ({ vms }, context) => await many(vms, context, async (id, run) => await service.stop(id, run)),
     "vm.restart": async ({ vms }, context) =>

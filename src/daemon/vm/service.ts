@@ -8,7 +8,7 @@ import type { Progress } from "../../shared/contract.ts";
 import { BangerError, type ErrorDocument, toBangerError } from "../../shared/errors.ts";
 import type { Paths } from "../../shared/paths.ts";
 import { ensurePrivateDirectory } from "../../shared/private-directory.ts";
-import { VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/schemas.ts";
+import { type ResolvedSpec, VmId, type VmRecord, type VmSpec, type VmStats } from "../../shared/schemas.ts";
 import * as v from "valibot";
 import { growWorkDisk } from "../disk/work-disk.ts";
 import type { Guest, GuestAddress } from "../guest/guest.ts";
@@ -41,6 +41,8 @@ const thisHost = (): HostSize => ({ cpus: cpus().length, memoryMiB: totalmem() /
 export interface Run {
   readonly signal: AbortSignal;
   progress(progress: Progress): void;
+  /** Told once by a create, before it makes anything. */
+  resolved?(resolved: ResolvedSpec): void;
 }
 
 export interface ManyItem {
@@ -117,8 +119,18 @@ export class VmService {
     });
   }
 
-  resolveSpec(asked: Partial<VmSpec>): VmSpec {
-    return resolveSpec(asked, this.parts.config, thisHost());
+  /** What a create with these values makes on this host, as it is now. */
+  resolveCreate(image: string | undefined, asked: Partial<VmSpec>): ResolvedSpec {
+    const { config, engine, images } = this.parts;
+    const name = image ?? config.default_image;
+    const { kind, reason } = engine.detectAcceleration();
+    return {
+      image: name,
+      imagePresent: images.has(name),
+      spec: resolveSpec(asked, config, thisHost()),
+      acceleration: kind,
+      accelerationReason: reason,
+    };
   }
 
   /** @throws BangerError with that code when this host could never run the VM */
@@ -138,16 +150,20 @@ export class VmService {
     },
     run: Run,
   ): Promise<VmRecord> {
-    const { images, vms, engine, config, runner, locks } = this.parts;
+    const { images, vms, engine, runner, locks } = this.parts;
     const isTaken = (name: string): boolean => vms.list().some((vm) => vm.name === name);
     if (asked.name !== undefined && isTaken(asked.name)) {
       throw new BangerError("ALREADY_EXISTS", `a VM named ${asked.name} exists already`, {
         hint: `banger vm show ${asked.name}`,
       });
     }
-    const imageName = asked.image ?? config.default_image;
+    const resolved = this.resolveCreate(asked.image, asked.spec);
+    const { image: imageName, spec } = resolved;
     if (!images.isKnown(imageName))
       throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${imageName}, and the catalog can't build one`);
+    // Before an image is built for it.
+    this.#checkFits({ name: asked.name ?? "a VM", engine: engine.name, spec }, "INVALID_VALUE");
+    run.resolved?.(resolved);
     const image = await images.ensure(imageName, run);
     const files = await images.files(imageName, asked.kernel);
     run.signal.throwIfAborted();
@@ -155,11 +171,11 @@ export class VmService {
     const vm: VmRecord = {
       id: v.parse(VmId, Buffer.from(crypto.getRandomValues(new Uint8Array(6))).toString("hex")),
       name: asked.name ?? generateName(isTaken),
-      state: "created",
+      state: asked.start ? "starting" : "created",
       reason: null,
       image: imageName,
       kernel: asked.kernel ?? image.kernel ?? "",
-      spec: this.resolveSpec(asked.spec),
+      spec,
       engine: engine.name,
       ...NOT_RUNNING,
       ...engine.reserve(vms.list()),
@@ -167,13 +183,12 @@ export class VmService {
       createdAt: now,
       touchedAt: now,
     };
-    this.#checkFits(vm, "INVALID_VALUE");
     // In the turn in which its name and address were found free.
     vms.insert(vm);
     return await locks.run(vm.id, async () => {
       try {
         await runner.run("create", engine.createSteps, this.#stepContext(vm, files, run));
-        await this.#save(vm);
+        if (!asked.start) await writeHandles(this.dirs(vm.id).state, vm);
       } catch (thrown) {
         vms.remove(vm.id);
         throw thrown;
@@ -184,15 +199,21 @@ export class VmService {
       }
       try {
         // The create stays in the journal until the guest answers: a crash before that undoes all of it.
-        const started = await this.#start(vm, run);
+        const started = await this.#boot(vm, files, run);
         runner.clear(vm.id, "create");
         return started;
       } catch (thrown) {
         const error = toBangerError(thrown);
         // Left up, or left to be looked at: its log says why.
-        if (error.code === "GUEST_NOT_READY") runner.clear(vm.id, "create");
-        else await this.#discard(vm.id);
-        throw thrown;
+        if (error.code === "GUEST_NOT_READY") {
+          runner.clear(vm.id, "create");
+          throw thrown;
+        }
+        await this.#discard(vm.id);
+        // Nothing is left that could be looked at by the VM's name.
+        if (error.hint?.startsWith("banger vm ") !== true) throw thrown;
+        const hint = "banger daemon logs -n 20";
+        throw new BangerError(error.code, error.message, { ...error.toDocument(), hint, cause: error });
       }
     });
   }
@@ -221,21 +242,28 @@ export class VmService {
   }
 
   async #start(before: VmRecord, run: Run): Promise<VmRecord> {
-    const { images, runner, forwards, engine, vms, log } = this.parts;
+    const { images, engine, vms } = this.parts;
     this.#checkFits(before, "HOST_UNSUPPORTED");
     const others = vms.list().filter(({ id }) => id !== before.id);
     const starting = await this.#save(
       become(before, "starting", { ...NOT_RUNNING, ...engine.reserve(others, before) }),
     );
     let files: StepContext["image"];
-    let context: StepContext;
     try {
       files = await images.files(before.image, before.kernel === "" ? undefined : before.kernel);
-      context = this.#stepContext(starting, files, run);
+      engine.requireAcceleration();
     } catch (thrown) {
       await this.#save(become(starting, "stopped", { reason: toBangerError(thrown).message }));
       throw thrown;
     }
+    return await this.#boot(starting, files, run);
+  }
+
+  /** From a VM recorded as starting to one that runs, or to a record that says why it doesn't. */
+  async #boot(starting: VmRecord, files: StepContext["image"], run: Run): Promise<VmRecord> {
+    const { runner, forwards, engine, log } = this.parts;
+    const { id } = starting;
+    let context = this.#stepContext(starting, files, run);
     const running = (changes: Partial<VmRecord>): VmRecord => {
       const { launched } = context.outputs;
       const now = new Date().toISOString();
@@ -259,11 +287,11 @@ export class VmService {
       return false;
     };
     try {
-      forwards.clear(before.id);
+      forwards.clear(id);
       await runner.run("start", engine.startSteps, context, isLeftUp).catch(async (thrown: unknown) => {
         if (emulatorFault === null || thrown !== emulatorFault) throw thrown;
         log.warn("the guest's kernel panicked before its init ran, under emulation: started once more", {
-          vm: before.id,
+          vm: id,
           console: (thrown as BangerError).details?.["console"],
         });
         context = this.#stepContext(starting, files, run);
@@ -279,7 +307,7 @@ export class VmService {
               reason: error.code === "CANCELLED" ? "the start was cancelled" : (error.message.split("\n")[0] ?? null),
             });
       await this.#save(after);
-      runner.clear(before.id, "start");
+      runner.clear(id, "start");
       throw thrown;
     }
     const vm = await this.#save(running({ bootId: context.outputs.bootId ?? null }));

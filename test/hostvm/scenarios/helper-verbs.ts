@@ -29,8 +29,8 @@ export const scenario: Scenario = {
       await host.until("the guest's marker", `grep -q ${GUEST_MARKER} ${JAIL}/io/serial.log`, 120_000);
       const pid = (await host.ok(["pgrep", "-x", "firecracker"])).trim();
       const status = await host.readFile(`/proc/${pid}/status`);
-      match(status, /^Uid:\t(19\d{8})\t\1\t\1\t\1$/m);
-      match(status, /^Gid:\t(19\d{8})\t\1\t\1\t\1$/m);
+      match(status, /^Uid:\t(2\d{9})\t\1\t\1\t\1$/m);
+      match(status, /^Gid:\t(2\d{9})\t\1\t\1\t\1$/m);
       match(status, /^Groups:\s*$/m);
       match(status, /^CapEff:\t0{16}$/m);
       match(status, /^NoNewPrivs:\t1$/m);

@@ -1,4 +1,5 @@
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
+import { eventually } from "../../support/banger.ts";
 import type { Scenario } from "../scenario.ts";
 import { differences, takeSnapshot } from "../support/snapshot.ts";
 import { LOOSEST, loosestOfVm, watchModes } from "../support/mode-watch.ts";
@@ -23,9 +24,9 @@ const SLICES = /banger(?:-vms)?\.slice/;
 export const scenario: Scenario = {
   name: "vm-life",
   summary:
-    "a VM under the jailer: create, exec and its statuses, stop keeps data, restart, kill, delete leaves nothing",
+    "a VM under the jailer: create, exec and its statuses, stop keeps data, restart, reboot, kill, delete leaves nothing",
   needs: ["banger", "firecracker", "image"],
-  timeoutMs: 3 * BOOT_TIMEOUT_MS,
+  timeoutMs: 4 * BOOT_TIMEOUT_MS,
   async run(host) {
     await ensureInstalledWithImage(host);
     for (const { name } of await listVms(host)) await bangerOk(host, "vm", "delete", name);
@@ -50,7 +51,7 @@ export const scenario: Scenario = {
 
     // Each VMM is nobody: a uid of its own, no capability, a scope of its own outside both services.
     const status = await host.readFile(`/proc/${vm.pid}/status`);
-    match(status, /^Uid:\t(19\d{8})\t\1\t\1\t\1$/m);
+    match(status, /^Uid:\t(2\d{9})\t\1\t\1\t\1$/m);
     match(status, /^CapEff:\t0+$/m);
     match(await host.readFile(`/proc/${vm.pid}/cgroup`), new RegExp(`/banger-vms\\.slice/banger-vm-${vm.id}\\.scope`));
 
@@ -75,6 +76,15 @@ export const scenario: Scenario = {
     notEqual(again.bootId, vm.bootId);
     equal(again.guestIp, vm.guestIp);
     equal(await inGuest(host, "alpha", "cat /root/kept /etc/kept"), "kept\nkept\n");
+
+    // A reboot in the guest ends its VMM; the daemon starts the VM again, as it was.
+    await inGuest(host, "alpha", "nohup sh -c 'sleep 1; reboot' > /dev/null 2>&1 &");
+    await eventually("alpha is back after its reboot", BOOT_TIMEOUT_MS, async () => {
+      const { state, bootId } = await showVm(host, "alpha");
+      return state === "running" && bootId !== null && bootId !== again.bootId;
+    });
+    equal((await showVm(host, "alpha")).guestIp, vm.guestIp);
+    equal(await inGuest(host, "alpha", "cat /root/kept"), "kept\n");
 
     match(await host.ok(["getent", "ahostsv4", "alpha.vm"]), new RegExp(`^${vm.guestIp.replaceAll(".", "\\.")} `));
     await bangerOk(host, "vm", "kill", "alpha");
