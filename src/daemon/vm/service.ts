@@ -327,6 +327,8 @@ export class VmService {
   async stop(id: VmId, run: Run): Promise<VmRecord> {
     return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
+      // Between its guest's reboot and the start that would follow.
+      if (vm.state === "stopped" && vm.reason === REBOOTED) return await this.#save({ ...vm, reason: null });
       if (vm.state !== "running" && vm.state !== "error")
         throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}, not running`, {
           hint: `banger vm show ${vm.name}`,

@@ -112,6 +112,17 @@ describe("a guest that ends its VMM", () => {
     expect(now().state).toBe("running");
   });
 
+  test("stopped in the moment before it starts again stays stopped", async () => {
+    await service.close();
+    await end("[   9.1] reboot: Restarting system\n");
+    await service.patrol();
+    await service.stop(box.id, run);
+    service = await world.start();
+    await service.settled();
+    expect(now()).toMatchObject({ state: "stopped", reason: null });
+    expect(launches()).toBe(1);
+  });
+
   test("a start that fails after a reboot leaves the VM stopped, with the reason", async () => {
     await end("[   9.1] reboot: Restarting system\n");
     world.broken.add("priv.launch_firecracker");
