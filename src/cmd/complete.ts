@@ -138,6 +138,6 @@ async function completeCommand(
   const named = Object.entries(command.args)
     .filter(([, arg]) => arg.type === "positional")
     .map(([name]) => name);
-  const name = named[positionals] ?? command.variadic?.name;
+  const name = (command.variadic?.first === true ? undefined : named[positionals]) ?? command.variadic?.name;
   return name === undefined ? NOTHING : await ofKind(name, partial);
 }
