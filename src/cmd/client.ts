@@ -20,8 +20,10 @@ const HANG_UP_AFTER_MS = 300;
 export interface Watch {
   /** Default: the stages on stderr. */
   readonly progress?: (progress: Progress) => void;
-  /** Raw text of followed logs. */
-  readonly data?: (text: string) => void;
+  /** Of followed logs: the text, and exactly the bytes. */
+  readonly data?: (text: string, bytes: string | Uint8Array) => void;
+  /** Cancels a streamed call, as an interrupt does. */
+  readonly stop?: AbortSignal;
 }
 
 export interface Client {
@@ -315,15 +317,18 @@ async function follow(socket: string, response: Response, watch: Watch, context:
   };
   if (interrupts.signal.aborted) cancel();
   interrupts.signal.addEventListener("abort", cancel);
+  watch.stop?.addEventListener("abort", cancel);
   try {
     for await (const event of events(response)) {
       if (event.event === "progress") show(event);
-      else if (event.event === "data") watch.data?.(event.data);
+      else if (event.event === "data")
+        watch.data?.(event.data, event.base64 === undefined ? event.data : Buffer.from(event.base64, "base64"));
       else if (event.event === "result") return event.result;
       else if (event.event === "error") throw errorOf(event.error);
     }
   } finally {
     interrupts.signal.removeEventListener("abort", cancel);
+    watch.stop?.removeEventListener("abort", cancel);
     stages.end();
   }
   throw unreachable("the daemon ended before the operation did; what it had begun is undone when it starts again");

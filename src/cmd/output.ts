@@ -1,12 +1,15 @@
-/** The only writer to stdout and stderr of the CLI. stdout carries the answer; everything else goes to stderr. */
+/**
+ * The only writer to stdout and stderr of the CLI. stdout carries the answer; everything else goes to stderr. What is
+ * written to a terminal is made printable here, once, for every command; elsewhere the answer's bytes stay as they are.
+ */
 
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
 import type { Progress } from "../shared/contract.ts";
-import type { BangerError } from "../shared/errors.ts";
-import { isErrno } from "../shared/errors.ts";
+import { BangerError, isErrno } from "../shared/errors.ts";
 import { formatDuration } from "../shared/durations.ts";
 import { formatBytes } from "../shared/sizes.ts";
+import { printable, printableJson, printableLine, TerminalFilter } from "./terminal.ts";
 
 /** Whoever read stdout is gone (`banger ps | head -1`): the command ends quietly. */
 export class OutputClosed extends Error {
@@ -16,16 +19,28 @@ export class OutputClosed extends Error {
 /** Where the text goes; the process's own descriptors, or a test's. */
 export interface Sink {
   readonly isTerminal: boolean;
-  /** @throws OutputClosed */
+  /** @throws OutputClosed, BangerError OUTPUT_FAILED */
   write(bytes: string | Uint8Array): void;
+  /** Whether nobody can read it any more; for a command that has nothing to write, and so would never know. */
+  isClosed?(): Promise<boolean>;
 }
 
+/** What an answer can't be written for (open(2), write(2)). */
+const WHY: Readonly<Record<string, string>> = {
+  ENOSPC: "no space is left on the device",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "the file would become too large",
+  EIO: "the device failed",
+};
+
 const RETRY_MS = 2;
+const READER_CHECK_MS = 250;
 
 /** A descriptor, written to completely before the call returns, so that nothing is lost at exit. */
 export function descriptorSink(fd: number): Sink {
   return {
     isTerminal: isatty(fd),
+    isClosed: async () => (await import("./poll.ts")).isReaderGone(fd),
     write: (bytes) => {
       let rest: Uint8Array = typeof bytes === "string" ? Buffer.from(bytes) : bytes;
       while (rest.length > 0) {
@@ -35,24 +50,37 @@ export function descriptorSink(fd: number): Sink {
           // A pipe that somebody else made non-blocking, and that is full.
           if (isErrno(thrown, "EAGAIN")) Bun.sleepSync(RETRY_MS);
           else if (isErrno(thrown, "EPIPE") || isErrno(thrown, "EBADF")) throw new OutputClosed();
-          else throw thrown;
+          else {
+            const { code = "unknown error", message } = thrown as NodeJS.ErrnoException;
+            throw new BangerError("OUTPUT_FAILED", `the answer could not be written: ${WHY[code] ?? message}`, {
+              cause: thrown,
+            });
+          }
         }
       }
     },
   };
 }
 
-/** Text from a guest or a file must not steer the terminal: control characters become visible. */
-export function printable(text: string): string {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\u{fffd}");
-}
-
 const COLORS = { red: 31, green: 32, yellow: 33, dim: 2, bold: 1 } as const;
 type Color = keyof typeof COLORS;
 
+/** Text with a colour of banger's own, which a terminal gets as it is. */
+class Painted {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+/** What commands print: text from anywhere, and painted pieces between. */
+export type Text = string | Painted | readonly (string | Painted)[];
+
+const CLEAR_SCREEN = new Painted("\u001b[H\u001b[2J");
+
 /** Columns as wide as their widest cell, two blanks between, nothing after the last. */
 export function formatTable(rows: readonly (readonly string[])[]): string {
-  const clean = rows.map((row) => row.map((cell) => printable(cell).replaceAll("\n", " ")));
+  const clean = rows.map((row) => row.map(printableLine));
   const widths: number[] = [];
   for (const row of clean)
     for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, Bun.stringWidth(cell));
@@ -86,6 +114,7 @@ export class Output {
   readonly #isDumb: boolean;
   #hasColor: boolean;
   #isLive = false;
+  readonly #filter = new TerminalFilter();
 
   constructor({ stdout, stderr, env }: OutputOptions) {
     this.stdout = stdout;
@@ -99,33 +128,71 @@ export class Output {
     this.#hasColor = false;
   }
 
-  paint(color: Color, text: string, sink: Sink = this.stdout): string {
-    return this.#hasColor && sink.isTerminal ? `\u001b[${COLORS[color]}m${text}\u001b[0m` : text;
+  /** Only the colour is banger's; the text may be anybody's. */
+  paint(color: Color, text: string, sink: Sink = this.stdout): Painted {
+    const clean = printable(text);
+    return new Painted(this.#hasColor && sink.isTerminal ? `\u001b[${COLORS[color]}m${clean}\u001b[0m` : clean);
   }
 
-  /** The answer, as it is. @throws OutputClosed */
+  /** The answer. On a terminal it becomes printable, elsewhere it is as it is. @throws OutputClosed, BangerError */
   data(bytes: string | Uint8Array): void {
     this.#endLive();
-    this.stdout.write(bytes);
+    this.stdout.write(this.stdout.isTerminal ? this.#filter.feed(bytes) : bytes);
   }
 
-  line(text: string): void {
-    this.data(`${text}\n`);
+  line(text: Text): void {
+    for (const piece of Array.isArray(text) ? (text as readonly (string | Painted)[]) : [text as string | Painted]) {
+      if (piece instanceof Painted) this.#painted(piece);
+      else this.data(piece);
+    }
+    this.data("\n");
+  }
+
+  #painted({ text }: Painted): void {
+    this.#endLive();
+    this.stdout.write(this.stdout.isTerminal ? this.#filter.flush() + text : text);
+  }
+
+  /** Before the answer is shown again; nothing where it isn't a terminal. */
+  clearScreen(): void {
+    if (this.stdout.isTerminal) this.#painted(CLEAR_SCREEN);
+  }
+
+  /** Aborts when nobody can read the answer any more (`banger logs -f box | head -1` and a guest that is quiet). */
+  watchReader(): { readonly signal: AbortSignal } & Disposable {
+    const gone = new AbortController();
+    const check = async (): Promise<void> => {
+      if ((await this.stdout.isClosed?.()) === true) gone.abort(new OutputClosed());
+    };
+    const timer = setInterval(() => void check(), READER_CHECK_MS);
+    return { signal: gone.signal, [Symbol.dispose]: () => clearInterval(timer) };
+  }
+
+  /** Writes what a terminal was still kept waiting for. Call when the command is over. */
+  finish(): void {
+    this.#endLive();
+    const rest = this.#filter.flush();
+    if (rest !== "") this.stdout.write(rest);
   }
 
   /** One JSON document. */
   json(value: unknown): void {
-    this.data(`${JSON.stringify(value, null, 2)}\n`);
+    this.#json(JSON.stringify(value, null, 2));
   }
 
   /** One object of a stream, on a line of its own. */
   jsonLine(value: unknown): void {
-    this.data(`${JSON.stringify(value)}\n`);
+    this.#json(JSON.stringify(value));
+  }
+
+  #json(text: string): void {
+    this.data(`${this.stdout.isTerminal ? printableJson(text) : text}\n`);
   }
 
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
     const [first = "", ...lines] = formatTable([head, ...rows]).split(/(?<=\n)/);
-    this.data(this.paint("dim", first.trimEnd()) + "\n" + lines.join(""));
+    this.line(this.paint("dim", first.trimEnd()));
+    this.data(lines.join(""));
   }
 
   /** A notice for a person, on stderr. */
@@ -134,7 +201,7 @@ export class Output {
   }
 
   warn(text: string): void {
-    this.#say(`${this.paint("yellow", "warning:", this.stderr)} ${printable(text)}\n`);
+    this.#say(`${this.paint("yellow", "warning:", this.stderr).text} ${printable(text)}\n`);
   }
 
   /** `error: <message> [CODE]`, then `try: <command>`, then the operation. With `json`, the document on stdout. */
@@ -144,7 +211,8 @@ export class Output {
       return;
     }
     const [first = "", ...more] = printable(error.message).trim().split("\n");
-    const said = [`${this.paint("red", "error:", this.stderr)} ${prefix}${first} [${error.code}]`, ...more];
+    const label = this.paint("red", "error:", this.stderr).text;
+    const said = [`${label} ${printableLine(prefix)}${first} [${error.code}]`, ...more];
     if (error.hint !== undefined) said.push(`try: ${printable(error.hint)}`);
     if (error.op !== undefined) said.push(`operation: ${printable(error.op)}`);
     this.#say(`${said.join("\n")}\n`);
@@ -152,7 +220,7 @@ export class Output {
 
   /** Without a line end: a question on a terminal. */
   ask(question: string): void {
-    this.#say(question);
+    this.#say(printable(question));
   }
 
   #say(text: string): void {
@@ -163,9 +231,8 @@ export class Output {
   #writeError(text: string): void {
     try {
       this.stderr.write(text);
-    } catch (thrown) {
-      // Nobody listens to the notices; the work goes on.
-      if (!(thrown instanceof OutputClosed)) throw thrown;
+    } catch {
+      // Nobody reads the notices, or their disk is full; the work goes on.
     }
   }
 
@@ -200,7 +267,7 @@ export class Output {
 
 /** `download 12.5 MiB of 80 MiB, 2.1 MiB/s, 32s left`; counts are bytes when they are large. */
 export function formatProgress({ message, done, total }: Progress, elapsedMs: number | null): string {
-  const text = printable(message).replaceAll("\n", " ");
+  const text = printableLine(message);
   if (done === undefined) return text;
   const isBytes = (total ?? done) > 1024 * 1024;
   const count = (value: number): string => (isBytes ? formatBytes(value) : String(value));

@@ -16,8 +16,8 @@ export interface OperationContext {
   readonly op: OperationId;
   readonly signal: AbortSignal;
   progress(progress: Progress): void;
-  /** Raw text for followed logs. Not kept for later watchers. */
-  data(text: string): void;
+  /** What a followed log says. Not kept for later watchers. */
+  data(bytes: Uint8Array): void;
 }
 
 interface Operation {
@@ -30,6 +30,12 @@ interface Operation {
   state: OperationRecord["state"];
   stage: string | null;
   end: StreamEvent | null;
+}
+
+function dataEvent(bytes: Uint8Array): StreamEvent {
+  const buffer = Buffer.from(bytes);
+  const data = buffer.toString("utf8");
+  return { event: "data", data, ...(Buffer.from(data).equals(buffer) ? {} : { base64: buffer.toString("base64") }) };
 }
 
 export function newOperationId(): OperationId {
@@ -68,7 +74,7 @@ export class Operations {
         if (operation.backlog.length > BACKLOG) operation.backlog.splice(1, 1);
         this.#tell(operation, event);
       },
-      data: (data) => this.#tell(operation, { event: "data", data }),
+      data: (bytes) => this.#tell(operation, dataEvent(bytes)),
     };
     const began = performance.now();
     void withOperation(id, () => work(context))

@@ -66,6 +66,7 @@ export const ERROR_TABLE = {
   NO_KVM: { exit: 30, summary: "Hardware virtualization is needed and not usable here.", hint: "banger doctor" },
   TOOL_MISSING: { exit: 30, summary: "A program banger needs is not installed.", hint: "banger doctor" },
   NO_SPACE: { exit: 31, summary: "The disk is full.", hint: "banger gc" },
+  OUTPUT_FAILED: { exit: 31, summary: "The answer could not be written to standard output: full, or broken." },
   HOST_UNSUPPORTED: { exit: 32, summary: "This host lacks something banger needs.", hint: "banger doctor" },
 
   NETWORK: { exit: 40, summary: "A download failed." },

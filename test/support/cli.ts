@@ -1,7 +1,7 @@
 /** The CLI inside the test's own process: what it wrote, what it asked the daemon, how it ended. */
 
 import { BangerError } from "../../src/shared/errors.ts";
-import type { Client } from "../../src/cmd/client.ts";
+import type { Client, Watch } from "../../src/cmd/client.ts";
 import { Interrupts } from "../../src/cmd/interrupts.ts";
 import { runCommandLine } from "../../src/cmd/main.ts";
 import { Output, type Sink } from "../../src/cmd/output.ts";
@@ -26,7 +26,7 @@ export class TextSink implements Sink {
   }
 }
 
-/** What the daemon answers, by method; a value that is an error is thrown. */
+/** What the daemon answers, by method; a value that is an error is thrown, a function called with what watches. */
 export type Answers = Readonly<Record<string, unknown>>;
 
 /** Runs a command line against a daemon that answers so; a method without an answer fails the test's command. */
@@ -34,16 +34,18 @@ export async function runInProcess(
   argv: readonly string[],
   answers: Answers = {},
   env: Readonly<Record<string, string | undefined>> = {},
+  isTerminal = false,
 ): Promise<CliResult> {
-  const [stdout, stderr] = [new TextSink(), new TextSink()];
+  const [stdout, stderr] = [new TextSink(isTerminal), new TextSink(isTerminal)];
   const calls: [string, unknown][] = [];
   const client: Client = {
-    call: async (method, input) => {
+    call: async (method, input, watch) => {
       calls.push([method, input]);
       const answer = Object.hasOwn(answers, method)
         ? answers[method]
         : new BangerError("DAEMON_UNREACHABLE", `the test has no answer to ${method}`);
       if (answer instanceof Error) throw answer;
+      if (typeof answer === "function") return (answer as (watch?: Watch) => never)(watch);
       return answer as never;
     },
   };

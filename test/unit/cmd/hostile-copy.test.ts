@@ -104,6 +104,29 @@ describe("what isn't a file", () => {
   });
 });
 
+describe("a name is shown, and never obeyed by a terminal", () => {
+  const name = "\u001b]52;c;eA==\u0007\u001b[2J\r\u00c2\u009b";
+  const UNSEEN = /(?!\n)[\p{Cc}\p{Cf}]/u;
+  test.each([
+    ["of what is left out", [DIRECTORY, { name: `asked/${name}`, type: "6" }]],
+    ["of what can't be trusted", [DIRECTORY, { name: `asked/../${name}` }]],
+    ["of what was not asked for", [{ name }]],
+  ] as [string, Member[]][])("%s", async (_, parts) => {
+    await send(parts);
+    const { stderr } = await guest.run(["cp", "box:/x/asked", target]);
+    expect(stderr).not.toMatch(UNSEEN);
+    expect(stderr).toContain("52;c;eA==");
+  });
+
+  test("in what the guest's tar, or ssh, says", async () => {
+    await guest.actAsGuest(`printf '%b' 'tar: \\033]0;x\\007: Cannot open \\0233\\n' >&2; exit 2`);
+    const { stderr, status } = await guest.run(["cp", "box:/x/asked", target]);
+    expect(status).toBe(1);
+    expect(stderr).toContain("]0;x");
+    expect(stderr).not.toMatch(UNSEEN);
+  });
+});
+
 describe("names that lead elsewhere", () => {
   const link: Member = { name: "asked/l", type: "2", link: "../../outside" };
   test.each([

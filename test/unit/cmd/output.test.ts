@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { BangerError } from "../../../src/shared/errors.ts";
 import { formatAge, flattenRecord } from "../../../src/cmd/format.ts";
-import { formatProgress, formatTable, Output, OutputClosed, printable } from "../../../src/cmd/output.ts";
+import { formatProgress, formatTable, Output, OutputClosed } from "../../../src/cmd/output.ts";
+import { printable } from "../../../src/cmd/terminal.ts";
 import { runInProcess, TextSink } from "../../support/cli.ts";
 import { makeVm } from "../../support/vm-record.ts";
 
@@ -22,8 +23,8 @@ describe("tables", () => {
   });
 
   test("a cell can't steer the terminal nor break the row", () => {
-    expect(formatTable([["\u001b[2J", "a\nb\r"]])).toBe("\u{fffd}[2J  a b\u{fffd}\n");
-    expect(printable("\u009b31m\tok\n\u007f")).toBe("\u{fffd}31m\tok\n\u{fffd}");
+    expect(formatTable([["\u001b[2J", "a\nb\r"]])).toBe("\\x1b[2J  a b\\x0d\n");
+    expect(printable("\u009b31m\tok\n\u007f")).toBe("\\x9b31m\tok\n\\x7f");
   });
 
   test("vm list", async () => {
@@ -74,7 +75,7 @@ describe("errors", () => {
     const { out, stderr, stdout } = makeOutput(false);
     out.error(error);
     expect(stderr.text).toBe(
-      "error: no answer; last words: [GUEST_NOT_READY]\n  panic\u{fffd}[0m\ntry: banger vm logs VM\noperation: op-0123456789ab\n",
+      "error: no answer; last words: [GUEST_NOT_READY]\n  panic\ntry: banger vm logs VM\noperation: op-0123456789ab\n",
     );
     expect(stdout.text).toBe("");
   });

@@ -1,7 +1,7 @@
 import { readShell, SHELLS } from "../../completion-scripts.ts";
 import { complete, joinBashWords, type Candidate, type NameKind } from "../../complete.ts";
 import { defineCommand, type Invocation } from "../../command.ts";
-import { printable } from "../../output.ts";
+import { printableLine } from "../../terminal.ts";
 
 /** A person waits with the finger on the key. */
 const TIMEOUT_MS = 500;
@@ -19,9 +19,10 @@ export const command = defineCommand({
     // bash replaces what stands after its last `=`.
     const shown = (value: string): string =>
       shell === "bash" && value.startsWith("--") ? value.replace(/^--[^=]*=/, "") : value;
-    const lines = candidates.map(({ value, description }) =>
-      shell === "bash" ? shown(value) : `${value}\t${printable(description)}`,
-    );
+    // The shell shows them on its terminal; a name that couldn't be typed as it is shown is none.
+    const lines = candidates
+      .filter(({ value }) => printableLine(value) === value)
+      .map(({ value, description }) => (shell === "bash" ? shown(value) : `${value}\t${printableLine(description)}`));
     out.data([...(files ? [":files"] : []), ...lines].map((line) => `${line}\n`).join(""));
   },
 });

@@ -1,0 +1,120 @@
+/** Output that can't be written, readers that went away, arguments that aren't text: the CLI as a process. */
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { resolve } from "node:path";
+import { beginStream, type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
+import { makeVm } from "../../support/vm-record.ts";
+
+const CLI = [process.execPath, resolve("src/main.ts")];
+const BYTES = Buffer.from([0x41, 0xff, 0x0a, 0xc3, 0x1b, 0x5b, 0x32, 0x4a, 0xe2, 0x82, 0x0a]);
+
+let daemon: FakeDaemon;
+beforeAll(async () => {
+  daemon = await startFakeDaemon();
+  await daemon.actAsGuest();
+  daemon.answers.set("vm.list", { result: [makeVm({ state: "running" })] });
+  daemon.answers.set("vm.show", { result: makeVm({}) });
+  daemon.answers.set("vm.stop", { result: [{ ref: "box", vm: makeVm({}), error: null }] });
+});
+afterAll(async () => await daemon[Symbol.asyncDispose]());
+
+/** A shell line in which `banger` is the CLI. */
+async function shell(line: string): Promise<{ status: number; stdout: string; stdoutBytes: Buffer; stderr: string }> {
+  const child = Bun.spawn(["bash", "-c", `banger() { ${CLI.map((word) => `'${word}'`).join(" ")} "$@"; }; ${line}`], {
+    cwd: daemon.dir,
+    env: daemon.env,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [bytes, stderr, status] = await Promise.all([
+    new Response(child.stdout).bytes(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { status, stdout: new TextDecoder().decode(bytes), stdoutBytes: Buffer.from(bytes), stderr };
+}
+
+describe("a full standard output", () => {
+  test.each(["ps --json", "vm show box", "version", "--help", "vm stop --json box", "explain", "ssh-config"])(
+    "banger %s says so in one line",
+    async (words) => {
+      expect(await shell(`banger ${words} >/dev/full`)).toMatchObject({
+        status: 31,
+        stderr: "error: the answer could not be written: no space is left on the device [OUTPUT_FAILED]\n",
+      });
+    },
+  );
+
+  test("also where the answer was an error", async () => {
+    expect(await shell("banger vm prune --json --bad >/dev/full")).toMatchObject({ status: 2 });
+    expect((await shell("banger vm prune --json --bad >/dev/full")).stderr).toContain("[OUTPUT_FAILED]\n");
+  });
+});
+
+describe("a full standard error", () => {
+  test.each(["ps", "vm stop box", "config", "exec box -- true"])("banger %s does its work", async (words) => {
+    expect((await shell(`banger ${words} 2>/dev/full`)).status).toBe(0);
+  });
+
+  test("an error keeps its status", async () => {
+    expect((await shell("banger explain NO_SUCH 2>/dev/full")).status).toBe(2);
+    expect((await shell("banger ps --no-such >/dev/full 2>/dev/full")).status).toBe(2);
+  });
+});
+
+describe("arguments that aren't UTF-8", () => {
+  test.each([
+    ["of a guest command", "exec box -- printf '[%s]' $'\\xff'", 6],
+    ["a path", "cp ./$'caf\\xe9' box:", 2],
+    ["a name", "vm show $'\\xc3('", 3],
+    ["beside one that holds U+FFFD itself", "exec box -- printf $'\\xef\\xbf\\xbd' $'\\xff'", 6],
+  ])("%s: refused", async (_, words, position) => {
+    const result = await shell(`banger ${words}`);
+    expect(result).toMatchObject({ status: 2, stdout: "" });
+    expect(result.stderr).toStartWith(`error: argument ${position} is not UTF-8: `);
+  });
+
+  test.each([
+    ["U+FFFD that was typed", "$'\\xef\\xbf\\xbd'", "\u{fffd}"],
+    ["letters of any script", "'é箱 👩'", "é箱 👩"],
+    ["nothing, and control characters", "'' $'\\x01\\n'", "|\u0001\n"],
+  ])("%s: carried", async (_, words, expected) => {
+    const { stdout, status } = await shell(`banger exec box -- sh -c 'IFS="|"; printf %s "$*"' sh ${words}`);
+    expect({ stdout, status }).toEqual({ stdout: expected, status: 0 });
+  });
+});
+
+describe("logs", () => {
+  test("piped are the log's bytes", async () => {
+    daemon.answers.set("vm.logs", ({ response }) => {
+      const send = beginStream(response);
+      send({ event: "data", data: BYTES.toString("utf8"), base64: BYTES.toString("base64") });
+      send({ event: "data", data: "text\u001b[2J\r\n" });
+      send({ event: "result", result: {} });
+    });
+    const expected = Buffer.concat([BYTES, Buffer.from("text\u001b[2J\r\n")]);
+    expect((await shell("banger logs box | cat")).stdoutBytes).toEqual(expected);
+    expect(JSON.parse((await shell("banger logs --json box | head -1")).stdout)).toEqual({ data: BYTES.toString() });
+  });
+
+  test.each(["logs -f box", "vm stats --watch", "daemon logs -f"])(
+    "%s ends when nobody reads it any more, though nothing more is said",
+    async (words) => {
+      daemon.answers.set("vm.stats", { result: [] });
+      daemon.answers.set("vm.logs", ({ response }) => {
+        const send = beginStream(response);
+        send({ event: "data", data: "one line\n" });
+        daemon.answers.set("operation.cancel", (request) => {
+          request.response.writeHead(200, { "content-type": "application/json" }).end('{"result":{}}');
+          send({ event: "error", error: { code: "CANCELLED", message: "cancelled" } });
+        });
+      });
+      const log = `${daemon.dir}/.local/state/banger/daemon.log`;
+      await Bun.write(log, "one line\n");
+      const result = await shell(`set -o pipefail; banger ${words} | head -1`);
+      expect(result).toMatchObject({ status: 0, stderr: "" });
+      expect(result.stdout).not.toBe("");
+    },
+  );
+});
