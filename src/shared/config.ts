@@ -1,6 +1,6 @@
 /** config.toml: every key, its default, its rule; and where each effective value came from. */
 
-import { BangerError } from "./errors.ts";
+import { BangerError, withPath } from "./errors.ts";
 import { parseDuration } from "./durations.ts";
 import { IMAGE_NAME_PATTERN } from "./names.ts";
 import { parseSize } from "./sizes.ts";
@@ -224,7 +224,12 @@ export function loadConfig(
   const values: Record<string, unknown> = Object.fromEntries(KEYS.map((key) => [key, CONFIG_KEYS[key].value]));
   const sources: Record<string, string> = Object.fromEntries(KEYS.map((key) => [key, "default"]));
   for (const file of files) {
-    const text = readText(file);
+    let text: string | null;
+    try {
+      text = readText(file);
+    } catch (thrown) {
+      throw withPath(thrown, file);
+    }
     if (text === null) continue;
     let document: Record<string, unknown>;
     try {

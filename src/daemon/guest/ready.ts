@@ -104,6 +104,7 @@ export async function waitUntilReady(
     throw new BangerError(
       "GUEST_NOT_READY",
       `the first command in the guest ended with ${result.exitCode}: ${result.stderr.trim()}`,
+      { hint: `banger vm logs ${vm.name}` },
     );
   }
   return { bootId };

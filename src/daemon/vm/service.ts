@@ -56,6 +56,14 @@ export interface ServiceParts {
   readonly locks: Locks;
 }
 
+/** An error of a VM that is gone again: no command can be about it any more. */
+function withoutVm(error: BangerError, { id, name }: VmRecord): BangerError {
+  const words = error.hint?.split(" ") ?? [];
+  if (!words.includes(name) && !words.includes(id)) return error;
+  const { hint: _, ...rest } = error.toDocument();
+  return new BangerError(error.code, error.message, { ...rest, hint: "banger doctor", cause: error.cause });
+}
+
 export class VmService {
   readonly parts: ServiceParts;
   /** VMs that the last reconcile could not look at, with what was under way of each. */
@@ -166,9 +174,12 @@ export class VmService {
       } catch (thrown) {
         const error = toBangerError(thrown);
         // Left up, or left to be looked at: its log says why.
-        if (error.code === "GUEST_NOT_READY") runner.clear(vm.id, "create");
-        else await this.#discard(vm.id);
-        throw thrown;
+        if (error.code === "GUEST_NOT_READY") {
+          runner.clear(vm.id, "create");
+          throw thrown;
+        }
+        await this.#discard(vm.id);
+        throw withoutVm(error, vm);
       }
     });
   }

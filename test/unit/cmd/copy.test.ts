@@ -19,6 +19,7 @@ import {
 import { join, resolve } from "node:path";
 import { guestPath, parseEndpoint, planPack } from "../../../src/cmd/copy/endpoint.ts";
 import { unpackLine } from "../../../src/cmd/copy/guest-lines.ts";
+import { makeDevice } from "../../support/devices.ts";
 import { type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
 
 let daemon: FakeDaemon;
@@ -171,18 +172,22 @@ describe("as every other cp", () => {
     await ok(from("foo/a"), to("fifo"));
     expect(await new Response(reader.stdout).text()).toBe("a");
     expect((await lstat(fifo)).isFIFO()).toBe(true);
-    await symlink("/dev/null", join(work, "null"));
-    await ok(from("foo/a"), to("null"));
-    expect((await stat(join(work, "null"))).isCharacterDevice()).toBe(true);
+    await makeDevice(join(work, "null"), "null");
+    await symlink("null", join(work, "link-to-null"));
+    for (const name of ["null", "link-to-null"]) {
+      await ok(from("foo/a"), to(name));
+      expect((await stat(join(work, name))).isCharacterDevice()).toBe(true);
+    }
     const refused = await daemon.run(["cp", from("foo"), to("null")]);
     expect(refused.status).not.toBe(0);
     expect(refused.stderr).toMatch(/is not a (?:file|directory)/);
-    const full = await daemon.run(["cp", from("foo/a"), to("null").replace(join(work, "null"), "/dev/full")]);
+    await makeDevice(join(work, "full"), "full");
+    const full = await daemon.run(["cp", from("foo/a"), to("full")]);
     expect(full.stderr).toContain("No space left on device");
   });
 
-  test("/dev/stdout is this command's own output", async () => {
-    expect(await daemon.run(["cp", `box:${work}/foo/a`, "/dev/stdout"])).toEqual({
+  test("/proc/self/fd/1, where /dev/stdout leads, is this command's own output", async () => {
+    expect(await daemon.run(["cp", `box:${work}/foo/a`, "/proc/self/fd/1"])).toEqual({
       status: 0,
       stdout: "a",
       stderr: "",

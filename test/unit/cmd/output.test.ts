@@ -69,13 +69,14 @@ describe("tables", () => {
 describe("errors", () => {
   const error = new BangerError("GUEST_NOT_READY", "no answer; last words:\n  panic\u001b[0m", {
     op: "op-0123456789ab",
+    hint: "banger vm logs box",
   });
 
   test("code on the first line, then the rest, the next command, the operation", () => {
     const { out, stderr, stdout } = makeOutput(false);
     out.error(error);
     expect(stderr.text).toBe(
-      "error: no answer; last words: [GUEST_NOT_READY]\n  panic\ntry: banger vm logs VM\noperation: op-0123456789ab\n",
+      "error: no answer; last words: [GUEST_NOT_READY]\n  panic\ntry: banger vm logs box\noperation: op-0123456789ab\n",
     );
     expect(stdout.text).toBe("");
   });

@@ -85,6 +85,41 @@ describe("arguments that aren't UTF-8", () => {
   });
 });
 
+describe("files that aren't what they must be", () => {
+  test.each([
+    ["a configuration that is a directory", "mkdir -p .config/banger/config.toml && banger config", "config.toml"],
+    ["a HOME that is a file", "touch file; HOME=$PWD/file banger ssh-config --install", "/file"],
+    ["a .ssh that is a file", "mkdir h; touch h/.ssh; HOME=$PWD/h banger ssh-config --install", "/h/.ssh"],
+    [
+      "a .ssh/config in a circle",
+      "mkdir -p c/.ssh; ln -s config c/.ssh/config; HOME=$PWD/c banger ssh-config --install",
+      "itself",
+    ],
+  ])("%s", async (_, line, named) => {
+    const { status, stderr } = await shell(line);
+    expect(stderr).toContain("[NOT_A_FILE]\ntry: ls -l");
+    expect(stderr.split("\n")[0]).toContain(named);
+    expect(status).toBe(15);
+  });
+
+  const rest = "export HOME=$PWD/closed; mkdir -p closed/.ssh closed/.config/banger; chmod 0 closed/.ssh; ";
+  test.skipIf(process.getuid?.() !== 0)("that this user may not read (tried as root, who becomes nobody)", async () => {
+    const as = "setpriv --reuid 65534 --regid 65534 --clear-groups ";
+    await shell(`chmod 711 .; mkdir -p closed; chown 65534 closed; ${rest}`);
+    await shell("echo > closed/.config/banger/config.toml; chmod 0 closed/.config/banger/config.toml");
+    for (const words of ["config", "ssh-config --install"]) {
+      const line = CLI.map((word) => `'${word}'`).join(" ");
+      const result = await shell(`export HOME=$PWD/closed; ${as} ${line} ${words}`);
+      if (result.stderr.includes("setpriv:") || result.stderr.includes("Permission denied")) {
+        console.log("skip: nobody may not run this checkout");
+        return;
+      }
+      expect(result.stderr).toContain("[NO_ACCESS]\ntry: ls -ld");
+      expect(result.status).toBe(14);
+    }
+  });
+});
+
 describe("logs", () => {
   test("piped are the log's bytes", async () => {
     daemon.answers.set("vm.logs", ({ response }) => {
