@@ -165,7 +165,8 @@ export async function connectClient(
           details: { listens: false },
           hint: paths.mode === "system" ? "banger system status" : "banger ps",
         });
-      await (await import("./start-daemon.ts")).startDaemon(paths, env, interrupts.signal);
+      const { startDaemon } = await import("./start-daemon.ts");
+      await out.waiting("starting the daemon", async () => await startDaemon(paths, env, interrupts.signal));
       try {
         return await request();
       } catch (thrown) {
@@ -246,7 +247,10 @@ async function callOnce<M extends MethodName>(
   };
   interrupts.signal.addEventListener("abort", cancel);
   try {
-    const response = await send(socket, method, input, hangUp.signal);
+    const response = await context.out.waiting(
+      "waiting for the daemon",
+      async () => await send(socket, method, input, hangUp.signal),
+    );
     checkVersion(response, context);
     if (response.headers.get("content-type") !== "application/x-ndjson") {
       const answer = JSON.parse(await response.text()) as { result: OutputOf<M> } | { error: ErrorDocument };

@@ -5,10 +5,8 @@
 
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import type { Progress } from "../shared/contract.ts";
 import { BangerError, isErrno } from "../shared/errors.ts";
-import { formatDuration } from "../shared/durations.ts";
-import { formatBytes } from "../shared/sizes.ts";
+import { CLOCK, type Clock, isUnicode, type LiveLine, liveStages, plainStages, type Stages } from "./stages.ts";
 import { printable, printableJson, printableLine, TerminalFilter } from "./terminal.ts";
 
 /** Whoever read stdout is gone (`banger ps | head -1`): the command ends quietly. */
@@ -76,6 +74,7 @@ class Painted {
 /** What commands print: text from anywhere, and painted pieces between. */
 export type Text = string | Painted | readonly (string | Painted)[];
 
+const ERASE_LINE = "\r\u001b[2K";
 const CLEAR_SCREEN = new Painted("\u001b[H\u001b[2J");
 
 /** Columns as wide as their widest cell, two blanks between, nothing after the last. */
@@ -95,17 +94,11 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
     .join("");
 }
 
-/** Shows stages: one live line per stage on a terminal, one plain line per stage elsewhere. */
-export interface Stages {
-  show(progress: Progress): void;
-  /** Leaves the last line as it stands. Call before anything else is written. */
-  end(): void;
-}
-
 export interface OutputOptions {
   readonly stdout: Sink;
   readonly stderr: Sink;
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly clock?: Clock;
 }
 
 export class Output {
@@ -116,7 +109,12 @@ export class Output {
   #isLive = false;
   readonly #filter = new TerminalFilter();
 
-  constructor({ stdout, stderr, env }: OutputOptions) {
+  readonly #clock: Clock;
+  readonly #isUnicode: boolean;
+
+  constructor({ stdout, stderr, env, clock = CLOCK }: OutputOptions) {
+    this.#clock = clock;
+    this.#isUnicode = isUnicode(env);
     this.stdout = stdout;
     this.stderr = stderr;
     this.#isDumb = env["TERM"] === "dumb";
@@ -236,45 +234,45 @@ export class Output {
     }
   }
 
+  /** Takes the live line away; it is drawn again at its next turn. */
   #endLive(): void {
     if (!this.#isLive) return;
     this.#isLive = false;
-    this.#writeError("\n");
+    this.#writeError(ERASE_LINE);
   }
 
+  get #canDraw(): boolean {
+    return this.stderr.isTerminal && !this.#isDumb;
+  }
+
+  /** The stages of something long. */
   stages(): Stages {
-    const isLive = this.stderr.isTerminal && !this.#isDumb;
-    // Stages may take turns; one that comes back gets no line of its own again.
-    const begun = new Map<string, number>();
+    if (!this.#canDraw) return plainStages((text) => this.note(text));
+    return liveStages(this.#line, this.#clock, this.#isUnicode);
+  }
+
+  /** Shows what is waited for once it takes longer than a second, and only on a terminal. */
+  async waiting<T>(message: string, work: (show: (done: number) => void) => Promise<T>): Promise<T> {
+    if (!this.#canDraw) return await work(() => undefined);
+    const stages = liveStages(this.#line, this.#clock, this.#isUnicode, true);
+    stages.show({ stage: "wait", message });
+    try {
+      return await work((done) => stages.show({ stage: "wait", message, done }));
+    } finally {
+      stages.end();
+    }
+  }
+
+  get #line(): LiveLine {
     return {
-      show: (progress) => {
-        const stage = `${progress.stage} ${progress.message}`;
-        const isNew = !begun.has(stage);
-        if (isNew) begun.set(stage, performance.now());
-        if (!isLive) {
-          if (isNew) this.note(formatProgress(progress, null));
-          return;
-        }
-        if (isNew) this.#endLive();
+      draw: (text) => {
+        this.#endLive();
+        if (text === "") return;
         this.#isLive = true;
-        const text = formatProgress(progress, performance.now() - (begun.get(stage) ?? 0));
-        this.#writeError(`\r\u001b[2K${text.slice(0, Math.max(20, (process.stderr.columns || 80) - 1))}`);
+        this.#writeError(text);
       },
-      end: () => this.#endLive(),
+      keep: (text) => this.note(text),
+      columns: () => Math.max(20, process.stderr.columns || 80),
     };
   }
-}
-
-/** `download 12.5 MiB of 80 MiB, 2.1 MiB/s, 32s left`; counts are bytes when they are large. */
-export function formatProgress({ message, done, total }: Progress, elapsedMs: number | null): string {
-  const text = printableLine(message);
-  if (done === undefined) return text;
-  const isBytes = (total ?? done) > 1024 * 1024;
-  const count = (value: number): string => (isBytes ? formatBytes(value) : String(value));
-  const parts = [`${text} ${count(done)}${total === undefined ? "" : ` of ${count(total)}`}`];
-  if (isBytes && elapsedMs !== null && elapsedMs > 500 && done > 0) {
-    parts.push(`${formatBytes((done * 1000) / elapsedMs)}/s`);
-    if (total !== undefined && total > done) parts.push(`${formatDuration(((total - done) * elapsedMs) / done)} left`);
-  }
-  return parts.join(", ");
 }

@@ -49,26 +49,30 @@ export async function copyIn(
       () => false,
     ));
   const copy = async (isSparse: boolean): Promise<string> =>
-    await runAll(
-      [
-        {
-          argv: [
-            "tar",
-            "-c",
-            ...(isLinkToFile ? ["-h"] : []),
-            ...(isSparse ? PACK_SPARSE : []),
-            ...["-f", "-", "-C", plan.dir, "--", plan.member],
+    await out.waiting(
+      `copying ${source.path}`,
+      async () =>
+        await runAll(
+          [
+            {
+              argv: [
+                "tar",
+                "-c",
+                ...(isLinkToFile ? ["-h"] : []),
+                ...(isSparse ? PACK_SPARSE : []),
+                ...["-f", "-", "-C", plan.dir, "--", plan.member],
+              ],
+              stdin: "ignore",
+              stdout: "pipe",
+            },
+            {
+              argv: sshTo(connection, unpackLine(target, plan, { isSparse, isOneOfSeveral })),
+              stdin: "pipe",
+              stdout: "ignore",
+            },
           ],
-          stdin: "ignore",
-          stdout: "pipe",
-        },
-        {
-          argv: sshTo(connection, unpackLine(target, plan, { isSparse, isOneOfSeveral })),
-          stdin: "pipe",
-          stdout: "ignore",
-        },
-      ],
-      interrupts,
+          interrupts,
+        ),
     );
   const hasHoles = info.isDirectory() || isLinkToFile || info.blocks * 512 < info.size;
   const said = await copy(hasHoles).catch(async (thrown: unknown) => {
@@ -104,7 +108,8 @@ export async function copyOut(
     await mkdir(root, { mode: 0o700 });
     const gate = new TarGate(plan.member === "." ? null : plan.member);
     const tar = startTool(["tar", ...UNPACK, "-C", root], "pipe", "ignore");
-    warnOf(await runGated(pack, gate, tar, interrupts), out);
+    const copying = async (show: (done: number) => void) => await runGated(pack, gate, tar, interrupts, show);
+    warnOf(await out.waiting(`copying ${source}`, copying), out);
     const payload = plan.member === "." ? root : join(root, plan.member);
     await place(payload, target.path, at, plan, gate);
     warnOfSkipped(gate, out);

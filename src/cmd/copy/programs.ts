@@ -77,7 +77,9 @@ export async function runGated(
   gate: TarGate,
   to: Bun.Subprocess<"pipe", "ignore", "pipe"> | { write(bytes: Uint8Array): void },
   interrupts: Interrupts,
+  show: (bytes: number) => void = () => undefined,
 ): Promise<string> {
+  let bytes = 0;
   const packer = startTool(pack, "ignore", "pipe");
   const unpacker = "pid" in to ? to : null;
   const write = async (bytes: Uint8Array): Promise<void> => {
@@ -89,7 +91,11 @@ export async function runGated(
   };
   return await finish(unpacker === null ? [packer] : [packer, unpacker], interrupts, async () => {
     try {
-      for await (const chunk of packer.stdout) for (const passed of gate.push(chunk)) await write(passed);
+      for await (const chunk of packer.stdout) {
+        for (const passed of gate.push(chunk)) await write(passed);
+        bytes += chunk.length;
+        show(bytes);
+      }
       // A packer that failed says more than the end of its stream.
       if ((await packer.exited) === 0) await write(gate.end());
     } finally {

@@ -120,6 +120,27 @@ describe("files that aren't what they must be", () => {
   });
 });
 
+describe("the input of a loop", () => {
+  const LOOP = (command: string): string =>
+    `printf '1\\n2\\n3\\n' | while read -r line; do echo "$line"; ${command}; done`;
+
+  test.each(["exec -n box -- cat", "ssh -n box -- cat", "exec --no-stdin box -- sh -c 'cat; read -r x; true'"])(
+    "banger %s leaves it to the loop",
+    async (words) => {
+      expect(await shell(LOOP(`banger ${words}`))).toMatchObject({ status: 0, stdout: "1\n2\n3\n", stderr: "" });
+    },
+  );
+
+  test("without -n it is the command's", async () => {
+    expect((await shell(LOOP("banger exec box -- cat"))).stdout).toBe("1\n2\n3\n");
+    expect((await shell(LOOP("banger exec box -- cat >/dev/null"))).stdout).toBe("1\n");
+  });
+
+  test("a shell reads its input", async () => {
+    expect(await shell("banger ssh -n box")).toMatchObject({ status: 2 });
+  });
+});
+
 describe("logs", () => {
   test("piped are the log's bytes", async () => {
     daemon.answers.set("vm.logs", ({ response }) => {
@@ -132,6 +153,27 @@ describe("logs", () => {
     expect((await shell("banger logs box | cat")).stdoutBytes).toEqual(expected);
     expect(JSON.parse((await shell("banger logs --json box | head -1")).stdout)).toEqual({ data: BYTES.toString() });
   });
+
+  const script = Bun.which("script");
+  test.skipIf(script === null)(
+    "on a real terminal they are printable (skipped where script(1) is missing)",
+    async () => {
+      daemon.answers.set("vm.logs", ({ response }) => {
+        const send = beginStream(response);
+        const title = Buffer.concat([Buffer.from("\u001b]0;owned\u0007\u001b[2Jtext\n"), BYTES]);
+        for (const byte of title) {
+          const one = Buffer.from([byte]);
+          send({ event: "data", data: one.toString("utf8"), base64: one.toString("base64") });
+        }
+        send({ event: "result", result: {} });
+      });
+      const inner = `${CLI.map((word) => `'${word}'`).join(" ")} logs box`;
+      const { stdoutBytes } = await shell(`script -qec "${inner}" /dev/null`);
+      // Neither script's nor the terminal's own, which end lines with CRLF.
+      const shown = stdoutBytes.toString("latin1").replaceAll("\r\n", "\n");
+      expect(shown).toBe("\\x1b]0;owned\\x07\\x1b[2Jtext\nA\\xff\n\\xc3\\x1b[2J\\xe2\\x82\n");
+    },
+  );
 
   test.each(["logs -f box", "vm stats --watch", "daemon logs -f"])(
     "%s ends when nobody reads it any more, though nothing more is said",
