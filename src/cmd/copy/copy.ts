@@ -145,8 +145,8 @@ async function place(payload: string, typed: string, at: Place, plan: PackPlan, 
   if (at.kind !== "directory" && !info.isDirectory() && typed.endsWith("/")) throw notADirectory(typed);
   const [from, to] = [Buffer.from(payload), Buffer.from(path)];
   await checkPlace(from, to);
-  if (at.kind === "file" && at.isShared) {
-    // Renaming over it would part it from its other names.
+  if (at.kind === "file" && at.isShared && info.isFile()) {
+    // Renaming over it would part it from its other names. Not for a link: the guest chose where it leads.
     await copyFile(from, to);
     return;
   }

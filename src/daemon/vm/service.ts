@@ -25,6 +25,7 @@ import { readHandles, writeHandles } from "./handles.ts";
 import { generateName } from "./names.ts";
 import { resolveSpec } from "./plan.ts";
 import { type Runner, undoSteps } from "./runner.ts";
+import { withoutVm } from "./gone.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 import type { StepContext, UndoContext, VmDirs } from "./step.ts";
 import { workDiskPath } from "./steps/work-disk.ts";
@@ -54,14 +55,6 @@ export interface ServiceParts {
   readonly guest: Guest;
   readonly runner: Runner;
   readonly locks: Locks;
-}
-
-/** An error of a VM that is gone again: no command can be about it any more. */
-function withoutVm(error: BangerError, { id, name }: VmRecord): BangerError {
-  const words = error.hint?.split(" ") ?? [];
-  if (!words.includes(name) && !words.includes(id)) return error;
-  const { hint: _, ...rest } = error.toDocument();
-  return new BangerError(error.code, error.message, { ...rest, hint: "banger doctor", cause: error.cause });
 }
 
 export class VmService {

@@ -1,7 +1,7 @@
 /** A guest that answers `cp` with any tar stream it likes, against the CLI as a process. */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
+import { link, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
 import { makeArchive, makePax, type Member } from "../../support/tar.ts";
@@ -128,22 +128,22 @@ describe("a name is shown, and never obeyed by a terminal", () => {
 });
 
 describe("names that lead elsewhere", () => {
-  const link: Member = { name: "asked/l", type: "2", link: "../../outside" };
+  const upLink: Member = { name: "asked/l", type: "2", link: "../../outside" };
   test.each([
     ["above", [DIRECTORY, { name: "asked/../../outside/mine", data: "evil" }]],
     ["absolute", [DIRECTORY, { name: "/etc/banger-attack", data: "evil" }]],
     ["beside what was asked for", [DIRECTORY, { name: ".bashrc", data: "evil" }]],
-    ["through a link of the archive", [DIRECTORY, link, { name: "asked/l/mine", data: "evil" }]],
+    ["through a link of the archive", [DIRECTORY, upLink, { name: "asked/l/mine", data: "evil" }]],
     [
       "over a link of the archive",
-      [DIRECTORY, { ...link, link: "../../outside/mine" }, { name: "asked/l", data: "evil" }],
+      [DIRECTORY, { ...upLink, link: "../../outside/mine" }, { name: "asked/l", data: "evil" }],
     ],
-    ["a directory over a link of the archive", [DIRECTORY, link, { ...DIRECTORY, name: "asked/l/", mode: 0o777 }]],
+    ["a directory over a link of the archive", [DIRECTORY, upLink, { ...DIRECTORY, name: "asked/l/", mode: 0o777 }]],
     ["a hard link to above", [DIRECTORY, { name: "asked/h", type: "1", link: "asked/../../outside/mine" }]],
     ["a hard link to an absolute name", [DIRECTORY, { name: "asked/h", type: "1", link: "/etc/passwd" }]],
     [
       "a hard link through a link of the archive",
-      [DIRECTORY, link, { name: "asked/h", type: "1", link: "asked/l/mine" }],
+      [DIRECTORY, upLink, { name: "asked/h", type: "1", link: "asked/l/mine" }],
     ],
     [
       "in an extended header",
@@ -188,6 +188,15 @@ describe("what an earlier copy left", () => {
     expect((await guest.run(["cp", "box:/x/asked", target])).status).toBe(0);
     expect(await readFile(join(outside, "mine"), "utf8")).toBe("mine");
     expect(await readFile(join(target, "asked/f"), "utf8")).toBe("new");
+  });
+
+  test("a link that replaces a file with two names brings nothing of this host into it", async () => {
+    await writeFile(join(target, "one"), "old");
+    await link(join(target, "one"), join(target, "two"));
+    await send([{ name: "asked", type: "2", link: join(outside, "mine") }]);
+    expect((await guest.run(["cp", "box:/x/asked", join(target, "one")])).status).toBe(0);
+    expect(await readlink(join(target, "one"))).toBe(join(outside, "mine"));
+    expect(await readFile(join(target, "two"), "utf8")).toBe("old");
   });
 
   test("nothing is put into a directory that a link leads to", async () => {
