@@ -15,6 +15,11 @@ export const VM_ARG = {
   vm: { type: "positional", required: true, description: "Name, id, or unambiguous beginning of an id." },
 } as const satisfies ArgsDef;
 
+/** For a loop whose own input must stay: `while read x; do banger exec -n box -- …; done`. */
+export const NO_STDIN_ARG = {
+  "no-stdin": { type: "boolean", alias: "n", description: "Gives the command empty input, for use in a loop." },
+} as const satisfies ArgsDef;
+
 export const VMS = {
   name: "vm",
   description: "Names, ids, or unambiguous beginnings of ids.",

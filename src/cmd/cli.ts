@@ -199,6 +199,10 @@ export function scanArguments(words: readonly string[], command: Command, path: 
   if (values.get("help") === true) return "help";
   if (rest !== null && command.trailing === undefined) fail(`${called} takes nothing after --`);
 
+  // The words at the end are for the positionals that stand after the variadic one.
+  const named = Object.values(command.args).filter(({ type }) => type === "positional").length;
+  const leading =
+    command.variadic?.first === true ? positionals.splice(0, Math.max(0, positionals.length - named)) : null;
   const args: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
   for (const [name, arg] of Object.entries(command.args as ArgsDef)) {
     const given = arg.type === "positional" ? positionals.shift() : values.get(name);
@@ -213,7 +217,7 @@ export function scanArguments(words: readonly string[], command: Command, path: 
     }
     args[name] = value;
   }
-  const many = command.variadic === undefined ? [] : positionals.splice(0);
+  const many = leading ?? (command.variadic === undefined ? [] : positionals.splice(0));
   if (many.length < (command.variadic?.least ?? 0))
     fail(`${called} needs at least one ${command.variadic?.name.toUpperCase()}`);
   const [extra] = positionals;

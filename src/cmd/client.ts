@@ -21,10 +21,12 @@ const HANG_UP_AFTER_MS = 300;
 export interface Watch {
   /** Default: the stages on stderr. */
   readonly progress?: (progress: Progress) => void;
-  /** Raw text of followed logs. */
-  readonly data?: (text: string) => void;
   /** What a create makes, before it makes it; told again when the create is asked for again. */
   readonly spec?: (resolved: ResolvedSpec) => void;
+  /** Of followed logs: the text, and exactly the bytes. */
+  readonly data?: (text: string, bytes: string | Uint8Array) => void;
+  /** Cancels a streamed call, as an interrupt does. */
+  readonly stop?: AbortSignal;
 }
 
 export interface Client {
@@ -150,7 +152,11 @@ export async function connectClient(
           details: { listens: false },
           hint: paths.mode === "system" ? "banger system status" : "banger ps",
         });
-      ({ apiSocket } = await (await import("./start-daemon.ts")).startDaemon(paths, env, interrupts.signal));
+      const { startDaemon } = await import("./start-daemon.ts");
+      ({ apiSocket } = await out.waiting(
+        "starting the daemon",
+        async () => await startDaemon(paths, env, interrupts.signal),
+      ));
       try {
         return await request();
       } catch (thrown) {
@@ -231,7 +237,10 @@ async function callOnce<M extends MethodName>(
   };
   interrupts.signal.addEventListener("abort", cancel);
   try {
-    const response = await send(socket, method, input, hangUp.signal);
+    const response = await context.out.waiting(
+      "waiting for the daemon",
+      async () => await send(socket, method, input, hangUp.signal),
+    );
     checkVersion(response, context);
     if (response.headers.get("content-type") !== "application/x-ndjson") {
       const answer = JSON.parse(await response.text()) as { result: OutputOf<M> } | { error: ErrorDocument };
@@ -303,16 +312,19 @@ async function follow(socket: string, response: Response, watch: Watch, context:
   };
   if (interrupts.signal.aborted) cancel();
   interrupts.signal.addEventListener("abort", cancel);
+  watch.stop?.addEventListener("abort", cancel);
   try {
     for await (const event of events(response)) {
       if (event.event === "progress") show(event);
       else if (event.event === "spec") watch.spec?.(event);
-      else if (event.event === "data") watch.data?.(event.data);
+      else if (event.event === "data")
+        watch.data?.(event.data, event.base64 === undefined ? event.data : Buffer.from(event.base64, "base64"));
       else if (event.event === "result") return event.result;
       else if (event.event === "error") throw errorOf(event.error);
     }
   } finally {
     interrupts.signal.removeEventListener("abort", cancel);
+    watch.stop?.removeEventListener("abort", cancel);
     stages.end();
   }
   throw unreachable("the daemon ended before the operation did; what it had begun is undone when it starts again");

@@ -24,8 +24,13 @@ export interface Invocation<T extends ArgsDef = ArgsDef> {
 
 export interface Command<T extends ArgsDef = ArgsDef> {
   readonly args: T;
-  /** The positional that takes the remaining words, and how many it needs. */
-  readonly variadic?: { readonly name: string; readonly description: string; readonly least: 0 | 1 };
+  /** The positional that takes the remaining words, and how many it needs; `first` when it stands before the others. */
+  readonly variadic?: {
+    readonly name: string;
+    readonly description: string;
+    readonly least: 0 | 1;
+    readonly first?: boolean;
+  };
   /** Flags that may be given more than once. */
   readonly repeatable?: readonly (keyof T & string)[];
   /** Whether words after `--` are taken, and what they are called. */

@@ -121,7 +121,7 @@ async function completeCommand(
     if (kind === undefined) return NOTHING;
     if (kind === "file") return { candidates: [], files: true };
     if (kind === "endpoint") {
-      const { parseEndpoint } = await import("./copy.ts");
+      const { parseEndpoint } = await import("./copy/endpoint.ts");
       // A path in the guest: this host doesn't know it.
       if (parseEndpoint(typed).kind === "guest") return NOTHING;
       const vms = (await lookUp("vm")).map(({ value, description }) => ({ value: `${value}:`, description }));
@@ -152,6 +152,6 @@ async function completeCommand(
   const named = Object.entries(command.args)
     .filter(([, arg]) => arg.type === "positional")
     .map(([name]) => name);
-  const name = named[positionals] ?? command.variadic?.name;
+  const name = (command.variadic?.first === true ? undefined : named[positionals]) ?? command.variadic?.name;
   return name === undefined ? NOTHING : await ofKind(name, partial);
 }

@@ -18,6 +18,8 @@ export interface GuestCommand {
   /** Whether the command gets a terminal. */
   readonly tty: boolean;
   readonly timeoutMs: number | null;
+  /** Whether the command's input is empty instead of this process's. */
+  readonly noStdin?: boolean;
 }
 
 /** What ssh itself ends with when the connection fails; also a status a command may have. */
@@ -70,7 +72,7 @@ export async function execInGuest(
   const execId = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
   const line = remoteExecCommand({ execId, workDir: command.workDir, argv: command.argv, env: command.env });
   const child = Bun.spawn(sshLine(connection, command.tty ? "-tt" : "-T", line), {
-    stdio: ["inherit", "inherit", "inherit"],
+    stdio: [command.noStdin === true ? "ignore" : "inherit", "inherit", "inherit"],
     // Away from the terminal's signals: an interrupt is for the guest command, and ssh must live to tell its status. With a
     // terminal in the guest, ssh needs this one, whose keys then reach the guest as they are.
     detached: !command.tty,

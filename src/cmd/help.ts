@@ -51,13 +51,16 @@ export function usageLine(path: readonly string[], command: Command): string {
     "banger",
     ...path,
     ...(args.some(([, arg]) => arg.type !== "positional") || command.json === true ? ["[FLAGS]"] : []),
-    ...args
-      .filter(([, arg]) => arg.type === "positional")
-      .map(([name, arg]) => (arg.required === true ? valueName(name, arg) : `[${valueName(name, arg)}]`)),
   ];
-  if (command.variadic !== undefined) {
+  const positionals = args
+    .filter(([, arg]) => arg.type === "positional")
+    .map(([name, arg]) => (arg.required === true ? valueName(name, arg) : `[${valueName(name, arg)}]`));
+  if (command.variadic === undefined) {
+    words.push(...positionals);
+  } else {
     const name = `${command.variadic.name.toUpperCase()}...`;
-    words.push(command.variadic.least === 0 ? `[${name}]` : name);
+    const variadic = command.variadic.least === 0 ? `[${name}]` : name;
+    words.push(...(command.variadic.first === true ? [variadic, ...positionals] : [...positionals, variadic]));
   }
   if (command.trailing !== undefined) words.push(`[-- ${command.trailing.name}]`);
   return words.join(" ");
@@ -80,8 +83,11 @@ export function commandHelp(path: readonly string[], command: Command, entry: En
     if (arg.type === "boolean" && arg.negativeDescription !== undefined)
       flags.push([`--no-${name}`, arg.negativeDescription]);
   }
-  if (command.variadic !== undefined)
-    positionals.push([`${command.variadic.name.toUpperCase()}...`, command.variadic.description]);
+  if (command.variadic !== undefined) {
+    const row = [`${command.variadic.name.toUpperCase()}...`, command.variadic.description] as const;
+    if (command.variadic.first === true) positionals.unshift(row);
+    else positionals.push(row);
+  }
   if (command.trailing !== undefined) positionals.push([`-- ${command.trailing.name}`, command.trailing.description]);
   if (command.json === true) flags.push(["--json", "Prints the answer as JSON."]);
   flags.push(["--no-color", "No colour (so does NO_COLOR)."], ["-h, --help", "Shows this help."]);

@@ -7,6 +7,7 @@ import { ROOT } from "./commands/index.ts";
 import { Interrupts } from "./interrupts.ts";
 import { descriptorSink, Output, OutputClosed } from "./output.ts";
 import type { Owner } from "./root.ts";
+import { checkArguments } from "./raw-arguments.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -47,7 +48,12 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   const surroundings = ownSurroundings();
   surroundings.interrupts.listen();
   try {
+    checkArguments(argv);
     return await runCommandLine(argv, surroundings);
+  } catch (thrown) {
+    const error = toBangerError(thrown);
+    surroundings.out.error(error, asksForJson(argv));
+    return exitStatusOf(error.code);
   } finally {
     surroundings.interrupts.release();
   }
@@ -55,6 +61,16 @@ export async function runCli(argv: readonly string[]): Promise<number> {
 
 /** {@link runCli} with given surroundings. */
 export async function runCommandLine(argv: readonly string[], surroundings: Surroundings): Promise<number> {
+  const status = await runPlanned(argv, surroundings);
+  try {
+    surroundings.out.finish();
+  } catch {
+    // The rest of a terminal that is gone.
+  }
+  return status;
+}
+
+async function runPlanned(argv: readonly string[], surroundings: Surroundings): Promise<number> {
   const { out, interrupts, env } = surroundings;
   let plan: Plan | null = null;
   try {
@@ -87,10 +103,12 @@ export async function runCommandLine(argv: readonly string[], surroundings: Surr
   } catch (thrown) {
     if (thrown instanceof OutputClosed) return 0;
     const error = withHelp(toBangerError(thrown), plan);
+    const json = plan?.kind === "run" ? plan.scanned.json : asksForJson(argv);
     try {
-      out.error(error, plan?.kind === "run" ? plan.scanned.json : asksForJson(argv));
+      out.error(error, json && error.code !== "OUTPUT_FAILED");
     } catch (again) {
-      if (!(again instanceof OutputClosed)) throw again;
+      if (again instanceof OutputClosed) return statusOf(error, plan, interrupts);
+      out.error(toBangerError(again));
     }
     return statusOf(error, plan, interrupts);
   }

@@ -1,12 +1,13 @@
-/** The only writer to stdout and stderr of the CLI. stdout carries the answer; everything else goes to stderr. */
+/**
+ * The only writer to stdout and stderr of the CLI. stdout carries the answer; everything else goes to stderr. What is
+ * written to a terminal is made printable here, once, for every command; elsewhere the answer's bytes stay as they are.
+ */
 
 import { writeSync } from "node:fs";
 import { isatty } from "node:tty";
-import type { Progress } from "../shared/contract.ts";
-import type { BangerError } from "../shared/errors.ts";
-import { isErrno } from "../shared/errors.ts";
-import { formatDuration } from "../shared/durations.ts";
-import { formatBytes } from "../shared/sizes.ts";
+import { BangerError, isErrno } from "../shared/errors.ts";
+import { CLOCK, type Clock, isUnicode, type LiveLine, liveStages, plainStages, type Stages } from "./stages.ts";
+import { printable, printableJson, printableLine, TerminalFilter } from "./terminal.ts";
 
 /** Whoever read stdout is gone (`banger ps | head -1`): the command ends quietly. */
 export class OutputClosed extends Error {
@@ -16,16 +17,28 @@ export class OutputClosed extends Error {
 /** Where the text goes; the process's own descriptors, or a test's. */
 export interface Sink {
   readonly isTerminal: boolean;
-  /** @throws OutputClosed */
+  /** @throws OutputClosed, BangerError OUTPUT_FAILED */
   write(bytes: string | Uint8Array): void;
+  /** Whether nobody can read it any more; for a command that has nothing to write, and so would never know. */
+  isClosed?(): Promise<boolean>;
 }
 
+/** What an answer can't be written for (open(2), write(2)). */
+const WHY: Readonly<Record<string, string>> = {
+  ENOSPC: "no space is left on the device",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "the file would become too large",
+  EIO: "the device failed",
+};
+
 const RETRY_MS = 2;
+const READER_CHECK_MS = 250;
 
 /** A descriptor, written to completely before the call returns, so that nothing is lost at exit. */
 export function descriptorSink(fd: number): Sink {
   return {
     isTerminal: isatty(fd),
+    isClosed: async () => (await import("./poll.ts")).isReaderGone(fd),
     write: (bytes) => {
       let rest: Uint8Array = typeof bytes === "string" ? Buffer.from(bytes) : bytes;
       while (rest.length > 0) {
@@ -35,24 +48,38 @@ export function descriptorSink(fd: number): Sink {
           // A pipe that somebody else made non-blocking, and that is full.
           if (isErrno(thrown, "EAGAIN")) Bun.sleepSync(RETRY_MS);
           else if (isErrno(thrown, "EPIPE") || isErrno(thrown, "EBADF")) throw new OutputClosed();
-          else throw thrown;
+          else {
+            const { code = "unknown error", message } = thrown as NodeJS.ErrnoException;
+            throw new BangerError("OUTPUT_FAILED", `the answer could not be written: ${WHY[code] ?? message}`, {
+              cause: thrown,
+            });
+          }
         }
       }
     },
   };
 }
 
-/** Text from a guest or a file must not steer the terminal: control characters become visible. */
-export function printable(text: string): string {
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\u{fffd}");
-}
-
 const COLORS = { red: 31, green: 32, yellow: 33, dim: 2, bold: 1 } as const;
 type Color = keyof typeof COLORS;
 
+/** Text with a colour of banger's own, which a terminal gets as it is. */
+class Painted {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+/** What commands print: text from anywhere, and painted pieces between. */
+export type Text = string | Painted | readonly (string | Painted)[];
+
+const ERASE_LINE = "\r\u001b[2K";
+const CLEAR_SCREEN = new Painted("\u001b[H\u001b[2J");
+
 /** Columns as wide as their widest cell, two blanks between, nothing after the last. */
 export function formatTable(rows: readonly (readonly string[])[]): string {
-  const clean = rows.map((row) => row.map((cell) => printable(cell).replaceAll("\n", " ")));
+  const clean = rows.map((row) => row.map(printableLine));
   const widths: number[] = [];
   for (const row of clean)
     for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, Bun.stringWidth(cell));
@@ -67,17 +94,11 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
     .join("");
 }
 
-/** Shows stages: one live line per stage on a terminal, one plain line per stage elsewhere. */
-export interface Stages {
-  show(progress: Progress): void;
-  /** Leaves the last line as it stands. Call before anything else is written. */
-  end(): void;
-}
-
 export interface OutputOptions {
   readonly stdout: Sink;
   readonly stderr: Sink;
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly clock?: Clock;
 }
 
 export class Output {
@@ -86,8 +107,14 @@ export class Output {
   readonly #isDumb: boolean;
   #hasColor: boolean;
   #isLive = false;
+  readonly #filter = new TerminalFilter();
 
-  constructor({ stdout, stderr, env }: OutputOptions) {
+  readonly #clock: Clock;
+  readonly #isUnicode: boolean;
+
+  constructor({ stdout, stderr, env, clock = CLOCK }: OutputOptions) {
+    this.#clock = clock;
+    this.#isUnicode = isUnicode(env);
     this.stdout = stdout;
     this.stderr = stderr;
     this.#isDumb = env["TERM"] === "dumb";
@@ -99,33 +126,71 @@ export class Output {
     this.#hasColor = false;
   }
 
-  paint(color: Color, text: string, sink: Sink = this.stdout): string {
-    return this.#hasColor && sink.isTerminal ? `\u001b[${COLORS[color]}m${text}\u001b[0m` : text;
+  /** Only the colour is banger's; the text may be anybody's. */
+  paint(color: Color, text: string, sink: Sink = this.stdout): Painted {
+    const clean = printable(text);
+    return new Painted(this.#hasColor && sink.isTerminal ? `\u001b[${COLORS[color]}m${clean}\u001b[0m` : clean);
   }
 
-  /** The answer, as it is. @throws OutputClosed */
+  /** The answer. On a terminal it becomes printable, elsewhere it is as it is. @throws OutputClosed, BangerError */
   data(bytes: string | Uint8Array): void {
     this.#endLive();
-    this.stdout.write(bytes);
+    this.stdout.write(this.stdout.isTerminal ? this.#filter.feed(bytes) : bytes);
   }
 
-  line(text: string): void {
-    this.data(`${text}\n`);
+  line(text: Text): void {
+    for (const piece of Array.isArray(text) ? (text as readonly (string | Painted)[]) : [text as string | Painted]) {
+      if (piece instanceof Painted) this.#painted(piece);
+      else this.data(piece);
+    }
+    this.data("\n");
+  }
+
+  #painted({ text }: Painted): void {
+    this.#endLive();
+    this.stdout.write(this.stdout.isTerminal ? this.#filter.flush() + text : text);
+  }
+
+  /** Before the answer is shown again; nothing where it isn't a terminal. */
+  clearScreen(): void {
+    if (this.stdout.isTerminal) this.#painted(CLEAR_SCREEN);
+  }
+
+  /** Aborts when nobody can read the answer any more (`banger logs -f box | head -1` and a guest that is quiet). */
+  watchReader(): { readonly signal: AbortSignal } & Disposable {
+    const gone = new AbortController();
+    const check = async (): Promise<void> => {
+      if ((await this.stdout.isClosed?.()) === true) gone.abort(new OutputClosed());
+    };
+    const timer = setInterval(() => void check(), READER_CHECK_MS);
+    return { signal: gone.signal, [Symbol.dispose]: () => clearInterval(timer) };
+  }
+
+  /** Writes what a terminal was still kept waiting for. Call when the command is over. */
+  finish(): void {
+    this.#endLive();
+    const rest = this.#filter.flush();
+    if (rest !== "") this.stdout.write(rest);
   }
 
   /** One JSON document. */
   json(value: unknown): void {
-    this.data(`${JSON.stringify(value, null, 2)}\n`);
+    this.#json(JSON.stringify(value, null, 2));
   }
 
   /** One object of a stream, on a line of its own. */
   jsonLine(value: unknown): void {
-    this.data(`${JSON.stringify(value)}\n`);
+    this.#json(JSON.stringify(value));
+  }
+
+  #json(text: string): void {
+    this.data(`${this.stdout.isTerminal ? printableJson(text) : text}\n`);
   }
 
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
     const [first = "", ...lines] = formatTable([head, ...rows]).split(/(?<=\n)/);
-    this.data(this.paint("dim", first.trimEnd()) + "\n" + lines.join(""));
+    this.line(this.paint("dim", first.trimEnd()));
+    this.data(lines.join(""));
   }
 
   /** A notice for a person, on stderr. */
@@ -134,7 +199,7 @@ export class Output {
   }
 
   warn(text: string): void {
-    this.#say(`${this.paint("yellow", "warning:", this.stderr)} ${printable(text)}\n`);
+    this.#say(`${this.paint("yellow", "warning:", this.stderr).text} ${printable(text)}\n`);
   }
 
   /** `error: <message> [CODE]`, then `try: <command>`, then the operation. With `json`, the document on stdout. */
@@ -144,7 +209,8 @@ export class Output {
       return;
     }
     const [first = "", ...more] = printable(error.message).trim().split("\n");
-    const said = [`${this.paint("red", "error:", this.stderr)} ${prefix}${first} [${error.code}]`, ...more];
+    const label = this.paint("red", "error:", this.stderr).text;
+    const said = [`${label} ${printableLine(prefix)}${first} [${error.code}]`, ...more];
     if (error.hint !== undefined) said.push(`try: ${printable(error.hint)}`);
     if (error.op !== undefined) said.push(`operation: ${printable(error.op)}`);
     this.#say(`${said.join("\n")}\n`);
@@ -152,7 +218,7 @@ export class Output {
 
   /** Without a line end: a question on a terminal. */
   ask(question: string): void {
-    this.#say(question);
+    this.#say(printable(question));
   }
 
   #say(text: string): void {
@@ -163,51 +229,50 @@ export class Output {
   #writeError(text: string): void {
     try {
       this.stderr.write(text);
-    } catch (thrown) {
-      // Nobody listens to the notices; the work goes on.
-      if (!(thrown instanceof OutputClosed)) throw thrown;
+    } catch {
+      // Nobody reads the notices, or their disk is full; the work goes on.
     }
   }
 
+  /** Takes the live line away; it is drawn again at its next turn. */
   #endLive(): void {
     if (!this.#isLive) return;
     this.#isLive = false;
-    this.#writeError("\n");
+    this.#writeError(ERASE_LINE);
   }
 
+  get #canDraw(): boolean {
+    return this.stderr.isTerminal && !this.#isDumb;
+  }
+
+  /** The stages of something long. */
   stages(): Stages {
-    const isLive = this.stderr.isTerminal && !this.#isDumb;
-    // Stages may take turns; one that comes back gets no line of its own again.
-    const begun = new Map<string, number>();
+    if (!this.#canDraw) return plainStages((text) => this.note(text));
+    return liveStages(this.#line, this.#clock, this.#isUnicode);
+  }
+
+  /** Shows what is waited for once it takes longer than a second, and only on a terminal. */
+  async waiting<T>(message: string, work: (show: (done: number) => void) => Promise<T>): Promise<T> {
+    if (!this.#canDraw) return await work(() => undefined);
+    const stages = liveStages(this.#line, this.#clock, this.#isUnicode, true);
+    stages.show({ stage: "wait", message });
+    try {
+      return await work((done) => stages.show({ stage: "wait", message, done }));
+    } finally {
+      stages.end();
+    }
+  }
+
+  get #line(): LiveLine {
     return {
-      show: (progress) => {
-        const stage = `${progress.stage} ${progress.message}`;
-        const isNew = !begun.has(stage);
-        if (isNew) begun.set(stage, performance.now());
-        if (!isLive) {
-          if (isNew) this.note(formatProgress(progress, null));
-          return;
-        }
-        if (isNew) this.#endLive();
+      draw: (text) => {
+        this.#endLive();
+        if (text === "") return;
         this.#isLive = true;
-        const text = formatProgress(progress, performance.now() - (begun.get(stage) ?? 0));
-        this.#writeError(`\r\u001b[2K${text.slice(0, Math.max(20, (process.stderr.columns || 80) - 1))}`);
+        this.#writeError(text);
       },
-      end: () => this.#endLive(),
+      keep: (text) => this.note(text),
+      columns: () => Math.max(20, process.stderr.columns || 80),
     };
   }
-}
-
-/** `download 12.5 MiB of 80 MiB, 2.1 MiB/s, 32s left`; counts are bytes when they are large. */
-export function formatProgress({ message, done, total }: Progress, elapsedMs: number | null): string {
-  const text = printable(message).replaceAll("\n", " ");
-  if (done === undefined) return text;
-  const isBytes = (total ?? done) > 1024 * 1024;
-  const count = (value: number): string => (isBytes ? formatBytes(value) : String(value));
-  const parts = [`${text} ${count(done)}${total === undefined ? "" : ` of ${count(total)}`}`];
-  if (isBytes && elapsedMs !== null && elapsedMs > 500 && done > 0) {
-    parts.push(`${formatBytes((done * 1000) / elapsedMs)}/s`);
-    if (total !== undefined && total > done) parts.push(`${formatDuration(((total - done) * elapsedMs) / done)} left`);
-  }
-  return parts.join(", ");
 }

@@ -2,7 +2,7 @@
 
 import { checkVmRef } from "./args.ts";
 
-/** The VM of `NAME.vm`. @throws BangerError VM_NOT_FOUND */
+/** The VM of `NAME.vm`; names of hosts have no case (RFC 4343). @throws BangerError VM_NOT_FOUND */
 export function vmOfHost(host: string): string {
-  return checkVmRef(host.replace(/\.vm$/, ""));
+  return checkVmRef(host.toLowerCase().replace(/\.vm$/, ""));
 }

@@ -18,8 +18,8 @@ export interface OperationContext {
   progress(progress: Progress): void;
   /** What a create makes. */
   resolved(spec: ResolvedSpec): void;
-  /** Raw text for followed logs. Not kept for later watchers. */
-  data(text: string): void;
+  /** What a followed log says. Not kept for later watchers. */
+  data(bytes: Uint8Array): void;
 }
 
 interface Operation {
@@ -32,6 +32,12 @@ interface Operation {
   state: OperationRecord["state"];
   stage: string | null;
   end: StreamEvent | null;
+}
+
+function dataEvent(bytes: Uint8Array): StreamEvent {
+  const buffer = Buffer.from(bytes);
+  const data = buffer.toString("utf8");
+  return { event: "data", data, ...(Buffer.from(data).equals(buffer) ? {} : { base64: buffer.toString("base64") }) };
 }
 
 export function newOperationId(): OperationId {
@@ -78,7 +84,7 @@ export class Operations {
         keepAndTell({ event: "progress", ...progress });
       },
       resolved: (spec) => keepAndTell({ event: "spec", ...spec }),
-      data: (data) => this.#tell(operation, { event: "data", data }),
+      data: (bytes) => this.#tell(operation, dataEvent(bytes)),
     };
     const began = performance.now();
     void withOperation(id, () => work(context))

@@ -1,6 +1,6 @@
 /** config.toml: every key, its default, its rule; and where each effective value came from. */
 
-import { BangerError } from "./errors.ts";
+import { BangerError, withPath } from "./errors.ts";
 import { parseDuration } from "./durations.ts";
 import { isLoopbackIpv4, isPrivateIpv4 } from "./ipv4.ts";
 import { describeLimits, isWithinLimits, type LimitedField, SPEC_LIMITS } from "./limits.ts";
@@ -222,7 +222,12 @@ export function loadConfig(
   const values: Record<string, unknown> = Object.fromEntries(KEYS.map((key) => [key, CONFIG_KEYS[key].value]));
   const sources: Record<string, string> = Object.fromEntries(KEYS.map((key) => [key, "default"]));
   for (const file of files) {
-    const text = readText(file);
+    let text: string | null;
+    try {
+      text = readText(file);
+    } catch (thrown) {
+      throw withPath(thrown, file);
+    }
     if (text === null) continue;
     let document: Record<string, unknown>;
     try {

@@ -41,13 +41,13 @@ export interface Progress {
   readonly total?: number;
 }
 
-/** A line of a streamed answer. `data` carries raw text of followed logs. */
+/** A line of a streamed answer. `data` carries a log's text; bytes that aren't UTF-8 are in `base64` as well. */
 export type StreamEvent =
   | { readonly event: "operation"; readonly id: string }
   /** What a create makes: the first word about it, before an image is built for it. */
   | ({ readonly event: "spec" } & ResolvedSpec)
   | ({ readonly event: "progress" } & Progress)
-  | { readonly event: "data"; readonly data: string }
+  | { readonly event: "data"; readonly data: string; readonly base64?: string }
   | { readonly event: "result"; readonly result: unknown }
   | { readonly event: "error"; readonly error: ErrorDocument };
 

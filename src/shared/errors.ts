@@ -18,14 +18,9 @@ export const ERROR_TABLE = {
   GUEST_NOT_READY: {
     exit: 1,
     summary: "The guest did not answer in time. The VM is left running so that its console can be read.",
-    hint: "banger vm logs VM",
   },
   GUEST_FAILED: { exit: 1, summary: "A command banger ran inside the guest failed." },
-  VMM_FAILED: {
-    exit: 1,
-    summary: "The virtual machine monitor did not start or ended by itself.",
-    hint: "banger vm logs VM",
-  },
+  VMM_FAILED: { exit: 1, summary: "The virtual machine monitor did not start or ended by itself." },
   IMAGE_BUILD_FAILED: { exit: 1, summary: "The image could not be built." },
   KERNEL_INVALID: { exit: 1, summary: "The file holds no kernel that banger can extract or boot." },
   NOT_YET: { exit: 1, summary: "This command is planned and not built yet." },
@@ -54,6 +49,10 @@ export const ERROR_TABLE = {
     exit: 14,
     summary: "This user may not read or write a file or directory that banger needs; the message names it.",
   },
+  NOT_A_FILE: {
+    exit: 15,
+    summary: "A path is not of the kind it must be: a directory where a file must be, or the other way round.",
+  },
   HELPER_REFUSED: { exit: 13, summary: "The root helper refused the request." },
 
   VM_NOT_FOUND: { exit: 20, summary: "No VM has that name or id.", hint: "banger vm list -a" },
@@ -61,7 +60,6 @@ export const ERROR_TABLE = {
   IMAGE_NOT_BUILT: {
     exit: 20,
     summary: "The image is known and not built yet; on an installed system its owner's own command builds it.",
-    hint: "banger image build NAME",
   },
   KERNEL_NOT_FOUND: { exit: 20, summary: "No kernel has that name.", hint: "banger kernel list" },
   OPERATION_NOT_FOUND: { exit: 20, summary: "No operation has that id; ended ones are forgotten after a while." },
@@ -79,6 +77,7 @@ export const ERROR_TABLE = {
   TOOL_MISSING: { exit: 30, summary: "A program banger needs is not installed.", hint: "banger doctor" },
   NO_SPACE: { exit: 31, summary: "The disk is full.", hint: "banger gc" },
   READ_ONLY: { exit: 31, summary: "A file system that banger must write to is read-only; the message names the path." },
+  OUTPUT_FAILED: { exit: 31, summary: "The answer could not be written to standard output: full, or broken." },
   HOST_UNSUPPORTED: { exit: 32, summary: "This host lacks something banger needs.", hint: "banger doctor" },
 
   NETWORK: { exit: 40, summary: "A download failed." },
@@ -157,14 +156,33 @@ export function toBangerError(thrown: unknown, op?: string): BangerError {
   }
   const ofFiles = fileErrorCode(thrown);
   if (ofFiles !== null) {
-    const { message } = thrown as Error;
-    return new BangerError(ofFiles, message, { cause: thrown, ...(op === undefined ? {} : { op }) });
+    const { message, path } = thrown as NodeJS.ErrnoException;
+    const hint = path === undefined || ofFiles === "NO_SPACE" ? undefined : `ls -ld ${path}`;
+    return new BangerError(ofFiles, message, {
+      cause: thrown,
+      ...(hint === undefined ? {} : { hint }),
+      ...(op === undefined ? {} : { op }),
+    });
+  }
+  if (isErrno(thrown, "ENOENT") && thrown.message.startsWith(PROGRAM_MISSING)) {
+    const message = `${thrown.path ?? "a program"} is not installed, and banger needs it here`;
+    return new BangerError("TOOL_MISSING", message, { cause: thrown, ...(op === undefined ? {} : { op }) });
   }
   if (thrown instanceof DOMException && thrown.name === "AbortError") {
     return new BangerError("CANCELLED", "cancelled", { cause: thrown, ...(op === undefined ? {} : { op }) });
   }
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   return new BangerError("INTERNAL", message, { cause: thrown, ...(op === undefined ? {} : { op }) });
+}
+
+/** How Bun's message begins when there is no such program. */
+const PROGRAM_MISSING = "Executable not found in $PATH";
+
+/** The same failure, naming the file: a read through a descriptor doesn't know it. */
+export function withPath(thrown: unknown, path: string): unknown {
+  if (fileErrorCode(thrown) !== null && (thrown as NodeJS.ErrnoException).path === undefined)
+    return Object.assign(thrown as Error, { path, message: `${(thrown as Error).message}, ${path}` });
+  return thrown;
 }
 
 /** Codes of system calls and of SQLite that say something about the host's files, not about banger. */
@@ -176,6 +194,9 @@ const FILE_ERRORS: Readonly<Record<string, ErrorCode>> = {
   SQLITE_READONLY: "READ_ONLY",
   EACCES: "NO_ACCESS",
   EPERM: "NO_ACCESS",
+  EISDIR: "NOT_A_FILE",
+  ENOTDIR: "NOT_A_FILE",
+  ELOOP: "NOT_A_FILE",
   SQLITE_PERM: "NO_ACCESS",
 };
 

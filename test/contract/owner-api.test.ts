@@ -299,7 +299,7 @@ test("progress is streamed as it comes, the result last", async () => {
   await behaving(
     async (name, context) => {
       context.progress({ stage: "disk", message: "making disks", done: 1, total: 2 });
-      context.data("console text");
+      context.data(Buffer.from("console text"));
       return sampleOf(METHODS[name].output);
     },
     async () => {

@@ -1,7 +1,7 @@
 /** The CLI inside the test's own process: what it wrote, what it asked the daemon, how it ended. */
 
 import { BangerError } from "../../src/shared/errors.ts";
-import type { Client } from "../../src/cmd/client.ts";
+import type { Client, Watch } from "../../src/cmd/client.ts";
 import { Interrupts } from "../../src/cmd/interrupts.ts";
 import { runCommandLine } from "../../src/cmd/main.ts";
 import type { ResolvedSpec } from "../../src/shared/schemas.ts";
@@ -29,8 +29,8 @@ export class TextSink implements Sink {
 }
 
 /**
- * What the daemon answers, by method; a value that is an error is thrown. What `vm.resolveSpec` would answer is also the
- * first event of a create.
+ * What the daemon answers, by method; a value that is an error is thrown, a function called with what watches. What
+ * `vm.resolveSpec` would answer is also the first event of a create.
  */
 export type Answers = Readonly<Record<string, unknown>>;
 
@@ -40,8 +40,9 @@ export async function runInProcess(
   answers: Answers = {},
   env: Readonly<Record<string, string | undefined>> = {},
   distrustedOwner: Owner | null = null,
+  isTerminal = false,
 ): Promise<CliResult> {
-  const [stdout, stderr] = [new TextSink(), new TextSink()];
+  const [stdout, stderr] = [new TextSink(isTerminal), new TextSink(isTerminal)];
   const calls: [string, unknown][] = [];
   const client: Client = {
     call: async (method, input, watch) => {
@@ -52,6 +53,7 @@ export async function runInProcess(
         ? answers[method]
         : new BangerError("DAEMON_UNREACHABLE", `the test has no answer to ${method}`);
       if (answer instanceof Error) throw answer;
+      if (typeof answer === "function") return (answer as (watch?: Watch) => never)(watch);
       return answer as never;
     },
   };

@@ -37,7 +37,7 @@ export const command = defineCommand({
       out.json(rows);
     } else {
       for (const { check, level, message, fix } of rows) {
-        out.line(`${out.paint(COLORS[level], level)}  ${check}: ${message}`);
+        out.line([out.paint(COLORS[level], level), `  ${check}: ${message}`]);
         if (fix !== null) out.line(`      fix: ${fix}`);
       }
     }

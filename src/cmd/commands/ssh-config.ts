@@ -20,10 +20,10 @@ export const command = defineCommand({
     if (args.install === true) {
       const included = await writeBangerSshConfig(paths);
       const changed = await installInclude(userConfigPath(), included);
-      out.note(`${userConfigPath()} ${changed ? "now includes" : "includes already"} ${included}`);
+      out.note(`${userConfigPath()} ${changed ? "now includes" : "already includes"} ${included}`);
     } else if (args.uninstall === true) {
       const changed = await removeInclude(userConfigPath());
-      out.note(`${userConfigPath()} ${changed ? "is as it was before" : "includes nothing of banger"}`);
+      out.note(`${userConfigPath()} ${changed ? "is as it was before" : "has no banger entry"}`);
     } else {
       out.data(bangerSshConfig(paths));
     }

@@ -3,7 +3,7 @@
 import { open, stat } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
 import type { VmId, VmRecord } from "../../shared/schemas.ts";
-import { readTail } from "../guest/ready.ts";
+import { readTailBytes } from "../guest/ready.ts";
 import type { OperationContext } from "../operations.ts";
 import type { LogFile } from "../vm/engine.ts";
 import type { ManyItem, VmService } from "../vm/service.ts";
@@ -96,10 +96,9 @@ async function sendLog(
     using log = openLog();
     const path = log?.path ?? "/dev/null";
     sent = (await stat(path).catch(() => null))?.size ?? 0;
-    const text = await readTail(path, LOG_TAIL_LIMIT_BYTES);
-    data(tailLines === undefined ? text : lastLines(text, tailLines));
+    const bytes = await readTailBytes(path, LOG_TAIL_LIMIT_BYTES);
+    data(tailLines === undefined ? bytes : lastLines(bytes, tailLines));
   }
-  const decoder = new TextDecoder();
   while (follow) {
     signal.throwIfAborted();
     // Opened anew each time: a start begins another file.
@@ -113,16 +112,17 @@ async function sendLog(
       const buffer = Buffer.alloc(Math.min(size - sent, LOG_TAIL_LIMIT_BYTES));
       const { bytesRead } = await file.read(buffer, 0, buffer.length, sent);
       sent += bytesRead;
-      data(decoder.decode(buffer.subarray(0, bytesRead), { stream: true }));
+      data(buffer.subarray(0, bytesRead));
     } else {
       await Bun.sleep(FOLLOW_POLL_MS);
     }
   }
 }
 
-function lastLines(text: string, count: number): string {
-  const lines = text.split("\n");
+function lastLines(bytes: Buffer, count: number): Buffer {
+  // One character per byte: a guest's console need not be UTF-8.
+  const lines = bytes.toString("latin1").split("\n");
   const ended = lines.at(-1) === "";
   const kept = (ended ? lines.slice(0, -1) : lines).slice(-Math.max(0, count) || lines.length);
-  return count <= 0 ? "" : kept.join("\n") + (ended ? "\n" : "");
+  return Buffer.from(count <= 0 ? "" : kept.join("\n") + (ended ? "\n" : ""), "latin1");
 }

@@ -24,13 +24,18 @@ export const READY_DEADLINE_MS = { kvm: 60_000, tcg: 300_000 } as const;
 
 /** The end of a log file as text, without what was cut out of it. */
 export async function readTail(path: string, bytes: number): Promise<string> {
+  return (await readTailBytes(path, bytes)).toString("utf8");
+}
+
+/** {@link readTail}, byte for byte. */
+export async function readTailBytes(path: string, bytes: number): Promise<Buffer> {
   const file = await open(path, "r").catch(() => null);
-  if (file === null) return "";
+  if (file === null) return Buffer.alloc(0);
   try {
     const { size } = await file.stat();
     const buffer = Buffer.alloc(Math.min(size, bytes));
     await file.read(buffer, 0, buffer.length, size - buffer.length);
-    return buffer.toString("utf8").replaceAll("\0", "");
+    return buffer.includes(0) ? (buffer.filter((byte) => byte !== 0) as Buffer) : buffer;
   } finally {
     await file.close();
   }
@@ -122,6 +127,7 @@ export async function waitUntilReady(
     throw new BangerError(
       "GUEST_NOT_READY",
       `the first command in the guest ended with ${result.exitCode}: ${result.stderr.trim()}`,
+      { hint: `banger vm logs ${vm.name}` },
     );
   }
   return { bootId };

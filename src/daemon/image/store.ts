@@ -130,7 +130,11 @@ export function createImageStore(
         details: { catalog: Object.keys(CATALOG) },
       });
     }
-    if (!canBuild) throw new BangerError("IMAGE_NOT_BUILT", `${name} is not built yet`, { details: { image: name } });
+    if (!canBuild)
+      throw new BangerError("IMAGE_NOT_BUILT", `${name} is not built yet`, {
+        details: { image: name },
+        hint: `banger image build ${name}`,
+      });
     return await withStaging(async (staging) => {
       const built = await buildDebian(recipe, staging, { signal, progress });
       progress({ stage: "image", message: "taking the digest" });

@@ -28,6 +28,7 @@ import { generateName } from "./names.ts";
 import { type HostSize, resolveSpec, whyUnfit } from "./plan.ts";
 import { isReboot, LAST_WORDS_BYTES, Reboots } from "./reboots.ts";
 import { type Runner, undoSteps } from "./runner.ts";
+import { withoutVm } from "./gone.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 import type { StepContext, UndoContext, VmDirs } from "./step.ts";
 import { workDiskPath } from "./steps/work-disk.ts";
@@ -210,10 +211,7 @@ export class VmService {
           throw thrown;
         }
         await this.#discard(vm.id);
-        // Nothing is left that could be looked at by the VM's name.
-        if (error.hint?.startsWith("banger vm ") !== true) throw thrown;
-        const hint = "banger daemon logs -n 20";
-        throw new BangerError(error.code, error.message, { ...error.toDocument(), hint, cause: error });
+        throw withoutVm(error, vm);
       }
     });
   }

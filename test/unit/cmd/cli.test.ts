@@ -107,13 +107,23 @@ describe("the command line", () => {
     [["vm", "logs", "-fn20", "box"], { follow: true, tail: "20", vm: "box" }],
     [["vm", "logs", "-n", "-5", "box"], { tail: "-5" }],
     [["vm", "exec", "-w=/x", "box", "--", "true"], { workdir: "=/x" }],
-    [["cp", "-", "box:/x"], { src: "-", dst: "box:/x" }],
+    [["cp", "-", "box:/x"], { dst: "box:/x" }],
     [["vm", "run", "--name=--rm"], { name: "--rm" }],
     [["vm", "run", "--name="], { name: "" }],
   ])("%p is read", async (argv, args) => {
     const plan = await planCommand(argv, ROOT);
     if (plan.kind !== "run") throw new Error(plan.kind);
     expect({ ...plan.scanned.args }).toMatchObject(args);
+  });
+
+  test("words before the last one are sources", async () => {
+    const plan = await planCommand(["cp", "-r", "-", "a", "box:b", "box:/x"], ROOT);
+    expect(plan).toMatchObject({ kind: "run", scanned: { many: ["-", "a", "box:b"], args: { dst: "box:/x" } } });
+    for (const [words, missing] of [
+      [[], "DST"],
+      [["a"], "at least one SRC"],
+    ] as const)
+      expect(planCommand(["cp", ...words], ROOT)).rejects.toThrow(`needs ${missing}`);
   });
 
   test("--json and --no-color may stand before the command", async () => {

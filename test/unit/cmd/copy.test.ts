@@ -1,10 +1,25 @@
 /** cp as a process, against a "guest" that is this machine. */
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { guestPath, parseEndpoint } from "../../../src/cmd/copy.ts";
+import {
+  chmod,
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { guestPath, parseEndpoint, planPack } from "../../../src/cmd/copy/endpoint.ts";
+import { unpackLine } from "../../../src/cmd/copy/guest-lines.ts";
+import { makeDevice } from "../../support/devices.ts";
 import { type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
 
 let daemon: FakeDaemon;
@@ -71,6 +86,215 @@ describe("in and out", () => {
   });
 });
 
+describe("as every other cp", () => {
+  let work: string;
+  beforeEach(async () => {
+    work = await mkdtemp(join(daemon.dir, "cp-"));
+    await mkdir(join(work, "foo/sub"), { recursive: true });
+    await writeFile(join(work, "foo/a"), "a");
+    await writeFile(join(work, "foo/sub/b"), "b");
+    await symlink("foo", join(work, "link"));
+  });
+  const text = async (name: string): Promise<string> => await readFile(join(work, name), "utf8");
+  /** The same copy into the guest and out of it: both are this machine. */
+  const bothWays = (
+    name: string,
+    run: (from: (path: string) => string, to: (path: string) => string) => Promise<void>,
+  ) => {
+    const guest = (path: string): string => `box:${work}/${path}`;
+    const here = (path: string): string => `${work}/${path}`;
+    test(`${name}, in`, async () => await run(here, guest));
+    test(`${name}, out`, async () => await run(guest, here));
+  };
+
+  for (const dot of ["foo/.", "foo/sub/..", "foo/./"]) {
+    bothWays(`${dot} is what it holds`, async (from, to) => {
+      await mkdir(join(work, "there"));
+      await chmod(join(work, "there"), 0o700);
+      await ok(from(dot), to("there"));
+      await ok(from(dot), to("fresh"));
+      for (const dir of ["there", "fresh"]) expect(await list(join(work, dir))).toEqual(["a", "sub", "sub/b"]);
+      // sshd refuses keys when /root becomes writable to others.
+      expect((await stat(join(work, "there"))).mode & 0o777).toBe(0o700);
+    });
+  }
+
+  bothWays("link/ is the directory it leads to, link the link", async (from, to) => {
+    await mkdir(join(work, "there"));
+    await ok(from("link/"), to("there"));
+    expect(await list(join(work, "there"))).toEqual(["link", "link/a", "link/sub", "link/sub/b"]);
+    await ok(from("link/"), to("fresh"));
+    expect(await list(join(work, "fresh"))).toEqual(["a", "sub", "sub/b"]);
+    await ok(from("link"), to("as-link"));
+    expect(await readlink(join(work, "as-link"))).toBe("foo");
+  });
+
+  bothWays("trees merge, file by file", async (from, to) => {
+    await mkdir(join(work, "there/foo/sub"), { recursive: true });
+    await writeFile(join(work, "there/foo/keep"), "keep");
+    await writeFile(join(work, "there/foo/sub/b"), "old");
+    await ok(from("foo"), to("there"));
+    expect(await list(join(work, "there/foo"))).toEqual(["a", "keep", "sub", "sub/b"]);
+    expect(await text("there/foo/sub/b")).toBe("b");
+  });
+
+  bothWays("several sources, and -r, -a", async (from, to) => {
+    await mkdir(join(work, "there"));
+    await ok("-r", from("foo/a"), from("foo/sub"), to("there"));
+    await ok("-a", from("foo"), to("there"));
+    expect(await readdir(join(work, "there"))).toEqual(expect.arrayContaining(["a", "sub", "foo"]));
+    for (const target of ["foo/a", "not-there"]) {
+      const before = await list(work);
+      const result = await daemon.run(["cp", from("foo/a"), from("foo/sub"), to(target)]);
+      expect(result.stderr).toContain("several sources need a directory");
+      expect(result.status).not.toBe(0);
+      expect(await list(work)).toEqual(before);
+    }
+  });
+
+  bothWays("a file's other names stay its names", async (from, to) => {
+    await writeFile(join(work, "one"), "a longer text than the new one");
+    await link(join(work, "one"), join(work, "two"));
+    await symlink("one", join(work, "three"));
+    await ok(from("foo/a"), to("three"));
+    for (const name of ["one", "two", "three"]) expect(await text(name)).toBe("a");
+    expect((await stat(join(work, "two"))).nlink).toBe(2);
+    await writeFile(join(work, "plain"), "old");
+    await symlink("plain", join(work, "alias"));
+    await ok(from("foo/a"), to("alias"));
+    expect([await text("plain"), await readlink(join(work, "alias"))]).toEqual(["a", "plain"]);
+  });
+
+  bothWays("devices and fifos are written into, and stay", async (from, to) => {
+    const fifo = join(work, "fifo");
+    expect(Bun.spawnSync(["mkfifo", fifo]).exitCode).toBe(0);
+    const reader = Bun.spawn(["cat", fifo], { stdout: "pipe" });
+    await ok(from("foo/a"), to("fifo"));
+    expect(await new Response(reader.stdout).text()).toBe("a");
+    expect((await lstat(fifo)).isFIFO()).toBe(true);
+    await makeDevice(join(work, "null"), "null");
+    await symlink("null", join(work, "link-to-null"));
+    for (const name of ["null", "link-to-null"]) {
+      await ok(from("foo/a"), to(name));
+      expect((await stat(join(work, name))).isCharacterDevice()).toBe(true);
+    }
+    const refused = await daemon.run(["cp", from("foo"), to("null")]);
+    expect(refused.status).not.toBe(0);
+    expect(refused.stderr).toMatch(/is not a (?:file|directory)/);
+    await makeDevice(join(work, "full"), "full");
+    const full = await daemon.run(["cp", from("foo/a"), to("full")]);
+    expect(full.stderr).toContain("No space left on device");
+  });
+
+  test("/proc/self/fd/1, where /dev/stdout leads, is this command's own output", async () => {
+    expect(await daemon.run(["cp", `box:${work}/foo/a`, "/proc/self/fd/1"])).toEqual({
+      status: 0,
+      stdout: "a",
+      stderr: "",
+    });
+  });
+
+  bothWays("a link to nothing is no place for a copy", async (from, to) => {
+    await symlink("nowhere", join(work, "dangling"));
+    const result = await daemon.run(["cp", from("foo/a"), to("dangling")]);
+    expect(result.status).not.toBe(0);
+    expect(result.stderr).toContain("is a link to nothing");
+    expect(await readlink(join(work, "dangling"))).toBe("nowhere");
+    expect((await readdir(work)).sort()).toEqual(["dangling", "foo", "link"]);
+  });
+
+  bothWays("holes stay holes", async (from, to) => {
+    const SIZE = 200 * 1024 ** 2;
+    await mkdir(join(work, "images"));
+    const file = await open(join(work, "images/disk"), "w");
+    await file.write("begin", 0);
+    await file.write("end", SIZE - 3);
+    await file.close();
+    await ok(from("images/disk"), to("one"));
+    await ok(from("images"), to("all"));
+    for (const name of ["one", "all/disk"]) {
+      const { size, blocks } = await stat(join(work, name));
+      expect(size).toBe(SIZE);
+      expect(blocks * 512).toBeLessThan(1024 ** 2);
+      const tail = Bun.file(join(work, name)).slice(SIZE - 3);
+      expect(await tail.text()).toBe("end");
+    }
+  });
+
+  test("holes become zeros in a guest whose tar knows none", async () => {
+    const plain = await startFakeDaemon();
+    const bin = join(plain.dir, "bin");
+    await mkdir(bin);
+    await writeFile(
+      join(bin, "tar"),
+      '#!/bin/sh\ncase "$*" in *-S*|*pax*) exit 1;; *--version*) echo "tar (busybox) 1.36"; exit;; esac\nexec /usr/bin/tar "$@"\n',
+    );
+    await chmod(join(bin, "tar"), 0o755);
+    await plain.actAsGuest(`for line do :; done; PATH=${bin}:$PATH exec sh -c "$line"`);
+    const file = await open(join(work, "hole"), "w");
+    await file.write("end", 5_000_000);
+    await file.close();
+    for (const words of [
+      [join(work, "hole"), `box:${work}/in`],
+      [`box:${work}/hole`, join(work, "out")],
+    ])
+      expect(await plain.run(["cp", ...words])).toEqual({ status: 0, stdout: "", stderr: "" });
+    for (const name of ["in", "out"])
+      expect(await readFile(join(work, name))).toEqual(await readFile(join(work, "hole")));
+    await plain[Symbol.asyncDispose]();
+  });
+
+  bothWays("sockets are named and left out", async (from, to) => {
+    const server = Bun.listen({ unix: join(work, "foo/socket"), socket: { data: () => undefined } });
+    const result = await daemon.run(["cp", from("foo"), to("copy")]);
+    server.stop(true);
+    expect(result.status).toBe(0);
+    expect(result.stderr).toMatch(/^warning: .*foo\/socket: socket ignored\n$/);
+    expect(await list(join(work, "copy"))).toEqual(["a", "sub", "sub/b"]);
+  });
+
+  bothWays("names that aren't UTF-8, and directories nobody may write", async (from, to) => {
+    const odd = Buffer.concat([Buffer.from(`${work}/foo/sub/`), Buffer.from([0xff, 0x0a, 0x41])]);
+    await writeFile(odd, "odd");
+    await chmod(join(work, "foo/sub"), 0o555);
+    await ok(from("foo"), to("copy"));
+    expect((await stat(join(work, "copy/sub"))).mode & 0o777).toBe(0o555);
+    const names = await readdir(join(work, "copy/sub"), { encoding: "buffer" });
+    expect(names.map((name) => name.toString("latin1")).sort()).toEqual(["b", "\u00ff\nA"]);
+  });
+
+  test("a copy that fails on its way into a directory leaves nothing under its name", async () => {
+    const evil = await startFakeDaemon();
+    await writeFile(join(evil.dir, "big"), randomBytes(300_000));
+    await evil.actAsGuest(`tar -c -C ${evil.dir} big | head -c 200000; exit 1`);
+    await mkdir(join(evil.dir, "there"));
+    expect((await evil.run(["cp", "box:/x/big", join(evil.dir, "there")])).status).toBe(1);
+    expect(await readdir(join(evil.dir, "there"))).toEqual([]);
+    // Into the guest: its shell, and a connection that breaks off.
+    const line = unpackLine(join(evil.dir, "there"), planPack(join(evil.dir, "big"), "big"), {
+      isSparse: false,
+      isOneOfSeveral: false,
+    });
+    const packed = Bun.spawnSync(["tar", "-c", "-C", evil.dir, "big"]).stdout.subarray(0, 200_000);
+    expect(Bun.spawnSync(["sh", "-c", line], { stdin: packed }).exitCode).not.toBe(0);
+    expect(await readdir(join(evil.dir, "there"))).toEqual([]);
+    await evil[Symbol.asyncDispose]();
+  });
+
+  test("without tar on this host", async () => {
+    const bin = join(work, "bin");
+    await mkdir(bin);
+    const child = Bun.spawn([process.execPath, resolve("src/main.ts"), "cp", `${work}/foo/a`, "box:/tmp"], {
+      env: { ...daemon.env, PATH: bin },
+      stderr: "pipe",
+    });
+    expect(await new Response(child.stderr).text()).toContain(
+      "tar is not installed, and banger cp needs it [TOOL_MISSING]",
+    );
+    expect(await child.exited).toBe(30);
+  });
+});
+
 describe("refused", () => {
   test.each([
     ["a missing file here", () => [join(host, "none"), `box:${guest}/x`]],
@@ -89,7 +313,7 @@ describe("refused", () => {
     expect(await list(guest)).toEqual(inside);
   });
 
-  test("whatever else a guest packs: only the name that was asked for is unpacked", async () => {
+  test("whatever else a guest packs: then nothing of it is unpacked", async () => {
     const evil = await startFakeDaemon();
     const work = join(evil.dir, "work");
     await mkdir(join(work, "sub"), { recursive: true });
@@ -111,8 +335,8 @@ describe("refused", () => {
     ]);
     await writeFile(join(evil.dir, "stream"), stream.stdout);
     await evil.actAsGuest(`exec cat ${join(evil.dir, "stream")}`);
-    await evil.run(["cp", "box:/x/asked", target]);
-    expect(await readdir(target)).toEqual(["asked"]);
+    expect((await evil.run(["cp", "box:/x/asked", target])).stderr).toContain("can't be trusted");
+    expect(await readdir(target)).toEqual([]);
     // .bun is Bun's own cache of a program that isn't compiled.
     const left = (await readdir(evil.dir)).filter((name) => name !== ".bun").sort();
     expect(left).toEqual(["banger", "ssh", "stream", "target", "work"]);
@@ -125,12 +349,9 @@ test("what is where", () => {
   expect(parseEndpoint("./a:b")).toEqual({ kind: "host", path: "./a:b" });
   expect(parseEndpoint("/a:b")).toEqual({ kind: "host", path: "/a:b" });
   expect(parseEndpoint("-")).toEqual({ kind: "stream" });
-  expect(["", "x/../y", "~/z", "/a/", "..", "/"].map(guestPath)).toEqual([
-    "/root",
-    "/root/y",
-    "/root/z",
-    "/a/",
-    "/",
-    "/",
+  const paths = ["", "~", "x/../y", "~/z", "/a/", "/", "..", ".", "a/.", "/a/../b/./"];
+  expect(paths.map(guestPath)).toEqual([
+    ...["/root", "/root", "/root/y", "/root/z", "/a/", "/"],
+    ...["/.", "/root/.", "/root/a/.", "/b/."],
   ]);
 });

@@ -34,6 +34,23 @@ test("watchers get progress and the end, whether they come early or late", async
   expect(operations.list()).toMatchObject([{ id, method: "vm.create", state: "done", stage: "making the disks" }]);
 });
 
+test("a log is told byte for byte, as text where it is text", async () => {
+  const operations = new Operations(keepLog());
+  const id = newOperationId();
+  const watching = Promise.withResolvers<void>();
+  operations.begin("vm.logs", id, async ({ data }) => {
+    await watching.promise;
+    data(Buffer.from("Gr\u00fc\u00dfe\r\n"));
+    data(Buffer.from([0x41, 0xff]));
+  });
+  const collected = collect(operations, id);
+  watching.resolve();
+  expect((await collected).filter(({ event }) => event === "data")).toEqual([
+    { event: "data", data: "Gr\u00fc\u00dfe\r\n" },
+    { event: "data", data: "A\ufffd", base64: "Qf8=" },
+  ]);
+});
+
 test("the backlog is bounded and keeps the operation's own event", async () => {
   const operations = new Operations(keepLog());
   const id = newOperationId();

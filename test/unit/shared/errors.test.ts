@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { BangerError, ERROR_TABLE, exitStatusOf, isErrno, toBangerError } from "../../../src/shared/errors.ts";
 
 test("every code is SCREAMING, has a sentence and a status of its range", () => {
@@ -7,6 +7,46 @@ test("every code is SCREAMING, has a sentence and a status of its range", () => 
     expect(row.summary).toMatch(/\.$/);
     expect(Number.isInteger(row.exit) && row.exit > 0 && row.exit < 126).toBe(true);
   }
+});
+
+test("a hint can be typed as it is: what it is about, only the place that throws knows", () => {
+  for (const row of Object.values(ERROR_TABLE)) expect("hint" in row ? row.hint : "").not.toMatch(/\b[A-Z]{2,}\b/);
+});
+
+describe("what the system refuses is no bug in banger", () => {
+  test.each([
+    ["EACCES", "NO_ACCESS", 14],
+    ["EPERM", "NO_ACCESS", 14],
+    ["EISDIR", "NOT_A_FILE", 15],
+    ["ENOTDIR", "NOT_A_FILE", 15],
+    ["ELOOP", "NOT_A_FILE", 15],
+    ["EROFS", "READ_ONLY", 31],
+    ["EDQUOT", "NO_SPACE", 31],
+  ] as const)("%s is %s, exit status %d, with the path", (code, expected, status) => {
+    const error = toBangerError(Object.assign(new Error(`${code}: no, open '/x/y'`), { code, path: "/x/y" }));
+    expect(error.code).toBe(expected);
+    expect(exitStatusOf(error.code)).toBe(status);
+    expect(error.message).toContain("/x/y");
+    if (expected !== "NO_SPACE") expect(error.hint).toBe("ls -ld /x/y");
+  });
+
+  test("a program that isn't installed", () => {
+    const start = (): unknown => Bun.spawn(["no-such-program-of-banger"]);
+    let thrown: unknown = null;
+    try {
+      start();
+    } catch (caught) {
+      thrown = caught;
+    }
+    expect(toBangerError(thrown).toDocument()).toMatchObject({
+      code: "TOOL_MISSING",
+      message: "no-such-program-of-banger is not installed, and banger needs it here",
+    });
+  });
+
+  test("but a file that is missing where nobody thought of it stays one", () => {
+    expect(toBangerError(Object.assign(new Error("x"), { code: "ENOENT", path: "/x" })).code).toBe("INTERNAL");
+  });
 });
 
 test("an error crosses the API and comes back the same", () => {

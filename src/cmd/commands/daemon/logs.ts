@@ -1,4 +1,4 @@
-import { open, stat } from "node:fs/promises";
+import { open, readFile, stat } from "node:fs/promises";
 import { readWhole } from "../../args.ts";
 import { localPaths } from "../../client.ts";
 import { defineCommand } from "../../command.ts";
@@ -20,16 +20,17 @@ export const command = defineCommand({
   run: async ({ args, env, out, interrupts }) => {
     const tail = args.tail === undefined ? null : readWhole("--tail", args.tail, 0, 1_000_000);
     const path = localPaths(env).daemonLog;
-    const text = await Bun.file(path)
-      .text()
-      .catch(() => null);
-    if (text === null && args.follow !== true)
+    const bytes = await readFile(path).catch(() => null);
+    if (bytes === null && args.follow !== true)
       throw new BangerError("FAILED", `there is no log at ${path} yet`, { hint: "banger daemon status" });
-    const lines = (text ?? "").split(/(?<=\n)/);
-    out.data((tail === null ? lines : tail === 0 ? [] : lines.slice(-tail)).join(""));
-    let position = Buffer.byteLength(text ?? "");
+    // One character per byte.
+    const lines = (bytes ?? Buffer.alloc(0)).toString("latin1").split(/(?<=\n)/);
+    out.data(Buffer.from((tail === null ? lines : tail === 0 ? [] : lines.slice(-tail)).join(""), "latin1"));
+    using reader = out.watchReader();
+    let position = bytes?.length ?? 0;
     while (args.follow === true && !interrupts.signal.aborted) {
       const size = (await stat(path).catch(() => null))?.size ?? 0;
+      reader.signal.throwIfAborted();
       if (size < position) position = 0;
       if (size === position) {
         await interrupts.sleep(POLL_MS);

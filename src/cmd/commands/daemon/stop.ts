@@ -30,14 +30,20 @@ export const command = defineCommand({
       return;
     }
     const deadline = Date.now() + STOP_TIMEOUT_MS;
-    while (await isAlive(pid)) {
-      interrupts.signal.throwIfAborted();
-      if (Date.now() > deadline)
-        throw new BangerError("FAILED", `the daemon (process ${pid}) did not end within ${STOP_TIMEOUT_MS / 1000} s`, {
-          hint: "banger daemon logs",
-        });
-      await interrupts.sleep(POLL_MS);
-    }
+    await out.waiting("waiting for the daemon to end", async () => {
+      while (await isAlive(pid)) {
+        interrupts.signal.throwIfAborted();
+        if (Date.now() > deadline)
+          throw new BangerError(
+            "FAILED",
+            `the daemon (process ${pid}) did not end within ${STOP_TIMEOUT_MS / 1000} s`,
+            {
+              hint: "banger daemon logs",
+            },
+          );
+        await interrupts.sleep(POLL_MS);
+      }
+    });
     if (json) out.json({ pid, runningVms });
     else out.note(`the daemon ended; ${runningVms} ${runningVms === 1 ? "VM keeps" : "VMs keep"} running`);
   },

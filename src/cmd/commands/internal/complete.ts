@@ -1,7 +1,7 @@
 import { readShell, SHELLS } from "../../completion-scripts.ts";
 import { complete, joinBashWords, tailForBash, type Candidate, type NameKind } from "../../complete.ts";
 import { defineCommand, type Invocation } from "../../command.ts";
-import { printable } from "../../output.ts";
+import { printableLine } from "../../terminal.ts";
 
 /** A person waits with the finger on the key. */
 const TIMEOUT_MS = 500;
@@ -17,9 +17,12 @@ export const command = defineCommand({
     const words = shell === "bash" ? joinBashWords(typed) : typed;
     const { candidates, files } = await complete(words, ROOT, async (kind) => await lookUp(kind, client));
     const partial = words.at(-1) ?? "";
-    const lines = candidates.map(({ value, description }) =>
-      shell === "bash" ? tailForBash(value, partial) : `${value}\t${printable(description)}`,
-    );
+    // The shell shows them on its terminal; a name that couldn't be typed as it is shown is none.
+    const lines = candidates
+      .filter(({ value }) => printableLine(value) === value)
+      .map(({ value, description }) =>
+        shell === "bash" ? tailForBash(value, partial) : `${value}\t${printableLine(description)}`,
+      );
     out.data([...(files ? [":files"] : []), ...lines].map((line) => `${line}\n`).join(""));
   },
 });

@@ -12,7 +12,9 @@ export const command = defineCommand({
     const vm = vmOfHost(args.host);
     const { state, name, address } = await (await client()).call("vm.show", { vm });
     if (state !== "running" || address === null)
-      throw new BangerError("WRONG_STATE", `${name} is ${state}`, { hint: `banger vm start ${name}` });
+      throw new BangerError("WRONG_STATE", `${name} is ${state}`, {
+        hint: state === "stopped" || state === "created" ? `banger vm start ${name}` : `banger vm show ${name}`,
+      });
     const colon = address.lastIndexOf(":");
     const socket = connect({ host: address.slice(0, colon), port: Number(address.slice(colon + 1)) });
     interrupts.signal.addEventListener("abort", () => socket.destroy());
@@ -22,7 +24,10 @@ export const command = defineCommand({
     try {
       for await (const chunk of socket as AsyncIterable<Uint8Array>) out.data(chunk);
     } catch (thrown) {
-      throw new BangerError("GUEST_NOT_READY", `${name}: ${(thrown as Error).message}`, { cause: thrown });
+      throw new BangerError("GUEST_NOT_READY", `${name}: ${(thrown as Error).message}`, {
+        hint: `banger vm logs ${name}`,
+        cause: thrown,
+      });
     } finally {
       clearTimeout(timer);
       socket.destroy();

@@ -1,34 +1,64 @@
+import { stat } from "node:fs/promises";
 import { usageError } from "../../cli.ts";
 import { defineCommand } from "../../command.ts";
-import { copyIn, copyOut, parseEndpoint } from "../../copy.ts";
+import { copyIn, copyOut } from "../../copy/copy.ts";
+import { type Endpoint, parseEndpoint } from "../../copy/endpoint.ts";
 
 const PATH = ["vm", "cp"];
 
 export const command = defineCommand({
   args: {
-    src: { type: "positional", required: true, description: "A file or tree; VM:PATH is in a VM; - is a tar stream." },
     dst: {
       type: "positional",
       required: true,
-      description: "Where to; an existing directory gets it by its own name.",
+      description: "Destination. If it is an existing directory, the copy goes inside it.",
     },
+    recursive: { type: "boolean", alias: "r", description: "Accepted as in cp; directories are always copied whole." },
+    archive: { type: "boolean", alias: "a", description: "Accepted as in cp; modes, times and links are always kept." },
+  },
+  variadic: {
+    name: "src",
+    description: "A file or tree; VM:PATH is in a VM; DIR/. is what DIR holds; - is a tar stream.",
+    least: 1,
+    first: true,
   },
   examples: [
     ["banger cp ./project box:/root/project", "a tree into box"],
     ["banger cp box:/var/log/dpkg.log .", "a file out of it"],
+    ["banger cp a.txt b.txt box:", "several files into /root of box"],
     ["tar -c . | banger cp - box:/root/here", "a tar stream, unpacked in there"],
   ],
   next: "banger exec NAME -- ls /root",
-  run: async ({ args, client, interrupts }) => {
-    const [source, target] = [parseEndpoint(args.src), parseEndpoint(args.dst)];
-    if ((source.kind === "guest") === (target.kind === "guest"))
-      throw usageError("one side is in a VM, written VM:PATH, and the other is not", PATH);
-    const inside = source.kind === "guest" ? source : target;
-    if (inside.kind !== "guest") throw usageError("one side is in a VM, written VM:PATH", PATH);
-    const outside = source.kind === "guest" ? target : source;
-    if (outside.kind === "guest") throw usageError("only one side is in a VM", PATH);
-    const connection = await (await client()).call("vm.connect", { vm: inside.vm });
-    if (source.kind === "guest") await copyOut(connection, inside.path, outside, interrupts);
-    else await copyIn(connection, outside, inside.path, interrupts);
+  run: async ({ args, many, client, out, interrupts }) => {
+    const [sources, target] = [many.map(parseEndpoint), parseEndpoint(args.dst)];
+    for (const source of sources)
+      if ((source.kind === "guest") === (target.kind === "guest"))
+        throw usageError("one side is in a VM, written VM:PATH, and the other is not", PATH);
+    if (sources.length > 1) await checkSeveral(sources, target);
+    const daemon = await client();
+    const connect = async (vm: string) => ({
+      connection: await daemon.call("vm.connect", { vm }),
+      out,
+      interrupts,
+      isOneOfSeveral: many.length > 1,
+    });
+    for (const source of sources) {
+      if (source.kind === "guest" && target.kind !== "guest")
+        await copyOut(source.path, target, await connect(source.vm));
+      if (source.kind !== "guest" && target.kind === "guest")
+        await copyIn(source, target.path, await connect(target.vm));
+    }
   },
 });
+
+/** @throws BangerError USAGE unless the target can hold several things */
+async function checkSeveral(sources: readonly Endpoint[], target: Endpoint): Promise<void> {
+  if (target.kind === "stream" || sources.some(({ kind }) => kind === "stream"))
+    throw usageError("a tar stream goes alone", PATH);
+  if (target.kind === "guest") return;
+  const isDirectory = await stat(target.path).then(
+    (info) => info.isDirectory(),
+    () => false,
+  );
+  if (!isDirectory) throw usageError(`several sources need a directory, and ${target.path} is none`, PATH);
+}

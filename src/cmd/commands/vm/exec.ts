@@ -1,4 +1,4 @@
-import { VM_ARG, checkVmRef, readDuration } from "../../args.ts";
+import { NO_STDIN_ARG, VM_ARG, checkVmRef, readDuration } from "../../args.ts";
 import { usageError } from "../../cli.ts";
 import { defineCommand } from "../../command.ts";
 import { execInGuest } from "../../guest-exec.ts";
@@ -25,7 +25,12 @@ export const command = defineCommand({
       valueHint: "dir",
       description: "Where to run; else the workspace or /root.",
     },
-    timeout: { type: "string", valueHint: "duration", description: "Ends the command after so long, with status 124." },
+    ...NO_STDIN_ARG,
+    timeout: {
+      type: "string",
+      valueHint: "duration",
+      description: "Stops the command after this time; the exit status is 124.",
+    },
   },
   repeatable: ["env"],
   trailing: { name: "CMD...", description: "The command; everything after -- is its own." },
@@ -43,6 +48,11 @@ export const command = defineCommand({
     const timeoutMs = args.timeout === undefined ? null : readDuration("--timeout", args.timeout);
     const connection = await (await client()).call("vm.connect", { vm: checkVmRef(args.vm) });
     const workDir = args.workdir ?? connection.workDir;
-    return await execInGuest(connection, { argv: rest, workDir, env, tty: args.tty === true, timeoutMs }, interrupts);
+    const noStdin = args["no-stdin"] === true;
+    return await execInGuest(
+      connection,
+      { argv: rest, workDir, env, tty: args.tty === true, timeoutMs, noStdin },
+      interrupts,
+    );
   },
 });

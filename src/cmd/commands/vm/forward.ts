@@ -40,7 +40,11 @@ export const command = defineCommand({
     const made: Forward[] = [];
     const takeAway = async (): Promise<void> => {
       const always = await client({ ignoreInterrupts: true, start: false });
-      for (const { hostPort } of made) await always.call("vm.unforward", { vm: id, hostPort });
+      for (const { hostPort } of made)
+        await always.call("vm.unforward", { vm: id, hostPort }).catch((thrown: unknown) => {
+          // Taken away by somebody else, or with a VM that stopped.
+          if (!(thrown instanceof BangerError) || thrown.code !== "FORWARD_NOT_FOUND") throw thrown;
+        });
     };
     try {
       for (const ports of asked) made.push(await daemon.call("vm.forward", { vm: id, ...ports }));

@@ -24,9 +24,14 @@ export const command = defineCommand({
       follow: args.follow === true,
       ...(tailLines === undefined ? {} : { tailLines }),
     };
+    using reader = out.watchReader();
     try {
-      await daemon.call("vm.logs", request, { data: (data) => (json ? out.jsonLine({ data }) : out.data(data)) });
+      await daemon.call("vm.logs", request, {
+        data: (data, bytes) => (json ? out.jsonLine({ data }) : out.data(bytes)),
+        stop: reader.signal,
+      });
     } catch (thrown) {
+      reader.signal.throwIfAborted();
       // The way to end following is no failure to talk about.
       if (args.follow !== true || interrupts.exitStatus === null) throw thrown;
       return interrupts.exitStatus;

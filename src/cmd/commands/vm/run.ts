@@ -103,9 +103,11 @@ async function use(
   } finally {
     if (args.rm === true) {
       using _taken = interrupts.take(() => undefined);
-      await (
-        await client({ ignoreInterrupts: true })
-      ).call("vm.delete", { vms: [vm.id] }, { progress: () => undefined });
+      const always = await client({ ignoreInterrupts: true });
+      await out.waiting(
+        `deleting ${vm.name}`,
+        async () => await always.call("vm.delete", { vms: [vm.id] }, { progress: () => undefined }),
+      );
     } else {
       out.note(`${vm.name} keeps running: banger ssh ${vm.name} goes back in, banger rm ${vm.name} deletes it`);
     }

@@ -1,11 +1,15 @@
 import { isatty } from "node:tty";
-import { VM_ARG, checkVmRef } from "../../args.ts";
+import { NO_STDIN_ARG, VM_ARG, checkVmRef } from "../../args.ts";
 import { usageError } from "../../cli.ts";
 import { defineCommand } from "../../command.ts";
 import { execInGuest, openShell } from "../../guest-exec.ts";
 
 export const command = defineCommand({
-  args: { ...VM_ARG, tty: { type: "boolean", alias: "t", description: "Gives the command a terminal." } },
+  args: {
+    ...VM_ARG,
+    tty: { type: "boolean", alias: "t", description: "Gives the command a terminal." },
+    ...NO_STDIN_ARG,
+  },
   trailing: { name: "CMD...", description: "Runs this instead of a shell; its exit status is banger's." },
   isGuestStatus: true,
   examples: [
@@ -15,9 +19,12 @@ export const command = defineCommand({
   next: "banger ssh-config --install makes plain ssh box.vm work",
   run: async ({ args, rest, client, out, interrupts }) => {
     if (rest?.length === 0) throw usageError("nothing stands after --", ["vm", "ssh"]);
+    const noStdin = args["no-stdin"] === true;
+    if (noStdin && rest === null)
+      throw usageError("-n needs a command after --: a shell reads its input", ["vm", "ssh"]);
     const connection = await (await client()).call("vm.connect", { vm: checkVmRef(args.vm) });
     if (rest !== null) {
-      const command = { argv: rest, workDir: "/root", env: [], tty: args.tty === true, timeoutMs: null };
+      const command = { argv: rest, workDir: "/root", env: [], tty: args.tty === true, timeoutMs: null, noStdin };
       return await execInGuest(connection, command, interrupts);
     }
     const isTerminal = isatty(0);

@@ -5,7 +5,6 @@ import { formatBytes } from "../../../shared/sizes.ts";
 import type { VmStats } from "../../../shared/schemas.ts";
 
 const WATCH_MS = 2000;
-const CLEAR_SCREEN = "\u001b[H\u001b[2J";
 
 const orDash = (bytes: number | null): string => (bytes === null ? "-" : formatBytes(bytes));
 
@@ -50,10 +49,16 @@ async function watch(
   { out, json, interrupts }: Pick<Invocation, "out" | "json" | "interrupts">,
   read: () => Promise<VmStats[]>,
 ): Promise<number> {
+  using reader = out.watchReader();
   while (!interrupts.signal.aborted) {
+    reader.signal.throwIfAborted();
     const stats = await read();
-    if (json) for (const one of stats) out.jsonLine(one);
-    else out.data((out.stdout.isTerminal ? CLEAR_SCREEN : "") + formatStats(stats));
+    if (json) {
+      for (const one of stats) out.jsonLine(one);
+    } else {
+      out.clearScreen();
+      out.data(formatStats(stats));
+    }
     await interrupts.sleep(WATCH_MS);
   }
   return interrupts.exitStatus ?? 0;
