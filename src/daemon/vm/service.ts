@@ -25,6 +25,7 @@ import { readHandles, writeHandles } from "./handles.ts";
 import { generateName } from "./names.ts";
 import { resolveSpec } from "./plan.ts";
 import { type Runner, undoSteps } from "./runner.ts";
+import { withoutVm } from "./gone.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 import type { StepContext, UndoContext, VmDirs } from "./step.ts";
 import { workDiskPath } from "./steps/work-disk.ts";
@@ -166,9 +167,12 @@ export class VmService {
       } catch (thrown) {
         const error = toBangerError(thrown);
         // Left up, or left to be looked at: its log says why.
-        if (error.code === "GUEST_NOT_READY") runner.clear(vm.id, "create");
-        else await this.#discard(vm.id);
-        throw thrown;
+        if (error.code === "GUEST_NOT_READY") {
+          runner.clear(vm.id, "create");
+          throw thrown;
+        }
+        await this.#discard(vm.id);
+        throw withoutVm(error, vm);
       }
     });
   }

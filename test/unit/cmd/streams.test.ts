@@ -2,7 +2,6 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { resolve } from "node:path";
-import { rootlessPaths } from "../../../src/shared/paths.ts";
 import { beginStream, type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
 import { makeVm } from "../../support/vm-record.ts";
 
@@ -188,7 +187,8 @@ describe("logs", () => {
           send({ event: "error", error: { code: "CANCELLED", message: "cancelled" } });
         });
       });
-      await Bun.write(rootlessPaths(daemon.env, daemon.dir, process.getuid?.() ?? -1).daemonLog, "one line\n");
+      const log = `${daemon.dir}/.local/state/banger/daemon.log`;
+      await Bun.write(log, "one line\n");
       const result = await shell(`set -o pipefail; banger ${words} | head -1`);
       expect(result).toMatchObject({ status: 0, stderr: "" });
       expect(result.stdout).not.toBe("");
