@@ -132,7 +132,7 @@ describe("pipes", () => {
   test("an answer that can't be written is no success", async () => {
     const result = await shell(["bash", "-c", "banger version > /dev/full"]);
     expect(result.status).toBe(31);
-    expect(result.stderr).toContain("[NO_SPACE]");
+    expect(result.stderr).toContain("[OUTPUT_FAILED]");
   });
 
   test("no colour and no cursor codes go into a pipe", async () => {
