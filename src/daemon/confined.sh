@@ -22,6 +22,8 @@ for file in /dev/null /dev/zero /dev/urandom /etc/ld.so.cache /etc/mke2fs.conf; 
   : > "$root$file"
   mount --bind "$file" "$root$file"
 done
+# resize2fs asks whether its disk is mounted, and takes no answer for an error.
+: > "$root/etc/mtab"
 while [ "$1" != -- ]; do
   # A tool outside the system's directories may be one of them after all, by a link.
   if [ -e "$root$2" ]; then

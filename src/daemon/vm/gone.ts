@@ -8,5 +8,5 @@ export function withoutVm(error: BangerError, { id, name }: Pick<VmRecord, "id" 
   const words = error.hint?.split(" ") ?? [];
   if (!words.includes(name) && !words.includes(id)) return error;
   const { hint: _, ...rest } = error.toDocument();
-  return new BangerError(error.code, error.message, { ...rest, hint: "banger doctor", cause: error.cause });
+  return new BangerError(error.code, error.message, { ...rest, hint: "banger daemon logs -n 20", cause: error.cause });
 }

@@ -6,9 +6,9 @@ import { makeVm } from "../../../support/vm-record.ts";
 const vm = makeVm({});
 
 test.each([
-  [`banger vm logs ${vm.name}`, "banger doctor"],
-  [`banger vm logs ${vm.id}`, "banger doctor"],
-  [`banger vm show ${vm.name} --json`, "banger doctor"],
+  [`banger vm logs ${vm.name}`, "banger daemon logs -n 20"],
+  [`banger vm logs ${vm.id}`, "banger daemon logs -n 20"],
+  [`banger vm show ${vm.name} --json`, "banger daemon logs -n 20"],
   ["banger image build debian-trixie", "banger image build debian-trixie"],
   ["banger doctor", "banger doctor"],
 ])("of an undone VM, %p becomes %p", (hint, expected) => {
