@@ -18,6 +18,7 @@ import { tryTool } from "./run-tool.ts";
 import { findProcessOf, findVmProcess, killScope, scopeName, scopePids, SLICE } from "./scope.ts";
 import { type Slot, takeSlot } from "./slots.ts";
 import type { Descriptor } from "./sys/descriptors.ts";
+import { readDmBytes } from "./sys/device-mapper.ts";
 import { bindMount } from "./sys/mounts.ts";
 import { forbidCoreFiles } from "./sys/processes.ts";
 import { giveTap } from "./sys/taps.ts";
@@ -103,7 +104,7 @@ async function undo(context: HelperContext, vm: string, first: unknown): Promise
 export interface Staged {
   /** The block device of the root drive; null where that is a file. */
   readonly device: { readonly major: number; readonly minor: number } | null;
-  /** Of the largest file that the VM may write. */
+  /** Of the largest file or device that the VM may write. */
   readonly largestBytes: number;
 }
 
@@ -127,7 +128,7 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
   // Root's, with the VM's group: the VM can't change its mode, so whoever is handed a descriptor of it can't open it.
   node.chown(0, uid);
   node.chmod(0o660);
-  return { device, largestBytes: workBytes };
+  return { device, largestBytes: Math.max(workBytes, readDmBytes(device)) };
 }
 
 /** A file that several VMs read: the mount is read-only, whatever the VM's uid may do to the file. */

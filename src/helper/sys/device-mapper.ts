@@ -157,6 +157,11 @@ export function readDm(name: string): DmFacts | null {
   }
 }
 
+/** Its size, as the kernel has it for every block device, in sectors of 512 bytes. */
+export function readDmBytes({ minor }: DmFacts): number {
+  return Number(readFileSync(`/sys/block/dm-${minor}/size`, "utf8")) * 512;
+}
+
 /** The kernel's names (`loop3`, `dm-1`) of the devices that one of them rests on. */
 export function listDmParts(device: string): readonly string[] {
   return readdirSync(`/sys/block/${device}/slaves`);
