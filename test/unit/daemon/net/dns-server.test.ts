@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { Resolver } from "node:dns/promises";
-import { readFileSync } from "node:fs";
+import { closeSync, fstatSync, readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { bindGuarded, type GuardedSocket } from "../../../../src/daemon/system-calls.ts";
 import { countSockets, startDnsServer } from "../../../../src/daemon/net/dns-server.ts";
 
@@ -82,3 +83,52 @@ test("a taken port is said", async () => {
     await first.close();
   }
 });
+
+/** A daemon as the manager starts it: with the sockets that were kept. */
+const DAEMON = `
+  const { startDnsServer } = await import(process.argv[1] + "/net/dns-server.ts");
+  const { inheritedSockets } = await import(process.argv[1] + "/service-manager.ts");
+  const { dns } = inheritedSockets({ ...process.env, LISTEN_PID: String(process.pid) }, process.pid);
+  const keep = () => { throw new Error("made anew"); };
+  await startDnsServer({ ip: "127.0.0.1", port: Number(process.argv[2]) }, () => "172.16.0.2", { kept: dns, keep });
+  process.stdout.write("ready");
+  setInterval(() => undefined, 1000);
+`;
+/** Another user's: tries to have or share the port until it can; how often it tried is said at the end. */
+const THIEF = `use Socket; my $ends = 0; $SIG{TERM} = sub { $ends = 1 }; $| = 1; print "begins\\n"; my ($tries, $bound) = (0, 0);
+  until ($ends) { socket(my $s, AF_INET, SOCK_DGRAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1); $tries++;
+    $bound++ if bind($s, pack_sockaddr_in($ARGV[0], inet_aton("127.0.0.1"))); }
+  print "$tries $bound";`;
+
+test("while daemons are killed and take over from each other, nobody gets the port", async () => {
+  const kept = bindGuarded("127.0.0.1", 0);
+  const inode = String(fstatSync(kept.fd).ino);
+  const rows = readFileSync("/proc/net/udp", "utf8")
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/));
+  const port = Number.parseInt(rows.find((row) => row[9] === inode)?.[1]?.split(":")[1] ?? "", 16);
+  await using thief = Bun.spawn(["perl", "-e", THIEF, String(port)], { stdout: "pipe" });
+  const said = thief.stdout.pipeThrough(new TextDecoderStream() as never) as ReadableStream<string>;
+  const words = said.getReader();
+  expect((await words.read()).value).toBe("begins\n");
+  for (let round = 0; round < 5; round++) {
+    const daemon = Bun.spawn(
+      [process.execPath, "-e", DAEMON, resolve(import.meta.dir, "../../../../src/daemon"), String(port)],
+      {
+        env: { ...process.env, LISTEN_FDS: "2", LISTEN_FDNAMES: "dns:dns-guard" },
+        stdio: ["ignore", "pipe", "inherit", kept.fd, kept.guard],
+      },
+    );
+    expect(Buffer.from((await daemon.stdout.getReader().read()).value ?? []).toString()).toBe("ready");
+    const resolver = new Resolver({ timeout: 5000, tries: 1 });
+    resolver.setServers([`127.0.0.1:${port}`]);
+    expect(await resolver.resolve4("box.vm")).toEqual(["172.16.0.2"]);
+    daemon.kill("SIGKILL");
+    await daemon.exited;
+  }
+  thief.kill("SIGTERM");
+  const [tries, bound] = ((await words.read()).value ?? "").split(" ").map(Number);
+  expect(bound).toBe(0);
+  expect(tries).toBeGreaterThan(1000);
+  for (const fd of [kept.fd, kept.guard]) closeSync(fd);
+}, 60_000);
