@@ -44,7 +44,8 @@ export function qemuArgv(plan: LaunchPlan, tscKhz: number | null): readonly stri
     QEMU,
     ...["-name", marker(plan.id)],
     // Without pit and pic an emulated guest finds no timer to calibrate by and hangs before its first message.
-    ...["-M", "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on,x-option-roms=off,usb=off,pcie=off"],
+    // With x-option-roms=off only qboot starts the kernel: SeaBIOS, the firmware on Debian 13, hangs.
+    ...["-M", "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on,usb=off,pcie=off"],
     ...(plan.acceleration === "kvm"
       ? ["-accel", "kvm", "-cpu", "host"]
       : ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU]),
