@@ -10,7 +10,7 @@
 import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { TEST_ONLY_VERSION } from "../src/cmd/system/firecracker-release.ts";
+import { TEST_ONLY_VERSION } from "../src/cmd/system/firecracker/release.ts";
 
 const CACHE_DIR = resolve(import.meta.dir, "../test/.cache");
 const TOOL_TIMEOUT_MS = 5 * 60_000;

@@ -11,7 +11,7 @@ async function run(): Promise<number> {
   if (words[0] === "daemon" && words[1] === "run")
     return await (await import("./daemon/main.ts")).runDaemon(words.slice(2));
   if (words[0] === "internal" && words[1] === "guest-connect")
-    return (await import("./daemon/guest/connect.ts")).connectGuest(words.slice(2));
+    return (await import("./daemon/guest/ssh/connect.ts")).connectGuest(words.slice(2));
   if (words[0] === "internal" && words[1] === "build-image")
     return await (await import("./daemon/image/build-role.ts")).buildImage(words.slice(2));
   return await (await import("./cmd/main.ts")).runCli(words);

@@ -1,13 +1,13 @@
 /** The CLI's edge: runs one command line and turns whatever happens into an exit status. */
 
 import { BangerError, exitStatusOf, toBangerError } from "../shared/errors.ts";
-import { asksForJson, type Plan, planCommand } from "./cli.ts";
-import type { Client, ConnectOptions } from "./client.ts";
+import { asksForJson, type Plan, planCommand } from "./line/parse.ts";
+import type { Client, ConnectOptions } from "./daemon/client.ts";
 import { ROOT } from "./commands/index.ts";
-import { Interrupts } from "./interrupts.ts";
-import { descriptorSink, Output, OutputClosed } from "./output.ts";
-import type { Owner } from "./root.ts";
-import { checkArguments } from "./raw-arguments.ts";
+import { Interrupts } from "./terminal/interrupts.ts";
+import { descriptorSink, Output, OutputClosed } from "./terminal/output.ts";
+import type { Owner } from "./line/root.ts";
+import { checkArguments } from "./line/raw-arguments.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -34,12 +34,12 @@ function ownSurroundings(): Surroundings {
       const uid = process.getuid?.() ?? -1;
       if (uid !== 0) return null;
       const [{ distrustedOwner, readOwner }, { systemPaths }] = await Promise.all([
-        import("./root.ts"),
-        import("../shared/paths.ts"),
+        import("./line/root.ts"),
+        import("../shared/places/paths.ts"),
       ]);
       return distrustedOwner(uid, readOwner(systemPaths().installFile));
     },
-    connect: async (options) => await (await import("./client.ts")).connectClient(env, out, interrupts, options),
+    connect: async (options) => await (await import("./daemon/client.ts")).connectClient(env, out, interrupts, options),
   };
 }
 
@@ -80,16 +80,16 @@ async function runPlanned(argv: readonly string[], surroundings: Surroundings): 
         await (await import("./commands/version.ts")).printVersion(out, plan.json);
         return 0;
       case "group-help":
-        out.data((await import("./help.ts")).groupHelp(plan.path, plan.group));
+        out.data((await import("./line/help.ts")).groupHelp(plan.path, plan.group));
         return 0;
       case "command-help":
-        out.data((await import("./help.ts")).commandHelp(plan.path, plan.command, plan.entry));
+        out.data((await import("./line/help.ts")).commandHelp(plan.path, plan.command, plan.entry));
         return 0;
       case "run": {
         const { scanned, command, entry } = plan;
         if (scanned.noColor) out.disableColor();
         const owner = entry.forRoot === true ? null : await surroundings.distrustedOwner();
-        if (owner !== null) throw (await import("./root.ts")).refuseRoot(owner, argv);
+        if (owner !== null) throw (await import("./line/root.ts")).refuseRoot(owner, argv);
         const status = await command.run({
           ...scanned,
           out,

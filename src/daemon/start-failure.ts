@@ -3,7 +3,7 @@
 import { accessSync, closeSync, constants, existsSync, openSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { BangerError, type ErrorCode, fileErrorCode, toBangerError } from "../shared/errors.ts";
-import type { Paths } from "../shared/paths.ts";
+import type { Paths } from "../shared/places/paths.ts";
 
 /** More than a new store needs, so that it shows whether there is room for one. */
 const PROBE_BYTES = 256 * 1024;

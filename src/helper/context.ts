@@ -1,7 +1,7 @@
 /** What every verb is given: where things are, what install decided. No state: the host itself is the record. */
 
 import type { InstallConfig } from "../shared/install-config.ts";
-import type { SystemPaths } from "../shared/paths.ts";
+import type { SystemPaths } from "../shared/places/paths.ts";
 
 export interface HelperContext {
   readonly paths: SystemPaths;

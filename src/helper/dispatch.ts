@@ -8,7 +8,7 @@ import {
   type HelperParsedInputOf,
   HelperRequest,
   type HelperVerbName,
-} from "../shared/helper-contract.ts";
+} from "../shared/contract/helper-api.ts";
 import type { HelperContext } from "./context.ts";
 import { enforce } from "./gates.ts";
 import { Locks } from "../shared/locks.ts";

@@ -4,8 +4,8 @@
  */
 
 import { BangerError } from "../shared/errors.ts";
-import { SIGNALS } from "../shared/helper-contract.ts";
-import { BRIDGE_ALIAS, INTERFACE_BOUNDS, parseTapAlias } from "../shared/walls.ts";
+import { SIGNALS } from "../shared/contract/helper-api.ts";
+import { BRIDGE_ALIAS, INTERFACE_BOUNDS, parseTapAlias } from "../shared/network/walls.ts";
 import {
   contains,
   LOOPBACK_BLOCK,
@@ -15,7 +15,7 @@ import {
   PRIVATE_BLOCKS,
   type Subnet,
   subnetOf,
-} from "../shared/ipv4.ts";
+} from "../shared/network/ipv4.ts";
 
 /** Null when accepted, else why not. */
 export type Verdict = string | null;

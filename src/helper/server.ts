@@ -5,8 +5,8 @@
 
 import { createServer, type Server, type Socket } from "node:net";
 import { toBangerError } from "../shared/errors.ts";
-import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../shared/frames.ts";
-import { HELPER_REQUEST_TIMEOUT_MS, type HelperAnswer } from "../shared/helper-contract.ts";
+import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../shared/contract/frames.ts";
+import { HELPER_REQUEST_TIMEOUT_MS, type HelperAnswer } from "../shared/contract/helper-api.ts";
 import type { Dispatch } from "./dispatch.ts";
 import { type Peer, readPeer } from "./sys/sockets.ts";
 

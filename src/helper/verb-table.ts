@@ -1,6 +1,6 @@
 /** The verb table of docs/privileges.md, from the code that enforces it. */
 
-import { HELPER_VERBS, type HelperVerbName } from "../shared/helper-contract.ts";
+import { HELPER_VERBS, type HelperVerbName } from "../shared/contract/helper-api.ts";
 import type { Gate } from "./gates.ts";
 import { VERBS } from "./verbs/index.ts";
 

@@ -1,6 +1,6 @@
 /** The shape of a verb. Its schema is the contract's; its gates on what was sent run before it, in `dispatch.ts`. */
 
-import type { HelperOutputOf, HelperParsedInputOf, HelperVerbName } from "../shared/helper-contract.ts";
+import type { HelperOutputOf, HelperParsedInputOf, HelperVerbName } from "../shared/contract/helper-api.ts";
 import type { HelperContext } from "./context.ts";
 import type { Gate } from "./gates.ts";
 

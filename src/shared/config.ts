@@ -1,12 +1,12 @@
 /** config.toml: every key, its default, its rule; and where each effective value came from. */
 
 import { BangerError, withPath } from "./errors.ts";
-import { parseDuration } from "./durations.ts";
-import { isLoopbackIpv4, isPrivateIpv4 } from "./ipv4.ts";
-import { describeLimits, isWithinLimits, type LimitedField, SPEC_LIMITS } from "./limits.ts";
-import { IMAGE_NAME_PATTERN } from "./names.ts";
-import { parseSize } from "./sizes.ts";
-import { suggest } from "./suggest.ts";
+import { parseDuration } from "./text/durations.ts";
+import { isLoopbackIpv4, isPrivateIpv4 } from "./network/ipv4.ts";
+import { describeLimits, isWithinLimits, type LimitedField, SPEC_LIMITS } from "./contract/limits.ts";
+import { IMAGE_NAME_PATTERN } from "./contract/names.ts";
+import { parseSize } from "./text/sizes.ts";
+import { suggest } from "./text/suggest.ts";
 
 /** Effective values. Sizes in bytes, durations in milliseconds; null means "decided by this host". */
 export interface Config {

@@ -8,7 +8,7 @@ import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { BangerError } from "./errors.ts";
-import { JAIL } from "./helper-contract.ts";
+import { JAIL } from "./contract/helper-api.ts";
 
 /** Not among Node's constants; the same on every architecture banger runs on. */
 const O_PATH = 0o10000000;

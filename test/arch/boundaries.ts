@@ -6,7 +6,7 @@
 import { posix } from "node:path";
 
 export interface SourceFile {
-  /** From the root of the repository: `src/cmd/cli.ts`. */
+  /** From the root of the repository: `src/cmd/main.ts`. */
   readonly path: string;
   readonly text: string;
 }
@@ -31,20 +31,20 @@ const RESERVED: readonly Reserved[] = [
   {
     what: "calls foreign functions (bun:ffi)",
     pattern: /["'`]bun:ffi["'`]/,
-    allowed: /^src\/(?:helper\/sys\/.+|daemon\/system-calls|cmd\/poll)\.ts$/,
+    allowed: /^src\/(?:helper\/sys\/.+|daemon\/host\/system-calls|cmd\/terminal\/poll)\.ts$/,
   },
   {
     what: "writes to stdout",
     pattern:
       /\bprocess\.stdout\b|\bBun\.stdout\b|\bconsole\.(?!error\b)(?:log|info|warn|debug|table|dir|write|trace|group)\b|\bwriteSync\(\s*1\b/,
-    allowed: /^src\/cmd\/output\.ts$/,
+    allowed: /^src\/cmd\/terminal\/output\.ts$/,
   },
   {
     what: "writes to stderr",
     pattern: /\bprocess\.stderr\b|\bBun\.stderr\b|\bconsole\.error\b|\bwriteSync\(\s*2\b/,
     // A role that does not come up has nobody else to tell; the helper logs to its journal, and ssh shows what its proxy says.
     allowed:
-      /^src\/(?:main|cmd\/output|daemon\/main|daemon\/guest\/connect|daemon\/image\/build-role|helper\/(?:main|service))\.ts$/,
+      /^src\/(?:main|cmd\/terminal\/output|daemon\/main|daemon\/guest\/ssh\/connect|daemon\/image\/build-role|helper\/(?:main|service))\.ts$/,
   },
   {
     what: "sets the exit status",

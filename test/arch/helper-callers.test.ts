@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { join, resolve } from "node:path";
-import { HELPER_VERBS } from "../../src/shared/helper-contract.ts";
+import { HELPER_VERBS } from "../../src/shared/contract/helper-api.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
 

@@ -2,8 +2,13 @@
 
 import { expect, test } from "bun:test";
 import * as v from "valibot";
-import { encodeFrame, FrameDecoder } from "../../src/shared/frames.ts";
-import { HELPER_VERBS, HELPER_VERSION, HelperRequest, type HelperVerbName } from "../../src/shared/helper-contract.ts";
+import { encodeFrame, FrameDecoder } from "../../src/shared/contract/frames.ts";
+import {
+  HELPER_VERBS,
+  HELPER_VERSION,
+  HelperRequest,
+  type HelperVerbName,
+} from "../../src/shared/contract/helper-api.ts";
 import { sampleOf } from "./samples.ts";
 
 const NAMES = Object.keys(HELPER_VERBS) as HelperVerbName[];

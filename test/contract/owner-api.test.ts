@@ -11,9 +11,9 @@ import { join } from "node:path";
 import * as v from "valibot";
 import type { Handlers } from "../../src/daemon/api/handlers.ts";
 import type { Log } from "../../src/daemon/log.ts";
-import { Operations, type OperationContext } from "../../src/daemon/operations.ts";
-import { type ApiServer, serveApi } from "../../src/daemon/server.ts";
-import { METHODS, type MethodName, type StreamEvent } from "../../src/shared/contract.ts";
+import { Operations, type OperationContext } from "../../src/daemon/api/operations.ts";
+import { type ApiServer, serveApi } from "../../src/daemon/api/server.ts";
+import { METHODS, type MethodName, type StreamEvent } from "../../src/shared/contract/owner-api.ts";
 import { BangerError, type ErrorDocument } from "../../src/shared/errors.ts";
 import { sampleOf } from "./samples.ts";
 

@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createRootlessEngine } from "../../src/daemon/vm/rootless-engine.ts";
-import { rootlessPaths } from "../../src/shared/paths.ts";
+import { createRootlessEngine } from "../../src/daemon/engine/rootless/engine.ts";
+import { rootlessPaths } from "../../src/shared/places/paths.ts";
 import { callApi } from "../support/api.ts";
 import { eventually, type Home, makeHomeWithImage } from "../support/banger.ts";
 

@@ -8,11 +8,11 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
-import { runTool } from "../../src/daemon/run-tool.ts";
-import { detectAcceleration } from "../../src/daemon/vmm/acceleration.ts";
-import { readTscKhz } from "../../src/daemon/vmm/host-tsc.ts";
-import { qemuArgv } from "../../src/daemon/vmm/qemu.ts";
-import { VmId } from "../../src/shared/schemas.ts";
+import { runTool } from "../../src/daemon/host/run-tool.ts";
+import { detectAcceleration } from "../../src/daemon/engine/acceleration.ts";
+import { readTscKhz } from "../../src/daemon/engine/host-tsc.ts";
+import { qemuArgv } from "../../src/daemon/engine/rootless/qemu.ts";
+import { VmId } from "../../src/shared/contract/schemas.ts";
 import { ensureImages } from "../support/banger.ts";
 
 const FIRMWARE = ["/usr/share/seabios/bios-microvm.bin", "/usr/share/qemu/qboot.rom"];
@@ -56,6 +56,7 @@ for (const firmware of FIRMWARE) {
           initrdPath: null,
           rootDiskPath,
           workDiskPath,
+          identityDiskPath: workDiskPath,
           serialLogPath,
           vmmLogPath: join(directory, "vmm.log"),
           runtimeDir: directory,

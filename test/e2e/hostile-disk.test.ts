@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { chmod, mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { runTool } from "../../src/daemon/run-tool.ts";
+import { runTool } from "../../src/daemon/host/run-tool.ts";
 import { type Home, makeHomeWithImage } from "../support/banger.ts";
 
 const PARSERS = ["debugfs", "e2fsck", "fsck.ext4", "resize2fs", "tune2fs", "dumpe2fs", "blkid"];

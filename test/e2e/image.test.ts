@@ -3,15 +3,15 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Progress } from "../../src/shared/contract.ts";
+import type { Progress } from "../../src/shared/contract/owner-api.ts";
 import { BangerError } from "../../src/shared/errors.ts";
-import { rootlessPaths } from "../../src/shared/paths.ts";
-import type { ImageRecord } from "../../src/shared/schemas.ts";
+import { rootlessPaths } from "../../src/shared/places/paths.ts";
+import type { ImageRecord } from "../../src/shared/contract/schemas.ts";
 import { buildDirPrefix } from "../../src/daemon/image/build-debian.ts";
 import { createImageStore } from "../../src/daemon/image/store.ts";
 import { checkElf, hasPvhEntry } from "../../src/daemon/kernel/extract.ts";
 import { createKernelStore } from "../../src/daemon/kernel/store.ts";
-import { runTool } from "../../src/daemon/run-tool.ts";
+import { runTool } from "../../src/daemon/host/run-tool.ts";
 
 const IMAGE = "debian-trixie";
 const BUILD_TIMEOUT_MS = 600_000;

@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmod, chown, lstat, mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { chooseRuntimeDir } from "../../src/shared/runtime-directory.ts";
+import { chooseRuntimeDir } from "../../src/shared/places/runtime-directory.ts";
 import { BANGER, eventually, type Home, makeHome } from "../support/banger.ts";
 
 const isRoot = process.getuid?.() === 0;

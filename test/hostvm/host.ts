@@ -5,8 +5,8 @@ import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runTool } from "../../src/daemon/run-tool.ts";
-import { detectAcceleration } from "../../src/daemon/vmm/acceleration.ts";
+import { runTool } from "../../src/daemon/host/run-tool.ts";
+import { detectAcceleration } from "../../src/daemon/engine/acceleration.ts";
 import type { HostImage } from "./image.ts";
 
 const BOOT_TIMEOUT_MS = 240_000;

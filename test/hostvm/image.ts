@@ -11,7 +11,7 @@ import { writeTar } from "../../src/daemon/image/write-tar.ts";
 import { decompressByTool } from "../../src/daemon/kernel/decompress.ts";
 import { extractKernel } from "../../src/daemon/kernel/extract.ts";
 import { makeInitrd } from "../../src/daemon/kernel/make-initrd.ts";
-import { runTool, tryTool } from "../../src/daemon/run-tool.ts";
+import { runTool, tryTool } from "../../src/daemon/host/run-tool.ts";
 import finishHost from "./image/finish-host.sh" with { type: "text" };
 
 export const CACHE_DIR = resolve(import.meta.dir, "../.cache");

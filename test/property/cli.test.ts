@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { flagsOf, planCommand } from "../../src/cmd/cli.ts";
+import { flagsOf, planCommand } from "../../src/cmd/line/parse.ts";
 import { type Group, isGroup, ROOT } from "../../src/cmd/commands/index.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { runInProcess } from "../support/cli.ts";

@@ -3,7 +3,14 @@
 import { expect, test } from "bun:test";
 import { type DecodedPacket, decode, encode, type RecordType } from "dns-packet";
 import fc from "fast-check";
-import { answerQuery, formatAnswer, parseQuery, type Query, RCODE, TYPE } from "../../src/daemon/net/dns-message.ts";
+import {
+  answerQuery,
+  formatAnswer,
+  parseQuery,
+  type Query,
+  RCODE,
+  TYPE,
+} from "../../src/daemon/engine/system/network/dns-message.ts";
 
 const RUNS = { numRuns: 3000 };
 const HEADER_BYTES = 12;

@@ -2,8 +2,8 @@
 
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { type JournalHook, Runner, undoSteps } from "../../src/daemon/vm/runner.ts";
-import type { Step, StepContext, UndoContext } from "../../src/daemon/vm/step.ts";
+import { type JournalHook, Runner, undoSteps } from "../../src/daemon/engine/runner.ts";
+import type { Step, StepContext, UndoContext } from "../../src/daemon/engine/step.ts";
 import { openDatabase } from "../../src/daemon/store/database.ts";
 import { JournalTable } from "../../src/daemon/store/journal.ts";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { TarGate } from "../../src/cmd/copy/tar-gate.ts";
+import { TarGate } from "../../src/cmd/guest/copy/tar-gate.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { makeArchive, makePax } from "../support/tar.ts";
 

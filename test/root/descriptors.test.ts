@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { openOwnersFile, reopen } from "../../src/helper/owner-files.ts";
+import { openOwnersFile, reopen } from "../../src/helper/files/owner-files.ts";
 import { openRoot } from "../../src/helper/sys/descriptors.ts";
 import { SystemCallError } from "../../src/helper/sys/libc.ts";
 import {

@@ -1,6 +1,6 @@
 /** Ethernet frames as a hostile guest's root would write them. Source: RFC 791, RFC 792, RFC 826, IEEE 802.1Q. */
 
-import { encodeDatagram, internetChecksum } from "../../src/helper/probe-frame.ts";
+import { encodeDatagram, internetChecksum } from "../../src/helper/network/probe-frame.ts";
 
 export const BROADCAST = "ff:ff:ff:ff:ff:ff";
 

@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { JAIL, type HelperParsedInputOf } from "../../src/shared/helper-contract.ts";
+import { JAIL, type HelperParsedInputOf } from "../../src/shared/contract/helper-api.ts";
 import { openJailFile } from "../../src/shared/jail.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import {
@@ -27,9 +27,9 @@ import {
   mountRoot,
   removeJail,
   type StagedRoot,
-} from "../../src/helper/jail.ts";
-import { launch, stage } from "../../src/helper/launch.ts";
-import { listSlots, releaseSlot, takeSlot } from "../../src/helper/slots.ts";
+} from "../../src/helper/jail/jail.ts";
+import { launch, stage } from "../../src/helper/jail/launch.ts";
+import { listSlots, releaseSlot, takeSlot } from "../../src/helper/jail/slots.ts";
 import {
   become,
   codeOf,

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { constants, ftruncateSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { openOwnersFile, reopen } from "../../src/helper/owner-files.ts";
+import { openOwnersFile, reopen } from "../../src/helper/files/owner-files.ts";
 import { openRoot, openDevice } from "../../src/helper/sys/descriptors.ts";
 import { attachLoop, detachLoop, listLoops, readLoop } from "../../src/helper/sys/loops.ts";
 import { makeHost, type TestHost } from "./support.ts";

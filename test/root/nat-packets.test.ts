@@ -1,10 +1,10 @@
 /** NAT with real connections: two guests on the bridge and a world behind the uplink, each a network namespace. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { ensureBridgeWalls, ensureNat, removeNat } from "../../src/helper/firewall.ts";
-import { readRuleset } from "../../src/helper/iptables.ts";
-import { applyNft, tapWall } from "../../src/helper/nft.ts";
-import { macOf } from "../../src/shared/guest-mac.ts";
+import { ensureBridgeWalls, ensureNat, removeNat } from "../../src/helper/network/firewall.ts";
+import { readRuleset } from "../../src/helper/network/iptables.ts";
+import { applyNft, tapWall } from "../../src/helper/network/nft.ts";
+import { macOf } from "../../src/shared/network/guest-mac.ts";
 import { clearNetwork, ip, iptables, makeHost, run, type TestHost } from "./support.ts";
 
 const WORLD = "192.0.2.1";

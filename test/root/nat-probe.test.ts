@@ -2,16 +2,16 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { GuestNetwork } from "../../src/daemon/net/guest-network.ts";
-import type { Privileged } from "../../src/daemon/privileged.ts";
-import { describeNat } from "../../src/daemon/vm/system-doctor.ts";
+import { GuestNetwork } from "../../src/daemon/engine/system/network/guest-network.ts";
+import type { Privileged } from "../../src/daemon/engine/system/privileged.ts";
+import { describeNat } from "../../src/daemon/engine/system/doctor.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
-import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
-import { readInterface } from "../../src/helper/network.ts";
+import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
+import { readInterface } from "../../src/helper/network/interfaces.ts";
 import { isInstalled } from "../../src/helper/run-tool.ts";
 import { holdTap } from "../../src/helper/sys/taps.ts";
 import { BangerError } from "../../src/shared/errors.ts";
-import type { HelperOutputOf } from "../../src/shared/helper-contract.ts";
+import type { HelperOutputOf } from "../../src/shared/contract/helper-api.ts";
 import { keepLog } from "../support/log.ts";
 import { clearNetwork, ip, iptables, makeHost, run, type TestHost } from "./support.ts";
 

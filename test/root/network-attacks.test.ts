@@ -6,8 +6,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createDispatch } from "../../src/helper/dispatch.ts";
-import { GUEST_BOUNDS } from "../../src/shared/walls.ts";
-import { macOf } from "../../src/shared/guest-mac.ts";
+import { GUEST_BOUNDS } from "../../src/shared/network/walls.ts";
+import { macOf } from "../../src/shared/network/guest-mac.ts";
 import { arp, BROADCAST, type Ends, fragment, ipv6, ping, sourceRouted, syn, tagged, udp } from "./frames.ts";
 import { clearNetwork, type GuestTap, ip, iptables, makeHost, openGuestTap, run, type TestHost } from "./support.ts";
 

@@ -3,10 +3,10 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { createDispatch } from "../../src/helper/dispatch.ts";
-import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
-import { readInterface } from "../../src/helper/network.ts";
+import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
+import { readInterface } from "../../src/helper/network/interfaces.ts";
 import { giveTap } from "../../src/helper/sys/taps.ts";
-import { BRIDGE_ALIAS, tapAlias } from "../../src/shared/walls.ts";
+import { BRIDGE_ALIAS, tapAlias } from "../../src/shared/network/walls.ts";
 import {
   clearNetwork,
   ip,

@@ -2,8 +2,15 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createDispatch } from "../../src/helper/dispatch.ts";
-import { findProcessOf, findVmProcess, killScope, listScopes, scopeCgroup, scopePids } from "../../src/helper/scope.ts";
-import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
+import {
+  findProcessOf,
+  findVmProcess,
+  killScope,
+  listScopes,
+  scopeCgroup,
+  scopePids,
+} from "../../src/helper/jail/scope.ts";
+import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
 import { hasEnded, openProcess, signalProcess } from "../../src/helper/sys/processes.ts";
 import {
   become,

@@ -17,8 +17,8 @@ import {
 } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { encodeFrame, FRAME_LIMIT_BYTES, FrameDecoder } from "../../src/shared/frames.ts";
-import { HELPER_VERSION } from "../../src/shared/helper-contract.ts";
+import { encodeFrame, FRAME_LIMIT_BYTES, FrameDecoder } from "../../src/shared/contract/frames.ts";
+import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
 import { formatInstallConfig } from "../../src/shared/install-config.ts";
 import { CONNECTION_LIMIT } from "../../src/helper/server.ts";
 import { fingerprint, OWNER, outputAs, runAs, STRANGER } from "./support.ts";

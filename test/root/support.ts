@@ -20,14 +20,14 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { systemPaths } from "../../src/shared/paths.ts";
+import { systemPaths } from "../../src/shared/places/paths.ts";
 import type { HelperContext } from "../../src/helper/context.ts";
-import { ensureDirectories } from "../../src/helper/directories.ts";
-import { listInterfaces, readInterface } from "../../src/helper/network.ts";
-import { takeSlot } from "../../src/helper/slots.ts";
+import { ensureDirectories } from "../../src/helper/files/directories.ts";
+import { listInterfaces, readInterface } from "../../src/helper/network/interfaces.ts";
+import { takeSlot } from "../../src/helper/jail/slots.ts";
 import { addressOf, check, errno, libc } from "../../src/helper/sys/libc.ts";
 import { isErrno } from "../../src/shared/errors.ts";
-import { RULE_PREFERENCES } from "../../src/shared/walls.ts";
+import { RULE_PREFERENCES } from "../../src/shared/network/walls.ts";
 
 if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in namespaces: bun test/root/run.ts");
 

@@ -2,10 +2,10 @@
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { isMarkedInterface, removeFirewallRules, removeInterface } from "../../src/cmd/system/host-network.ts";
+import { isMarkedInterface, removeFirewallRules, removeInterface } from "../../src/cmd/system/host/host-network.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
-import { listInterfaces, readInterface } from "../../src/helper/network.ts";
-import { switchesFile } from "../../src/shared/walls.ts";
+import { listInterfaces, readInterface } from "../../src/helper/network/interfaces.ts";
+import { switchesFile } from "../../src/shared/network/walls.ts";
 import { clearNetwork, ip, iptables, makeHost, run, type TestHost } from "./support.ts";
 
 let host: TestHost;

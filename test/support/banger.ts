@@ -5,7 +5,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { chooseRuntimeDir, findRuntimeDir } from "../../src/shared/runtime-directory.ts";
+import { chooseRuntimeDir, findRuntimeDir } from "../../src/shared/places/runtime-directory.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
 

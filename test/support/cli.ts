@@ -1,12 +1,12 @@
 /** The CLI inside the test's own process: what it wrote, what it asked the daemon, how it ended. */
 
 import { BangerError } from "../../src/shared/errors.ts";
-import type { Client, Watch } from "../../src/cmd/client.ts";
-import { Interrupts } from "../../src/cmd/interrupts.ts";
+import type { Client, Watch } from "../../src/cmd/daemon/client.ts";
+import { Interrupts } from "../../src/cmd/terminal/interrupts.ts";
 import { runCommandLine } from "../../src/cmd/main.ts";
-import type { ResolvedSpec } from "../../src/shared/schemas.ts";
-import { Output, type Sink } from "../../src/cmd/output.ts";
-import type { Owner } from "../../src/cmd/root.ts";
+import type { ResolvedSpec } from "../../src/shared/contract/schemas.ts";
+import { Output, type Sink } from "../../src/cmd/terminal/output.ts";
+import type { Owner } from "../../src/cmd/line/root.ts";
 
 export interface CliResult {
   readonly status: number;

@@ -3,9 +3,9 @@
 import { createServer, type ServerResponse } from "node:http";
 import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { API_LEVEL, type StreamEvent } from "../../src/shared/contract.ts";
-import { rootlessPaths } from "../../src/shared/paths.ts";
-import { recordRuntimeDir } from "../../src/shared/runtime-directory.ts";
+import { API_LEVEL, type StreamEvent } from "../../src/shared/contract/owner-api.ts";
+import { rootlessPaths } from "../../src/shared/places/paths.ts";
+import { recordRuntimeDir } from "../../src/shared/places/runtime-directory.ts";
 import { VERSION } from "../../src/shared/version.ts";
 
 const MAIN = resolve(import.meta.dir, "../../src/main.ts");

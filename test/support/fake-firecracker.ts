@@ -3,7 +3,7 @@
 import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { JAIL } from "../../src/shared/helper-contract.ts";
+import { JAIL } from "../../src/shared/contract/helper-api.ts";
 
 export interface FakeFirecracker extends AsyncDisposable {
   readonly requests: { readonly method: string; readonly path: string; readonly body: unknown }[];

@@ -2,14 +2,14 @@
 
 import { createServer, type Server } from "node:net";
 import { BangerError, toBangerError } from "../../src/shared/errors.ts";
-import { encodeFrame, FrameDecoder } from "../../src/shared/frames.ts";
+import { encodeFrame, FrameDecoder } from "../../src/shared/contract/frames.ts";
 import {
   HELPER_VERBS,
   HelperRequest,
   type HelperOutputOf,
   type HelperParsedInputOf,
   type HelperVerbName,
-} from "../../src/shared/helper-contract.ts";
+} from "../../src/shared/contract/helper-api.ts";
 import * as v from "valibot";
 
 export type FakeVerbs = {

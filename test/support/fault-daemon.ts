@@ -4,7 +4,7 @@
  */
 
 import { homedir } from "node:os";
-import { rootlessPaths } from "../../src/shared/paths.ts";
+import { rootlessPaths } from "../../src/shared/places/paths.ts";
 import { startDaemon } from "../../src/daemon/main.ts";
 
 const [operation, step, phase] = process.argv.slice(2);

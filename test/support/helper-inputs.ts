@@ -1,6 +1,6 @@
 /** Inputs that the helper's schemas and gates accept. */
 
-import type { HelperVerbName } from "../../src/shared/helper-contract.ts";
+import type { HelperVerbName } from "../../src/shared/contract/helper-api.ts";
 
 export const VM = "0123456789ab";
 const vm = VM;

@@ -6,7 +6,7 @@
 
 import { openDatabase } from "../../src/daemon/store/database.ts";
 import { VmTable } from "../../src/daemon/store/vms.ts";
-import { systemPaths } from "../../src/shared/paths.ts";
+import { systemPaths } from "../../src/shared/places/paths.ts";
 import { FACTS, run, startService } from "./system-world.ts";
 
 const [root = "", operation, step, phase] = process.argv.slice(2);

@@ -1,7 +1,7 @@
 /** A VM's record for tests that only care about some of its fields. */
 
 import * as v from "valibot";
-import { VmId, type VmRecord } from "../../src/shared/schemas.ts";
+import { VmId, type VmRecord } from "../../src/shared/contract/schemas.ts";
 
 export function makeVm(more: Partial<Omit<VmRecord, "id">> & { readonly id?: string } = {}): VmRecord {
   const { id = "0123456789ab", ...fields } = more;

@@ -1,5 +1,5 @@
-import { completionScript, readShell, SHELLS } from "../completion-scripts.ts";
-import { defineCommand } from "../command.ts";
+import { completionScript, readShell, SHELLS } from "../line/completion-scripts.ts";
+import { defineCommand } from "../line/command.ts";
 
 export const command = defineCommand({
   args: { shell: { type: "positional", required: true, description: `One of ${SHELLS.join(", ")}.` } },

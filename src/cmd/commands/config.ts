@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
-import { localPaths } from "../client.ts";
-import { defineCommand } from "../command.ts";
+import { localPaths } from "../daemon/client.ts";
+import { defineCommand } from "../line/command.ts";
 import { CONFIG_KEYS, type ConfigKey, loadConfig } from "../../shared/config.ts";
 import { isErrno } from "../../shared/errors.ts";
 

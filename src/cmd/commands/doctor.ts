@@ -1,6 +1,6 @@
-import { defineCommand } from "../command.ts";
-import type { DoctorRow } from "../../shared/schemas.ts";
-import { restartCommand } from "../../shared/paths.ts";
+import { defineCommand } from "../line/command.ts";
+import type { DoctorRow } from "../../shared/contract/schemas.ts";
+import { restartCommand } from "../../shared/places/paths.ts";
 import { toBangerError } from "../../shared/errors.ts";
 import { VERSION } from "../../shared/version.ts";
 

@@ -1,7 +1,7 @@
-import { usageError } from "../cli.ts";
-import { defineCommand } from "../command.ts";
+import { usageError } from "../line/parse.ts";
+import { defineCommand } from "../line/command.ts";
 import { ERROR_TABLE, type ErrorCode } from "../../shared/errors.ts";
-import { suggest } from "../../shared/suggest.ts";
+import { suggest } from "../../shared/text/suggest.ts";
 
 const CODES = Object.keys(ERROR_TABLE) as ErrorCode[];
 

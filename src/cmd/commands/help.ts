@@ -1,6 +1,6 @@
-import { planCommand } from "../cli.ts";
-import { defineCommand } from "../command.ts";
-import { commandHelp, groupHelp } from "../help.ts";
+import { planCommand } from "../line/parse.ts";
+import { defineCommand } from "../line/command.ts";
+import { commandHelp, groupHelp } from "../line/help.ts";
 
 export const command = defineCommand({
   args: {},

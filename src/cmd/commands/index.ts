@@ -3,7 +3,7 @@
  * its own help is asked for.
  */
 
-import type { Command } from "../command.ts";
+import type { Command } from "../line/command.ts";
 
 type Example = readonly [line: string, does: string];
 

@@ -1,7 +1,13 @@
-import { localPaths } from "../client.ts";
-import { usageError } from "../cli.ts";
-import { defineCommand } from "../command.ts";
-import { bangerSshConfig, installInclude, removeInclude, userConfigPath, writeBangerSshConfig } from "../ssh-config.ts";
+import { localPaths } from "../daemon/client.ts";
+import { usageError } from "../line/parse.ts";
+import { defineCommand } from "../line/command.ts";
+import {
+  bangerSshConfig,
+  installInclude,
+  removeInclude,
+  userConfigPath,
+  writeBangerSshConfig,
+} from "../guest/ssh-config.ts";
 
 export const command = defineCommand({
   args: {

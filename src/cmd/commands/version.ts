@@ -1,6 +1,6 @@
-import { API_LEVEL } from "../../shared/api-level.ts";
-import { defineCommand } from "../command.ts";
-import type { Output } from "../output.ts";
+import { API_LEVEL } from "../../shared/contract/api-level.ts";
+import { defineCommand } from "../line/command.ts";
+import type { Output } from "../terminal/output.ts";
 import { IS_TEST_BUILD, VERSION } from "../../shared/version.ts";
 
 export function printVersion(out: Output, json: boolean): void {

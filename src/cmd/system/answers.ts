@@ -1,9 +1,9 @@
 /** Asks the two daemons of the installed system who they are. */
 
 import * as v from "valibot";
-import { METHODS, type OutputOf } from "../../shared/contract.ts";
+import { METHODS, type OutputOf } from "../../shared/contract/owner-api.ts";
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../shared/frames.ts";
+import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../shared/contract/frames.ts";
 import {
   HELPER_ANSWER_TIMEOUT_MS,
   HELPER_VERBS,
@@ -11,7 +11,7 @@ import {
   type HelperInputOf,
   type HelperOutputOf,
   type HelperVerbName,
-} from "../../shared/helper-contract.ts";
+} from "../../shared/contract/helper-api.ts";
 import { isVersion } from "../../shared/version.ts";
 
 /** How long a queue that is full is waited for, and how often it is tried. */

@@ -6,23 +6,23 @@ import { basename, dirname, join } from "node:path";
 import { type Config, loadConfig } from "../../shared/config.ts";
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { formatInstallConfig, type InstallConfig } from "../../shared/install-config.ts";
-import { type SystemPaths, systemPaths } from "../../shared/paths.ts";
+import { type SystemPaths, systemPaths } from "../../shared/places/paths.ts";
 import { VERSION } from "../../shared/version.ts";
-import { findOwner, readIdTables } from "./accounts.ts";
+import { findOwner, readIdTables } from "./host/accounts.ts";
 import { callHelper, pingDaemon } from "./answers.ts";
-import { pinnedRelease } from "./firecracker-release.ts";
+import { pinnedRelease } from "./firecracker/release.ts";
 import {
   FIRECRACKER_DIR,
   findInSystem,
   type Installed,
   placeFromDirectory,
   placeFromRelease,
-} from "./place-firecracker.ts";
+} from "./firecracker/place.ts";
 import { checkRootOnly, type DirectoryRule, ensureDirectory, placeFile, placeLink } from "./place.ts";
 import { readInstall } from "./read-install.ts";
-import { pickReservedRange } from "./reserved-ids.ts";
-import { runRootTool } from "./root-tool.ts";
-import { checkSystemd, systemctl } from "./systemd.ts";
+import { pickReservedRange } from "./host/reserved-ids.ts";
+import { runRootTool } from "./host/root-tool.ts";
+import { checkSystemd, systemctl } from "./host/systemd.ts";
 import {
   DAEMON_EXECUTABLE,
   HELPER_EXECUTABLE,

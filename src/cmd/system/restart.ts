@@ -1,10 +1,10 @@
 /** `banger system restart`: both daemons anew; VMs keep running, callers wait at the sockets. */
 
 import { BangerError } from "../../shared/errors.ts";
-import { systemPaths } from "../../shared/paths.ts";
+import { systemPaths } from "../../shared/places/paths.ts";
 import { checkRoot, waitForAnswers } from "./install.ts";
 import { readInstall } from "./read-install.ts";
-import { checkSystemd, listVmScopes, systemctl } from "./systemd.ts";
+import { checkSystemd, listVmScopes, systemctl } from "./host/systemd.ts";
 import { SERVICES } from "./units.ts";
 
 export interface RestartResult {

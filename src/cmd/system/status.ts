@@ -3,10 +3,10 @@
 import { lstat } from "node:fs/promises";
 import { toBangerError } from "../../shared/errors.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
-import { systemPaths } from "../../shared/paths.ts";
+import { systemPaths } from "../../shared/places/paths.ts";
 import { callHelper, pingDaemon } from "./answers.ts";
 import { readInstall } from "./read-install.ts";
-import { checkSystemd, listVmScopes, readUnits, type UnitState } from "./systemd.ts";
+import { checkSystemd, listVmScopes, readUnits, type UnitState } from "./host/systemd.ts";
 import { UNITS } from "./units.ts";
 
 const ANSWER_TIMEOUT_MS = 10_000;

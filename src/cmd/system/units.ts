@@ -4,10 +4,10 @@
  */
 
 import { CONFIG_KEYS } from "../../shared/config.ts";
-import { DM_PREFIX } from "../../shared/helper-contract.ts";
+import { DM_PREFIX } from "../../shared/contract/helper-api.ts";
 import { KERNEL_MODULES } from "../../shared/host-needs.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
-import type { SystemPaths } from "../../shared/paths.ts";
+import type { SystemPaths } from "../../shared/places/paths.ts";
 
 export const DAEMON_EXECUTABLE = "/usr/local/bin/bangerd";
 export const HELPER_EXECUTABLE = "/usr/local/bin/bangerd-root";

@@ -1,7 +1,7 @@
 /** The `operation.*` methods. */
 
 import { BangerError } from "../../shared/errors.ts";
-import type { Operations } from "../operations.ts";
+import type { Operations } from "./operations.ts";
 import type { HandlersOf } from "./handlers.ts";
 
 export function createOperationHandlers(operations: Operations): HandlersOf<"operation"> {

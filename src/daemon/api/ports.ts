@@ -1,7 +1,7 @@
 /** What listens in a guest, and forwards to it from this host's loopback. */
 
 import { BangerError } from "../../shared/errors.ts";
-import type { Forward, Port, VmRecord } from "../../shared/schemas.ts";
+import type { Forward, Port, VmRecord } from "../../shared/contract/schemas.ts";
 import type { Listener } from "../guest/ports.ts";
 import type { ForwardRow } from "../store/forwards.ts";
 import type { VmService } from "../vm/service.ts";

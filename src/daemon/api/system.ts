@@ -1,9 +1,9 @@
 /** The `system.*` methods. */
 
-import { API_LEVEL, MINIMUM_API_LEVEL } from "../../shared/contract.ts";
-import type { Paths } from "../../shared/paths.ts";
+import { API_LEVEL, MINIMUM_API_LEVEL } from "../../shared/contract/owner-api.ts";
+import type { Paths } from "../../shared/places/paths.ts";
 import { VERSION } from "../../shared/version.ts";
-import { examineHost } from "../doctor.ts";
+import { examineHost } from "../doctor/doctor.ts";
 import type { VmService } from "../vm/service.ts";
 import type { HandlersOf } from "./handlers.ts";
 

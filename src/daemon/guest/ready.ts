@@ -2,9 +2,9 @@
 
 import { open } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
-import type { ProcessIdentity } from "../vmm/vmm.ts";
-import { isAlive } from "../vmm/processes.ts";
-import type { Guest, GuestAddress } from "./guest.ts";
+import type { ProcessIdentity } from "../engine/vmm.ts";
+import { isAlive } from "../host/processes.ts";
+import type { Guest, GuestAddress } from "./ssh/guest.ts";
 
 const FIRST_PROBE_MS = 20;
 const SLOWEST_PROBE_MS = 100;

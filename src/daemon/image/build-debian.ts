@@ -5,9 +5,9 @@
 
 import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { Progress } from "../../shared/contract.ts";
+import type { Progress } from "../../shared/contract/owner-api.ts";
 import { BangerError } from "../../shared/errors.ts";
-import { runTool, type ToolOptions, tryTool } from "../run-tool.ts";
+import { runTool, type ToolOptions, tryTool } from "../host/run-tool.ts";
 import { ARCHIVE_KEYRING, type BuildMode, chooseBuildMode } from "./build-mode.ts";
 import { createBuildProgress } from "./build-progress.ts";
 import type { DebianRecipe } from "./catalog.ts";

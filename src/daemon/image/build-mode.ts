@@ -3,7 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { BangerError } from "../../shared/errors.ts";
-import { toolPath, tryTool } from "../run-tool.ts";
+import { toolPath, tryTool } from "../host/run-tool.ts";
 
 export type BuildMode = "root" | "unshare";
 

@@ -1,6 +1,6 @@
 /** What mmdebstrap and the apt and dpkg under it say, as progress. Pure. */
 
-import type { Progress } from "../../shared/contract.ts";
+import type { Progress } from "../../shared/contract/owner-api.ts";
 
 /** Turns lines into progress; a line that says nothing new is null. One per build: it counts. */
 export function createBuildProgress(): (line: string) => Progress | null {

@@ -7,8 +7,8 @@
 import { readFile } from "node:fs/promises";
 import { BangerError, exitStatusOf, toBangerError } from "../../shared/errors.ts";
 import { parseInstallConfig } from "../../shared/install-config.ts";
-import { systemPaths } from "../../shared/paths.ts";
-import { ensurePrivateDirectory } from "../../shared/private-directory.ts";
+import { systemPaths } from "../../shared/places/paths.ts";
+import { ensurePrivateDirectory } from "../../shared/places/private-directory.ts";
 import { createKernelStore } from "../kernel/store.ts";
 import { createImageStore } from "./store.ts";
 

@@ -1,7 +1,7 @@
 /** xz and legacy lz4 by their own programs, within bounds. Source: xz(1), lz4(1). */
 
 import { BangerError } from "../../shared/errors.ts";
-import { confinedCommand, toolEnvironment, toolPath } from "../run-tool.ts";
+import { confinedCommand, toolEnvironment, toolPath } from "../host/run-tool.ts";
 
 const PROGRAM = {
   xz: { argv: ["xz", "-dc"], package: "xz-utils" },

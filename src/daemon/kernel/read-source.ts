@@ -3,7 +3,7 @@
 import { lstat, mkdtemp, open, readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { BangerError } from "../../shared/errors.ts";
-import { tryTool } from "../run-tool.ts";
+import { tryTool } from "../host/run-tool.ts";
 import { isBzImage, isElf, KERNEL_LIMIT_BYTES } from "./extract.ts";
 
 export interface KernelSource {

@@ -2,8 +2,8 @@
 
 import * as v from "valibot";
 import { BangerError } from "../../shared/errors.ts";
-import { SPEC_LIMITS } from "../../shared/limits.ts";
-import { VmName, VmRecord, VmSpec } from "../../shared/schemas.ts";
+import { SPEC_LIMITS } from "../../shared/contract/limits.ts";
+import { VmName, VmRecord, VmSpec } from "../../shared/contract/schemas.ts";
 
 /** The record's JSON. @throws BangerError INTERNAL naming the field that breaks the schema */
 export function formatRecord(record: VmRecord): string {

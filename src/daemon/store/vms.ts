@@ -3,7 +3,7 @@
 import type { Database } from "bun:sqlite";
 import * as v from "valibot";
 import { BangerError } from "../../shared/errors.ts";
-import { VmId, type VmRecord } from "../../shared/schemas.ts";
+import { VmId, type VmRecord } from "../../shared/contract/schemas.ts";
 import { formatRecord, type ReadRecord, readRecord } from "./record.ts";
 
 interface Row {

@@ -2,10 +2,10 @@
 
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Paths } from "../../shared/paths.ts";
+import type { Paths } from "../../shared/places/paths.ts";
 import type { ImageStore } from "../image/store.ts";
 import type { VmTable } from "../store/vms.ts";
-import type { Engine, Found } from "./engine.ts";
+import type { Engine, Found } from "../engine/engine.ts";
 
 /** VM directories without a row, what the engine finds without a row, staging directories without a build. */
 export async function findLeftovers(parts: {

@@ -1,7 +1,7 @@
 /** What is said of a VM that no longer exists. */
 
 import { BangerError } from "../../shared/errors.ts";
-import type { VmRecord } from "../../shared/schemas.ts";
+import type { VmRecord } from "../../shared/contract/schemas.ts";
 
 /** An error about a VM that was undone. No command works on it any more, so the hint names none that would. */
 export function withoutVm(error: BangerError, { id, name }: Pick<VmRecord, "id" | "name">): BangerError {

@@ -1,7 +1,7 @@
 /** What a new VM gets when nobody says: flag, then configuration, then this host, then the floor. Pure. */
 
 import type { Config } from "../../shared/config.ts";
-import type { VmRecord, VmSpec } from "../../shared/schemas.ts";
+import type { VmRecord, VmSpec } from "../../shared/contract/schemas.ts";
 
 const GIB = 1024 ** 3;
 const FLOOR = { vcpu: 2, memoryMiB: 1024, diskBytes: 8 * GIB } as const;

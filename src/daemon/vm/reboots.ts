@@ -1,6 +1,6 @@
 /** Guests that reboot. A VMM ends with its guest, so the daemon starts the VM again. Pure but for what is remembered. */
 
-import type { VmId } from "../../shared/schemas.ts";
+import type { VmId } from "../../shared/contract/schemas.ts";
 
 /** A guest that is up for less than this before it reboots may be caught in a loop. */
 const QUICK_MS = 60_000;

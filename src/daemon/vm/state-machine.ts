@@ -1,7 +1,7 @@
 /** The one table of legal state changes. */
 
 import { BangerError } from "../../shared/errors.ts";
-import type { VmRecord, VmState } from "../../shared/schemas.ts";
+import type { VmRecord, VmState } from "../../shared/contract/schemas.ts";
 
 const NEXT: Readonly<Record<VmState, readonly VmState[]>> = {
   created: ["starting", "error"],

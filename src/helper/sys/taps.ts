@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { BangerError } from "../../shared/errors.ts";
-import { parseTapAlias } from "../../shared/walls.ts";
+import { parseTapAlias } from "../../shared/network/walls.ts";
 import { type Descriptor, openDevice } from "./descriptors.ts";
 import { interfaceRequest } from "./interfaces.ts";
 import { addressOf, check, errno, libc } from "./libc.ts";

@@ -1,6 +1,6 @@
 import { BangerError } from "../../shared/errors.ts";
-import { removeJail } from "../jail.ts";
-import { scopePids } from "../scope.ts";
+import { removeJail } from "../jail/jail.ts";
+import { scopePids } from "../jail/scope.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 export const cleanupJailerChroot: Verb<"priv.cleanup_jailer_chroot"> = {

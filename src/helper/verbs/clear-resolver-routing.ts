@@ -1,5 +1,5 @@
 import { bridgeName } from "../gates.ts";
-import { readInterface } from "../network.ts";
+import { readInterface } from "../network/interfaces.ts";
 import { runTool } from "../run-tool.ts";
 import { networkLock, type Verb } from "../verb.ts";
 

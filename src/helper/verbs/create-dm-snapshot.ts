@@ -1,6 +1,6 @@
-import { createSnapshot, dmName } from "../dm.ts";
+import { createSnapshot, dmName } from "../disk/dm.ts";
 import { ownersOnlyFile, rootsFile } from "../gates.ts";
-import { takeSlot } from "../slots.ts";
+import { takeSlot } from "../jail/slots.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 export const createDmSnapshot: Verb<"priv.create_dm_snapshot"> = {

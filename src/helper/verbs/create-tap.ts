@@ -1,6 +1,6 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import { tapAlias } from "../../shared/walls.ts";
-import { dropWalledTap, raiseTapWalls } from "../firewall.ts";
+import { tapAlias } from "../../shared/network/walls.ts";
+import { dropWalledTap, raiseTapWalls } from "../network/firewall.ts";
 import {
   bridgeName,
   enforce,
@@ -11,7 +11,7 @@ import {
   roomForInterface,
   tapName,
 } from "../gates.ts";
-import { disableIpv6, listInterfaces, markedBridges, markedTaps, portsOf } from "../network.ts";
+import { disableIpv6, listInterfaces, markedBridges, markedTaps, portsOf } from "../network/interfaces.ts";
 import { readIpv4Address } from "../sys/interfaces.ts";
 import { makeTap, plugTap } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";

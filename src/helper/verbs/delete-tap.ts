@@ -1,7 +1,7 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import { dropWalledTap } from "../firewall.ts";
+import { dropWalledTap } from "../network/firewall.ts";
 import { enforce, realTap, tapName } from "../gates.ts";
-import { readInterface } from "../network.ts";
+import { readInterface } from "../network/interfaces.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 export const deleteTap: Verb<"priv.delete_tap"> = {

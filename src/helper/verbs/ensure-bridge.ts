@@ -1,11 +1,11 @@
 import { BangerError } from "../../shared/errors.ts";
-import { macOf } from "../../shared/guest-mac.ts";
-import { BRIDGE_ALIAS } from "../../shared/walls.ts";
-import { adoptEarlierBridge } from "../adopt-bridge.ts";
-import { stopSnooping } from "../bridge-port.ts";
-import { ensureBridgeWalls } from "../firewall.ts";
+import { macOf } from "../../shared/network/guest-mac.ts";
+import { BRIDGE_ALIAS } from "../../shared/network/walls.ts";
+import { adoptEarlierBridge } from "../network/adopt-bridge.ts";
+import { stopSnooping } from "../network/bridge-port.ts";
+import { ensureBridgeWalls } from "../network/firewall.ts";
 import { bridgeAddress, bridgeName, enforce, realBridge, roomForInterface, subnetFree } from "../gates.ts";
-import { readRuleset } from "../iptables.ts";
+import { readRuleset } from "../network/iptables.ts";
 import {
   disableIpv6,
   ip,
@@ -15,7 +15,7 @@ import {
   listRoutes,
   markedBridges,
   readInterface,
-} from "../network.ts";
+} from "../network/interfaces.ts";
 import { setAlias } from "../sys/taps.ts";
 import { networkLock, type Verb } from "../verb.ts";
 

@@ -1,6 +1,6 @@
-import { ensureNat as letOut, removeNat } from "../firewall.ts";
+import { ensureNat as letOut, removeNat } from "../network/firewall.ts";
 import { guestAddress, tapName } from "../gates.ts";
-import { findGuestBridge, GUEST_BRIDGE_FACTS } from "../guest-bridge.ts";
+import { findGuestBridge, GUEST_BRIDGE_FACTS } from "../network/guest-bridge.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 export const ensureNat: Verb<"priv.ensure_nat"> = {

@@ -1,6 +1,6 @@
 import { isVmProcess } from "../gates.ts";
-import { findVmProcess } from "../scope.ts";
-import { findSlot } from "../slots.ts";
+import { findVmProcess } from "../jail/scope.ts";
+import { findSlot } from "../jail/slots.ts";
 import type { Verb } from "../verb.ts";
 
 export const findFirecrackerPid: Verb<"priv.find_firecracker_pid"> = {

@@ -1,6 +1,6 @@
 /** The closed list. A verb of the contract that is missing here does not compile. */
 
-import type { HelperVerbName } from "../../shared/helper-contract.ts";
+import type { HelperVerbName } from "../../shared/contract/helper-api.ts";
 import type { Verb } from "../verb.ts";
 import { cleanupJailerChroot } from "./cleanup-jailer-chroot.ts";
 import { clearResolverRouting } from "./clear-resolver-routing.ts";

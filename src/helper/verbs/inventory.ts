@@ -1,11 +1,11 @@
-import { isOurMark, listCowFiles, listDm } from "../dm.ts";
-import { listWalls } from "../firewall.ts";
+import { isOurMark, listCowFiles, listDm } from "../disk/dm.ts";
+import { listWalls } from "../network/firewall.ts";
 import { isBridgeName, isTapName } from "../gates.ts";
-import { listJailMounts, listJails } from "../jail.ts";
-import { listInterfaces } from "../network.ts";
-import { listNatGuests } from "../nft.ts";
-import { listScopes, scopePids } from "../scope.ts";
-import { listSlots } from "../slots.ts";
+import { listJailMounts, listJails } from "../jail/jail.ts";
+import { listInterfaces } from "../network/interfaces.ts";
+import { listNatGuests } from "../network/nft.ts";
+import { listScopes, scopePids } from "../jail/scope.ts";
+import { listSlots } from "../jail/slots.ts";
 import { listLoops } from "../sys/loops.ts";
 import type { Verb } from "../verb.ts";
 

@@ -1,4 +1,4 @@
-import { killScope } from "../scope.ts";
+import { killScope } from "../jail/scope.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 export const killProcess: Verb<"priv.kill_process"> = {

@@ -10,7 +10,7 @@ import {
   rootsDirectory,
   rootsProgram,
 } from "../gates.ts";
-import { launch } from "../launch.ts";
+import { launch } from "../jail/launch.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 export const launchFirecracker: Verb<"priv.launch_firecracker"> = {

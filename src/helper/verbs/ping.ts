@@ -1,4 +1,4 @@
-import { HELPER_VERSION } from "../../shared/helper-contract.ts";
+import { HELPER_VERSION } from "../../shared/contract/helper-api.ts";
 import { VERSION } from "../../shared/version.ts";
 import type { Verb } from "../verb.ts";
 

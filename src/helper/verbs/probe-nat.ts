@@ -1,6 +1,6 @@
 import { guestAddress, tapName } from "../gates.ts";
-import { findGuestBridge, GUEST_BRIDGE_FACTS } from "../guest-bridge.ts";
-import { sendProbe } from "../nat-probe.ts";
+import { findGuestBridge, GUEST_BRIDGE_FACTS } from "../network/guest-bridge.ts";
+import { sendProbe } from "../network/nat-probe.ts";
 import { networkLock, type Verb } from "../verb.ts";
 
 export const probeNat: Verb<"priv.probe_nat"> = {

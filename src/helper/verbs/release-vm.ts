@@ -1,12 +1,12 @@
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import type { HelperContext } from "../context.ts";
-import { openBelowState } from "../directories.ts";
-import { listCowFiles, listDm } from "../dm.ts";
-import { DM_PREFIX } from "../../shared/helper-contract.ts";
-import { listJails } from "../jail.ts";
-import { listInterfaces } from "../network.ts";
-import { findProcessOf, scopePids } from "../scope.ts";
-import { findSlot, releaseSlot } from "../slots.ts";
+import { openBelowState } from "../files/directories.ts";
+import { listCowFiles, listDm } from "../disk/dm.ts";
+import { DM_PREFIX } from "../../shared/contract/helper-api.ts";
+import { listJails } from "../jail/jail.ts";
+import { listInterfaces } from "../network/interfaces.ts";
+import { findProcessOf, scopePids } from "../jail/scope.ts";
+import { findSlot, releaseSlot } from "../jail/slots.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 /** What is left of a VM, as a phrase; null when nothing is. */

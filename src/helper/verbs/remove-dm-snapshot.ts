@@ -1,4 +1,4 @@
-import { detachStrayLoops, discardCow, removeDevices } from "../dm.ts";
+import { detachStrayLoops, discardCow, removeDevices } from "../disk/dm.ts";
 import { dmIsOurs } from "../gates.ts";
 import { type Verb, vmLock } from "../verb.ts";
 

@@ -1,4 +1,4 @@
-import { resolveFirecracker } from "../firecracker.ts";
+import { resolveFirecracker } from "../jail/firecracker.ts";
 import { programIsStatic, rootsDirectory, rootsProgram } from "../gates.ts";
 import type { Verb } from "../verb.ts";
 

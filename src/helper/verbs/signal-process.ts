@@ -1,5 +1,5 @@
 import { allowedSignal, isVmProcess, parseSignal } from "../gates.ts";
-import { findVmProcess, signalVmProcess } from "../scope.ts";
+import { findVmProcess, signalVmProcess } from "../jail/scope.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
 export const signalProcess: Verb<"priv.signal_process"> = {

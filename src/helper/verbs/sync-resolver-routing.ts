@@ -1,6 +1,6 @@
 import { BangerError } from "../../shared/errors.ts";
 import { bridgeName, enforce, realBridge, resolverAddress, resolverIsOurs } from "../gates.ts";
-import { listAddresses, listPorts, readInterface } from "../network.ts";
+import { listAddresses, listPorts, readInterface } from "../network/interfaces.ts";
 import { runTool } from "../run-tool.ts";
 import { networkLock, type Verb } from "../verb.ts";
 

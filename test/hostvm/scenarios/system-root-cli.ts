@@ -1,5 +1,5 @@
 import { doesNotMatch, equal, match, ok } from "node:assert/strict";
-import { API_LEVEL } from "../../../src/shared/api-level.ts";
+import { API_LEVEL } from "../../../src/shared/contract/api-level.ts";
 import { VERSION } from "../../../src/shared/version.ts";
 import type { Scenario } from "../scenario.ts";
 import { BANGER, install } from "../support/installed.ts";

@@ -1,7 +1,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { GUEST_BOUNDS } from "../../../src/shared/walls.ts";
+import { GUEST_BOUNDS } from "../../../src/shared/network/walls.ts";
 import type { Host } from "../host.ts";
 import type { Scenario } from "../scenario.ts";
 import { banger, bangerOk, BOOT_TIMEOUT_MS, ensureVm, type GuestVm } from "../support/guests.ts";

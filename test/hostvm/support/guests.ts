@@ -1,6 +1,6 @@
 /** VMs of the installed system, as scenarios need them: there and running. */
 
-import { HELPER_VERSION } from "../../../src/shared/helper-contract.ts";
+import { HELPER_VERSION } from "../../../src/shared/contract/helper-api.ts";
 import { BANGER, ensureInstalled } from "./installed.ts";
 import type { CommandResult, Host } from "../host.ts";
 
@@ -99,6 +99,17 @@ while chunk := s.recv(65536):
     data += chunk
 print(data[4:].decode())
 `;
+
+/** Whether the installed Firecracker writes guests' serial consoles to a file: since 1.14. Says so where it doesn't. */
+export async function hasSerialLog(host: Host): Promise<boolean> {
+  const status = JSON.parse(await bangerOk(host, "system", "status", "--json")) as {
+    readonly firecracker: { readonly version: string } | null;
+  };
+  const [major = 0, minor = 0] = (status.firecracker?.version ?? "").split(".").map(Number);
+  const has = major > 1 || minor >= 14;
+  if (!has) host.note(`Firecracker ${status.firecracker?.version} has no serial log: what rests on it is not tried`);
+  return has;
+}
 
 /** Banger is installed, with the default image built beforehand on this disk. */
 export async function ensureInstalledWithImage(host: Host): Promise<void> {

@@ -5,9 +5,9 @@
 
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../../src/shared/frames.ts";
-import { HELPER_VERBS, HELPER_VERSION, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
-import { systemPaths } from "../../../src/shared/paths.ts";
+import { ANSWER_LIMIT_BYTES, encodeFrame, FrameDecoder } from "../../../src/shared/contract/frames.ts";
+import { HELPER_VERBS, HELPER_VERSION, type HelperVerbName } from "../../../src/shared/contract/helper-api.ts";
+import { systemPaths } from "../../../src/shared/places/paths.ts";
 import { GOOD_INPUTS } from "../../support/helper-inputs.ts";
 
 const { helperSocket, vmsDir, imagesDir, kernelsDir, jailDir } = systemPaths();

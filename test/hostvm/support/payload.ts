@@ -5,7 +5,7 @@ import { existsSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fetchTestFirecracker, type TestFirecracker } from "../../../scripts/fetch-test-firecracker.ts";
 import { writeCpio } from "../../../src/daemon/kernel/write-cpio.ts";
-import { runTool } from "../../../src/daemon/run-tool.ts";
+import { runTool } from "../../../src/daemon/host/run-tool.ts";
 import { ensureImages } from "../../support/banger.ts";
 import type { HostImage } from "../image.ts";
 import type { Need } from "../scenario.ts";

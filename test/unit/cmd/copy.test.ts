@@ -17,8 +17,8 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { guestPath, parseEndpoint, planPack } from "../../../src/cmd/copy/endpoint.ts";
-import { unpackLine } from "../../../src/cmd/copy/guest-lines.ts";
+import { guestPath, parseEndpoint, planPack } from "../../../src/cmd/guest/copy/endpoint.ts";
+import { unpackLine } from "../../../src/cmd/guest/copy/guest-lines.ts";
 import { makeDevice } from "../../support/devices.ts";
 import { type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { SPEC_ARGS } from "../../../src/cmd/args.ts";
-import { GUEST_BOUNDS } from "../../../src/shared/walls.ts";
+import { SPEC_ARGS } from "../../../src/cmd/line/args.ts";
+import { GUEST_BOUNDS } from "../../../src/shared/network/walls.ts";
 
 const guide = await Bun.file(join(import.meta.dir, "../../../docs/guide.md")).text();
 

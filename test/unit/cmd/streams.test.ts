@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { resolve } from "node:path";
-import { rootlessPaths } from "../../../src/shared/paths.ts";
+import { rootlessPaths } from "../../../src/shared/places/paths.ts";
 import { beginStream, type FakeDaemon, startFakeDaemon } from "../../support/fake-daemon.ts";
 import { makeVm } from "../../support/vm-record.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { HELPER_VERBS, HELPER_VERSION, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
-import { systemPaths } from "../../../src/shared/paths.ts";
+import { HELPER_VERBS, HELPER_VERSION, type HelperVerbName } from "../../../src/shared/contract/helper-api.ts";
+import { systemPaths } from "../../../src/shared/places/paths.ts";
 import { createDispatch } from "../../../src/helper/dispatch.ts";
 import { GOOD_INPUTS } from "../../support/helper-inputs.ts";
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { encodeAcl } from "../../../src/helper/acl.ts";
-import { cowBytesFor, rootBytesFor } from "../../../src/helper/dm.ts";
-import { parseMounts } from "../../../src/helper/jail.ts";
-import { findMiscDevice, jailerCommand } from "../../../src/helper/launch.ts";
-import { hasId } from "../../../src/helper/scope.ts";
+import { encodeAcl } from "../../../src/helper/jail/acl.ts";
+import { cowBytesFor, rootBytesFor } from "../../../src/helper/disk/dm.ts";
+import { parseMounts } from "../../../src/helper/jail/jail.ts";
+import { findMiscDevice, jailerCommand } from "../../../src/helper/jail/launch.ts";
+import { hasId } from "../../../src/helper/jail/scope.ts";
 import {
   acceptRules,
   hasEarlierRules,
@@ -12,14 +12,14 @@ import {
   parseRuleset,
   parseSpoofRules,
   planAccepts,
-} from "../../../src/helper/iptables.ts";
-import { planPolicyRules } from "../../../src/helper/policy-rules.ts";
+} from "../../../src/helper/network/iptables.ts";
+import { planPolicyRules } from "../../../src/helper/network/policy-rules.ts";
 import { findHostile } from "../../../src/helper/sanitize.ts";
 import { encodeTargets, splitDevice } from "../../../src/helper/sys/device-mapper.ts";
 import { parseMount } from "../../../src/helper/sys/mounts.ts";
-import { chooseUid, isReservedUid } from "../../../src/helper/slots.ts";
-import { BRIDGE_ALIAS, parseTapAlias, tapAlias } from "../../../src/shared/walls.ts";
-import { systemPaths } from "../../../src/shared/paths.ts";
+import { chooseUid, isReservedUid } from "../../../src/helper/jail/slots.ts";
+import { BRIDGE_ALIAS, parseTapAlias, tapAlias } from "../../../src/shared/network/walls.ts";
+import { systemPaths } from "../../../src/shared/places/paths.ts";
 
 describe("sanitize", () => {
   test.each([

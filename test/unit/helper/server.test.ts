@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Outcome } from "../../../src/helper/dispatch.ts";
 import { CONNECTION_LIMIT, createHelperServer, type HelperServer } from "../../../src/helper/server.ts";
-import { encodeFrame, FrameDecoder } from "../../../src/shared/frames.ts";
+import { encodeFrame, FrameDecoder } from "../../../src/shared/contract/frames.ts";
 
 const OWNER = 1000;
 const STRANGER = 1001;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
-import { HELPER_VERBS, type HelperVerbName } from "../../../src/shared/helper-contract.ts";
+import { HELPER_VERBS, type HelperVerbName } from "../../../src/shared/contract/helper-api.ts";
 import * as gates from "../../../src/helper/gates.ts";
 import { VERBS } from "../../../src/helper/verbs/index.ts";
 import { verbTable } from "../../../src/helper/verb-table.ts";

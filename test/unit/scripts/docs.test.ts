@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { findDrift, renderPages, replaceBlock } from "../../../scripts/docs.ts";
 import { CONFIG_KEYS } from "../../../src/shared/config.ts";
-import { METHODS } from "../../../src/shared/contract.ts";
+import { METHODS } from "../../../src/shared/contract/owner-api.ts";
 import { ERROR_TABLE } from "../../../src/shared/errors.ts";
 
 const dir = await mkdtemp(join(tmpdir(), "banger-docs-"));

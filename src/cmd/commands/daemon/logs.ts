@@ -1,7 +1,7 @@
 import { open, readFile, stat } from "node:fs/promises";
-import { readWhole } from "../../args.ts";
-import { localPaths } from "../../client.ts";
-import { defineCommand } from "../../command.ts";
+import { readWhole } from "../../line/args.ts";
+import { localPaths } from "../../daemon/client.ts";
+import { defineCommand } from "../../line/command.ts";
 import { BangerError } from "../../../shared/errors.ts";
 
 const POLL_MS = 200;

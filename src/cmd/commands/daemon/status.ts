@@ -1,7 +1,7 @@
-import { ownPaths } from "../../client.ts";
-import { defineCommand } from "../../command.ts";
-import { formatTable } from "../../output.ts";
-import { flattenRecord } from "../../format.ts";
+import { ownPaths } from "../../daemon/client.ts";
+import { defineCommand } from "../../line/command.ts";
+import { formatTable } from "../../terminal/output.ts";
+import { flattenRecord } from "../../terminal/format.ts";
 import { BangerError } from "../../../shared/errors.ts";
 
 export const command = defineCommand({

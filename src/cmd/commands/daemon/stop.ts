@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { defineCommand } from "../../command.ts";
+import { defineCommand } from "../../line/command.ts";
 import { BangerError } from "../../../shared/errors.ts";
 
 /** Longer than the daemon gives what it has begun to be undone. */

@@ -1,6 +1,6 @@
-import { defineCommand } from "../../command.ts";
-import { formatAge } from "../../format.ts";
-import { formatBytes } from "../../../shared/sizes.ts";
+import { defineCommand } from "../../line/command.ts";
+import { formatAge } from "../../terminal/format.ts";
+import { formatBytes } from "../../../shared/text/sizes.ts";
 
 export const command = defineCommand({
   args: {},

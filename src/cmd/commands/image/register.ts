@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
-import { checkImageName } from "../../args.ts";
-import { usageError } from "../../cli.ts";
-import { defineCommand } from "../../command.ts";
+import { checkImageName } from "../../line/args.ts";
+import { usageError } from "../../line/parse.ts";
+import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {

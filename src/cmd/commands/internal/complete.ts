@@ -1,7 +1,7 @@
-import { readShell, SHELLS } from "../../completion-scripts.ts";
-import { complete, joinBashWords, tailForBash, type Candidate, type NameKind } from "../../complete.ts";
-import { defineCommand, type Invocation } from "../../command.ts";
-import { printableLine } from "../../terminal.ts";
+import { readShell, SHELLS } from "../../line/completion-scripts.ts";
+import { complete, joinBashWords, tailForBash, type Candidate, type NameKind } from "../../line/completion.ts";
+import { defineCommand, type Invocation } from "../../line/command.ts";
+import { printableLine } from "../../terminal/printable.ts";
 
 /** A person waits with the finger on the key. */
 const TIMEOUT_MS = 500;

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { localPaths } from "../../client.ts";
-import { defineCommand } from "../../command.ts";
-import { vmOfHost } from "../../vm-host.ts";
+import { localPaths } from "../../daemon/client.ts";
+import { defineCommand } from "../../line/command.ts";
+import { vmOfHost } from "../../guest/vm-host.ts";
 
 export const command = defineCommand({
   args: {

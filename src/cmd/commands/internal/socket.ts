@@ -1,5 +1,5 @@
-import { localPaths } from "../../client.ts";
-import { defineCommand } from "../../command.ts";
+import { localPaths } from "../../daemon/client.ts";
+import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {

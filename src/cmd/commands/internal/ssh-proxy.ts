@@ -1,7 +1,7 @@
 import { connect } from "node:net";
-import { defineCommand } from "../../command.ts";
+import { defineCommand } from "../../line/command.ts";
 import { BangerError } from "../../../shared/errors.ts";
-import { vmOfHost } from "../../vm-host.ts";
+import { vmOfHost } from "../../guest/vm-host.ts";
 
 const CONNECT_TIMEOUT_MS = 10_000;
 

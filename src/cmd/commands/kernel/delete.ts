@@ -1,5 +1,5 @@
-import { checkImageName } from "../../args.ts";
-import { defineCommand } from "../../command.ts";
+import { checkImageName } from "../../line/args.ts";
+import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: { kernel: { type: "positional", required: true, valueHint: "name", description: "The kernel." } },

@@ -1,4 +1,4 @@
-import { defineCommand } from "../../command.ts";
+import { defineCommand } from "../../line/command.ts";
 import { BangerError } from "../../../shared/errors.ts";
 
 export const command = defineCommand({

@@ -1,7 +1,7 @@
-import { checkImageName } from "../../args.ts";
-import { defineCommand } from "../../command.ts";
-import { flattenRecord } from "../../format.ts";
-import { formatTable } from "../../output.ts";
+import { checkImageName } from "../../line/args.ts";
+import { defineCommand } from "../../line/command.ts";
+import { flattenRecord } from "../../terminal/format.ts";
+import { formatTable } from "../../terminal/output.ts";
 
 export const command = defineCommand({
   args: { kernel: { type: "positional", required: true, valueHint: "name", description: "The kernel." } },

@@ -1,5 +1,5 @@
 import { BangerError } from "../../../shared/errors.ts";
-import { defineCommand } from "../../command.ts";
+import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {

@@ -1,8 +1,8 @@
 import { stat } from "node:fs/promises";
-import { usageError } from "../../cli.ts";
-import { defineCommand } from "../../command.ts";
-import { copyIn, copyOut } from "../../copy/copy.ts";
-import { type Endpoint, parseEndpoint } from "../../copy/endpoint.ts";
+import { usageError } from "../../line/parse.ts";
+import { defineCommand } from "../../line/command.ts";
+import { copyIn, copyOut } from "../../guest/copy/copy.ts";
+import { type Endpoint, parseEndpoint } from "../../guest/copy/endpoint.ts";
 
 const PATH = ["vm", "cp"];
 

@@ -1,5 +1,5 @@
-import { defineCommand } from "../../command.ts";
-import { CREATE_ARGS, createVm, readCreate } from "../../create-vm.ts";
+import { defineCommand } from "../../line/command.ts";
+import { CREATE_ARGS, createVm, readCreate } from "../../vm/create.ts";
 
 export const command = defineCommand({
   args: {

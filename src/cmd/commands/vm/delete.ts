@@ -1,6 +1,6 @@
-import { VMS } from "../../args.ts";
-import { defineCommand } from "../../command.ts";
-import { changeMany } from "../../many.ts";
+import { VMS } from "../../line/args.ts";
+import { defineCommand } from "../../line/command.ts";
+import { changeMany } from "../../vm/many.ts";
 
 export const command = defineCommand({
   args: {},

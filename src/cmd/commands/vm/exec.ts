@@ -1,7 +1,7 @@
-import { NO_STDIN_ARG, VM_ARG, checkVmRef, readDuration } from "../../args.ts";
-import { usageError } from "../../cli.ts";
-import { defineCommand } from "../../command.ts";
-import { execInGuest } from "../../guest-exec.ts";
+import { NO_STDIN_ARG, VM_ARG, checkVmRef, readDuration } from "../../line/args.ts";
+import { usageError } from "../../line/parse.ts";
+import { defineCommand } from "../../line/command.ts";
+import { execInGuest } from "../../guest/exec.ts";
 
 const PATH = ["vm", "exec"];
 

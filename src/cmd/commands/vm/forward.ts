@@ -1,7 +1,7 @@
-import { VM_ARG, checkVmRef, readPort } from "../../args.ts";
-import { defineCommand } from "../../command.ts";
+import { VM_ARG, checkVmRef, readPort } from "../../line/args.ts";
+import { defineCommand } from "../../line/command.ts";
 import { BangerError } from "../../../shared/errors.ts";
-import type { Forward } from "../../../shared/schemas.ts";
+import type { Forward } from "../../../shared/contract/schemas.ts";
 
 const LOOK_MS = 2000;
 

@@ -1,8 +1,8 @@
-import { usageError } from "../../cli.ts";
-import { VMS } from "../../args.ts";
-import { defineCommand } from "../../command.ts";
-import { changeMany } from "../../many.ts";
-import { suggest } from "../../../shared/suggest.ts";
+import { usageError } from "../../line/parse.ts";
+import { VMS } from "../../line/args.ts";
+import { defineCommand } from "../../line/command.ts";
+import { changeMany } from "../../vm/many.ts";
+import { suggest } from "../../../shared/text/suggest.ts";
 
 const SIGNALS = ["TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT"] as const;
 

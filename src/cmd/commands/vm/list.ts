@@ -1,6 +1,6 @@
-import { defineCommand } from "../../command.ts";
-import { formatBytes } from "../../../shared/sizes.ts";
-import { formatAge } from "../../format.ts";
+import { defineCommand } from "../../line/command.ts";
+import { formatBytes } from "../../../shared/text/sizes.ts";
+import { formatAge } from "../../terminal/format.ts";
 
 export const command = defineCommand({
   args: {

@@ -1,5 +1,5 @@
-import { VM_ARG, checkVmRef, readWhole } from "../../args.ts";
-import { defineCommand } from "../../command.ts";
+import { VM_ARG, checkVmRef, readWhole } from "../../line/args.ts";
+import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {

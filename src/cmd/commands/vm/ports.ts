@@ -1,5 +1,5 @@
-import { checkVmRef } from "../../args.ts";
-import { defineCommand } from "../../command.ts";
+import { checkVmRef } from "../../line/args.ts";
+import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {},

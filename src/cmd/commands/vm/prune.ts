@@ -1,7 +1,7 @@
 import { isatty } from "node:tty";
-import { usageError } from "../../cli.ts";
-import { defineCommand } from "../../command.ts";
-import { changeMany } from "../../many.ts";
+import { usageError } from "../../line/parse.ts";
+import { defineCommand } from "../../line/command.ts";
+import { changeMany } from "../../vm/many.ts";
 
 /** Under way: neither running nor to be deleted. */
 const PASSING = new Set(["running", "starting", "stopping"]);
@@ -26,7 +26,7 @@ export const command = defineCommand({
       if (!isatty(0) || !out.stderr.isTerminal)
         throw usageError("there is no terminal to ask on; -f deletes without asking", ["vm", "prune"]);
       out.note(`to be deleted with their disks: ${vms.map(({ name, state }) => `${name} (${state})`).join(", ")}`);
-      const { confirm } = await import("../../confirm.ts");
+      const { confirm } = await import("../../terminal/confirm.ts");
       if (!(await confirm("delete them?", out, interrupts))) {
         out.note("nothing was deleted");
         return 1;

@@ -1,10 +1,10 @@
 import { isatty } from "node:tty";
-import type { VmRecord } from "../../../shared/schemas.ts";
+import type { VmRecord } from "../../../shared/contract/schemas.ts";
 import { BangerError } from "../../../shared/errors.ts";
-import { usageError } from "../../cli.ts";
-import { defineCommand, type Invocation } from "../../command.ts";
-import { CREATE_ARGS, createVm, readCreate } from "../../create-vm.ts";
-import { type Connection, execInGuest, openShell } from "../../guest-exec.ts";
+import { usageError } from "../../line/parse.ts";
+import { defineCommand, type Invocation } from "../../line/command.ts";
+import { CREATE_ARGS, createVm, readCreate } from "../../vm/create.ts";
+import { type Connection, execInGuest, openShell } from "../../guest/exec.ts";
 
 const PATH = ["vm", "run"];
 

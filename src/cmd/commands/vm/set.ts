@@ -1,6 +1,6 @@
-import { VM_ARG, SPEC_ARGS, checkVmRef, readSpec } from "../../args.ts";
-import { usageError } from "../../cli.ts";
-import { defineCommand } from "../../command.ts";
+import { VM_ARG, SPEC_ARGS, checkVmRef, readSpec } from "../../line/args.ts";
+import { usageError } from "../../line/parse.ts";
+import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: { ...VM_ARG, ...SPEC_ARGS },

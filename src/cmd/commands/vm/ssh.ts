@@ -1,8 +1,8 @@
 import { isatty } from "node:tty";
-import { NO_STDIN_ARG, VM_ARG, checkVmRef } from "../../args.ts";
-import { usageError } from "../../cli.ts";
-import { defineCommand } from "../../command.ts";
-import { execInGuest, openShell } from "../../guest-exec.ts";
+import { NO_STDIN_ARG, VM_ARG, checkVmRef } from "../../line/args.ts";
+import { usageError } from "../../line/parse.ts";
+import { defineCommand } from "../../line/command.ts";
+import { execInGuest, openShell } from "../../guest/exec.ts";
 
 export const command = defineCommand({
   args: {

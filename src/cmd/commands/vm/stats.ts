@@ -1,8 +1,8 @@
-import { checkVmRef } from "../../args.ts";
-import { defineCommand, type Invocation } from "../../command.ts";
-import { formatTable } from "../../output.ts";
-import { formatBytes } from "../../../shared/sizes.ts";
-import type { VmStats } from "../../../shared/schemas.ts";
+import { checkVmRef } from "../../line/args.ts";
+import { defineCommand, type Invocation } from "../../line/command.ts";
+import { formatTable } from "../../terminal/output.ts";
+import { formatBytes } from "../../../shared/text/sizes.ts";
+import type { VmStats } from "../../../shared/contract/schemas.ts";
 
 const WATCH_MS = 2000;
 

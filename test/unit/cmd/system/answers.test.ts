@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { callHelper, pingDaemon } from "../../../../src/cmd/system/answers.ts";
-import { API_LEVEL } from "../../../../src/shared/contract.ts";
+import { API_LEVEL } from "../../../../src/shared/contract/owner-api.ts";
 
 const PING = {
   version: "1.2.3",

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { directories } from "../../../../src/cmd/system/install.ts";
 import { renderSystemFiles, UNITS } from "../../../../src/cmd/system/units.ts";
-import { systemPaths } from "../../../../src/shared/paths.ts";
+import { systemPaths } from "../../../../src/shared/places/paths.ts";
 
 const config = { owner: { uid: 1000, gid: 1001, name: "dev" }, vm_ids: { first: 1_900_000_000, count: 4096 } };
 const files = new Map(renderSystemFiles(config, systemPaths()).map(({ path, text }) => [path.split("/").at(-1), text]));

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { addForward, joinPorts, listPorts, removeForward } from "../../../../src/daemon/api/ports.ts";
 import { BangerError } from "../../../../src/shared/errors.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
-import type { VmRecord } from "../../../../src/shared/schemas.ts";
+import type { VmRecord } from "../../../../src/shared/contract/schemas.ts";
 import { makeWorld, run, type World } from "../../../support/system-world.ts";
 
 test("each listener with each of its forwards, and forwards that nobody listens behind", () => {

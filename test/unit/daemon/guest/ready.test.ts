@@ -3,11 +3,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { BangerError } from "../../../../src/shared/errors.ts";
-import type { Guest } from "../../../../src/daemon/guest/guest.ts";
+import type { Guest } from "../../../../src/daemon/guest/ssh/guest.ts";
 import { isPanicBeforeInit, probePatience, readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
-import { identifyProcess } from "../../../../src/daemon/vmm/processes.ts";
-import type { ProcessIdentity } from "../../../../src/daemon/vmm/vmm.ts";
-import { VmId } from "../../../../src/shared/schemas.ts";
+import { identifyProcess } from "../../../../src/daemon/host/processes.ts";
+import type { ProcessIdentity } from "../../../../src/daemon/engine/vmm.ts";
+import { VmId } from "../../../../src/shared/contract/schemas.ts";
 
 const BOOT_ID = "5a12308d-0efe-45c8-ad54-b1c3cc5274fb";
 const address = { id: v.parse(VmId, "0123456789ab"), sshHost: "127.0.0.1", sshPort: 1, runtimeDir: "/nowhere" };

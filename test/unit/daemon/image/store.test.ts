@@ -3,8 +3,8 @@ import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path";
 import { createImageStore, type ImageStore } from "../../../../src/daemon/image/store.ts";
 import { createKernelStore } from "../../../../src/daemon/kernel/store.ts";
-import { detectConfinement } from "../../../../src/daemon/run-tool.ts";
-import { systemPaths } from "../../../../src/shared/paths.ts";
+import { detectConfinement } from "../../../../src/daemon/host/run-tool.ts";
+import { systemPaths } from "../../../../src/shared/places/paths.ts";
 
 let root: string;
 let images: ImageStore;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { decompressByTool } from "../../../../src/daemon/kernel/decompress.ts";
 import { extractKernel, findKernelRelease, findPayload, hasPvhEntry } from "../../../../src/daemon/kernel/extract.ts";
-import { toolPath } from "../../../../src/daemon/run-tool.ts";
+import { toolPath } from "../../../../src/daemon/host/run-tool.ts";
 import { makeBzImage, makeElf, packWith } from "../../../support/kernels.ts";
 
 const elf = makeElf({ bytes: 20_000, release: "6.12.1+deb13-cloud-amd64" });

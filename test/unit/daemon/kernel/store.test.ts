@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
 import { createKernelStore, type KernelStore, listDeadStaging } from "../../../../src/daemon/kernel/store.ts";
-import { runTool, toolPath } from "../../../../src/daemon/run-tool.ts";
-import { rootlessPaths } from "../../../../src/shared/paths.ts";
+import { runTool, toolPath } from "../../../../src/daemon/host/run-tool.ts";
+import { rootlessPaths } from "../../../../src/shared/places/paths.ts";
 import { makeBzImage, makeElf } from "../../../support/kernels.ts";
 
 const elf = makeElf({ bytes: 8192, release: "6.1.2-test" });

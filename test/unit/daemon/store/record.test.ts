@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { openDatabase } from "../../../../src/daemon/store/database.ts";
 import { formatRecord, readRecord } from "../../../../src/daemon/store/record.ts";
 import { VmTable } from "../../../../src/daemon/store/vms.ts";
-import { VmRecord } from "../../../../src/shared/schemas.ts";
+import { VmRecord } from "../../../../src/shared/contract/schemas.ts";
 import { makeVm } from "../../../support/vm-record.ts";
 
 const vm = makeVm();

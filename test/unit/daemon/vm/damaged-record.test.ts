@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
-import type { VmRecord } from "../../../../src/shared/schemas.ts";
+import type { VmRecord } from "../../../../src/shared/contract/schemas.ts";
 import { makeWorld, run, type World } from "../../../support/system-world.ts";
 
 const spec = { vcpu: 1, memoryMiB: 256, diskBytes: 64 * 1024 ** 2, nat: false };

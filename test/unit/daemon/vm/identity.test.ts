@@ -5,11 +5,11 @@ import { existsSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import * as os from "node:os";
 import { join } from "node:path";
-import { runTool } from "../../../../src/daemon/run-tool.ts";
-import { createRootlessEngine } from "../../../../src/daemon/vm/rootless-engine.ts";
+import { runTool } from "../../../../src/daemon/host/run-tool.ts";
+import { createRootlessEngine } from "../../../../src/daemon/engine/rootless/engine.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
-import { rootlessPaths } from "../../../../src/shared/paths.ts";
-import type { VmRecord } from "../../../../src/shared/schemas.ts";
+import { rootlessPaths } from "../../../../src/shared/places/paths.ts";
+import type { VmRecord } from "../../../../src/shared/contract/schemas.ts";
 import { makeWorld, run, type World } from "../../../support/system-world.ts";
 
 const MIB = 1024 ** 2;

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { NAME_PATTERN } from "../../../../src/shared/names.ts";
+import { NAME_PATTERN } from "../../../../src/shared/contract/names.ts";
 import { generateName } from "../../../../src/daemon/vm/names.ts";
 
 test("a name is a name, and never one that is taken, even when all are", () => {

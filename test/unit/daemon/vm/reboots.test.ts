@@ -3,13 +3,13 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { addForward } from "../../../../src/daemon/api/ports.ts";
-import type { GuestAddress } from "../../../../src/daemon/guest/guest.ts";
+import type { GuestAddress } from "../../../../src/daemon/guest/ssh/guest.ts";
 import { isPowerOff, isReboot, Reboots } from "../../../../src/daemon/vm/reboots.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import { BangerError } from "../../../../src/shared/errors.ts";
-import { JAIL } from "../../../../src/shared/helper-contract.ts";
+import { JAIL } from "../../../../src/shared/contract/helper-api.ts";
 import { jailRootOf } from "../../../../src/shared/jail.ts";
-import { VmId, type VmRecord } from "../../../../src/shared/schemas.ts";
+import { VmId, type VmRecord } from "../../../../src/shared/contract/schemas.ts";
 import { makeWorld, run, type World } from "../../../support/system-world.ts";
 
 test.each([

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { VM_STATES, type VmRecord } from "../../../../src/shared/schemas.ts";
+import { VM_STATES, type VmRecord } from "../../../../src/shared/contract/schemas.ts";
 import { become, canBecome } from "../../../../src/daemon/vm/state-machine.ts";
 
 const vm = (state: VmRecord["state"]): VmRecord => ({ name: "box", state, reason: "old" }) as VmRecord;

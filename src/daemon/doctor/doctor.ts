@@ -1,0 +1,171 @@
+/** What the daemon can say about this host: each row with the exact fix. */
+
+import { access, constants, lstat, statfs } from "node:fs/promises";
+import { dirname } from "node:path";
+import { toBangerError } from "../../shared/errors.ts";
+import { restartCommand } from "../../shared/places/paths.ts";
+import { formatBytes } from "../../shared/text/sizes.ts";
+import type { DoctorRow } from "../../shared/contract/schemas.ts";
+import { examineClock } from "./clock.ts";
+import { chooseBuildMode } from "../image/build-mode.ts";
+import { detectConfinement, toolPath } from "../host/run-tool.ts";
+import type { VmService } from "../vm/service.ts";
+
+const LOW_SPACE_BYTES = 2 * 1024 ** 3;
+const VERY_LOW_SPACE_BYTES = 256 * 1024 ** 2;
+
+interface Tool {
+  readonly program: string;
+  readonly package: string;
+  readonly purpose: string;
+}
+
+const TOOLS: readonly Tool[] = [
+  { program: "mkfs.ext4", package: "e2fsprogs", purpose: "makes work disks" },
+  { program: "debugfs", package: "e2fsprogs", purpose: "gives keys to VMs of older images" },
+  { program: "e2fsck", package: "e2fsprogs", purpose: "checks new images" },
+  { program: "resize2fs", package: "e2fsprogs", purpose: "sizes new images" },
+  { program: "ssh", package: "openssh-client", purpose: "reaches guests" },
+  { program: "ssh-keygen", package: "openssh-client", purpose: "makes keys" },
+];
+
+const pass = (check: string, message: string): DoctorRow => ({ check, level: "PASS", message, fix: null });
+
+/** Rows in a stable order; FAIL only for what keeps VMs from running. */
+export async function examineHost(service: VmService, signal: AbortSignal): Promise<readonly DoctorRow[]> {
+  const groups = await Promise.all([
+    service.parts.engine.examine(signal),
+    examineTools(),
+    examineImageBuild(signal),
+    examineConfinement(),
+    examineSockets(service),
+    examineSpace(service),
+    examineImages(service),
+    examineLeftovers(service),
+    examineTime(service, signal),
+  ]);
+  return groups.flat();
+}
+
+async function examineTools(): Promise<DoctorRow[]> {
+  return TOOLS.map(({ program, package: name, purpose }): DoctorRow => {
+    const path = Bun.which(program, { PATH: toolPath() });
+    if (path !== null) return pass(`tool ${program}`, path);
+    return {
+      check: `tool ${program}`,
+      level: "FAIL",
+      message: `${program} (${purpose}) is not installed`,
+      fix: `sudo apt install ${name}`,
+    };
+  });
+}
+
+async function examineConfinement(): Promise<DoctorRow[]> {
+  const { kind, reason } = await detectConfinement();
+  if (kind === "namespaces") return [pass("confinement", "what others wrote is read in namespaces of its own")];
+  return [
+    {
+      check: "confinement",
+      level: "WARN",
+      message: `foreign images and kernels are read without namespaces of their own: ${reason}`,
+      fix: "register and import only images and kernels that you trust",
+    },
+  ];
+}
+
+async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {
+  try {
+    const mode = await chooseBuildMode(signal);
+    return [pass("image build", mode === "root" ? "mmdebstrap as root" : "mmdebstrap in a user namespace")];
+  } catch (thrown) {
+    const { message, hint } = toBangerError(thrown);
+    return [{ check: "image build", level: "WARN", message, fix: hint ?? null }];
+  }
+}
+
+async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
+  const rows: DoctorRow[] = [];
+  for (const [path, mode] of [
+    [paths.runtimeDir, 0o700],
+    [paths.apiSocket, 0o600],
+    [paths.stateDir, 0o700],
+  ] as const) {
+    const info = await lstat(path).catch(() => null);
+    if (info === null) {
+      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is gone", fix: restartCommand(paths.mode) });
+    } else if ((info.mode & 0o777 & ~mode) !== 0) {
+      const octal = (info.mode & 0o777).toString(8);
+      rows.push({
+        check: `mode ${path}`,
+        level: "FAIL",
+        message: `is ${octal}, looser than ${mode.toString(8)}`,
+        fix: `chmod ${mode.toString(8)} ${path}`,
+      });
+    } else {
+      rows.push(pass(`mode ${path}`, (info.mode & 0o777).toString(8)));
+    }
+  }
+  return rows;
+}
+
+async function examineSpace({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
+  const rows: DoctorRow[] = [];
+  for (const path of [paths.stateDir, "/var/tmp"]) {
+    const { bavail, bsize } = await statfs(path);
+    const free = bavail * bsize;
+    const check = `space ${path}`;
+    if (free >= LOW_SPACE_BYTES) rows.push(pass(check, `${formatBytes(free)} free`));
+    else {
+      rows.push({
+        check,
+        level: free < VERY_LOW_SPACE_BYTES ? "FAIL" : "WARN",
+        message: `only ${formatBytes(free)} free`,
+        fix: "banger vm prune; banger gc",
+      });
+    }
+  }
+  const writable = await access(dirname(paths.database), constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  if (!writable)
+    rows.push({
+      check: "store",
+      level: "FAIL",
+      message: `${paths.stateDir} can't be written`,
+      fix: `ls -ld ${paths.stateDir}`,
+    });
+  else rows.push(pass("store", paths.database));
+  return rows;
+}
+
+async function examineImages({ parts: { images, config } }: VmService): Promise<DoctorRow[]> {
+  const name = config.default_image;
+  if (images.has(name)) return [pass("image", `${name} is there`)];
+  return [
+    {
+      check: "image",
+      level: "WARN",
+      message: `${name} is not built yet; the first run builds it`,
+      fix: `banger image build ${name}`,
+    },
+  ];
+}
+
+async function examineTime({ parts: { images } }: VmService, signal: AbortSignal): Promise<DoctorRow[]> {
+  // An image that can't be read says nothing about the clock, and is said elsewhere.
+  const made = await images.list().catch(() => []);
+  return [await examineClock(made, signal)];
+}
+
+async function examineLeftovers(service: VmService): Promise<DoctorRow[]> {
+  let found;
+  try {
+    found = await service.findLeftovers();
+  } catch (thrown) {
+    const { message, hint } = toBangerError(thrown);
+    return [{ check: "leftovers", level: "WARN", message: `could not be looked for: ${message}`, fix: hint ?? null }];
+  }
+  if (found.length === 0) return [pass("leftovers", "none")];
+  return [{ check: "leftovers", level: "WARN", message: `${found.length} things that no VM owns`, fix: "banger gc" }];
+}

@@ -1,0 +1,46 @@
+/** A step of a VM's life: one thing done to the host, and how to take it back. */
+
+import type { Config } from "../../shared/config.ts";
+import type { Progress } from "../../shared/contract/owner-api.ts";
+import type { Paths } from "../../shared/places/paths.ts";
+import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
+import type { Guest } from "../guest/ssh/guest.ts";
+import type { ImageFiles } from "../image/store.ts";
+import type { LaunchedVmm } from "./vmm.ts";
+import type { Engine } from "./engine.ts";
+
+export interface VmDirs {
+  /** Disks, logs, keys: `<stateDir>/vms/<id>`. */
+  readonly state: string;
+  /** Sockets and pid file: `<runtimeDir>/vms/<id>`. */
+  readonly runtime: string;
+}
+
+/** What an undo may use: nothing that a crash could have lost. */
+export interface UndoContext {
+  readonly id: VmId;
+  readonly dirs: VmDirs;
+  readonly engine: Engine;
+  readonly guest: Guest;
+  readonly paths: Paths;
+}
+
+export interface StepContext extends UndoContext {
+  readonly vm: VmRecord;
+  readonly config: Config;
+  readonly image: ImageFiles;
+  readonly acceleration: "kvm" | "tcg";
+  readonly signal: AbortSignal;
+  progress(progress: Progress): void;
+  /** Filled by the steps: what the record needs to know afterwards. */
+  readonly outputs: { launched?: LaunchedVmm; bootId?: string };
+}
+
+export interface Step {
+  readonly name: string;
+  /** Needs nothing of the step before it, so the two run together (with the one before that, when it too says so). */
+  readonly together?: true;
+  do(context: StepContext): Promise<void>;
+  /** Takes the step back wherever it stood; "already gone" is success. */
+  undo(context: UndoContext): Promise<void>;
+}

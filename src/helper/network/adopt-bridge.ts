@@ -1,0 +1,50 @@
+/** A bridge, and its taps, that an earlier version made, which set no mark on them: VMs that run keep their network over an update. */
+
+import { isErrno } from "../../shared/errors.ts";
+import { BRIDGE_ALIAS, tapAlias } from "../../shared/network/walls.ts";
+import type { HelperContext } from "../context.ts";
+import { isTapName } from "../gates.ts";
+import { formatIpv4, parseSubnet } from "../../shared/network/ipv4.ts";
+import { isBridgeOfEarlierVersion, type Ruleset } from "./iptables.ts";
+import { ip, listAddresses, listInterfaces, portsOf, readInterface } from "./interfaces.ts";
+import { isReservedUid } from "../jail/slots.ts";
+import { dropTap, ROOT_UID, setAlias } from "../sys/taps.ts";
+
+/**
+ * Marks the bridge when it is provably banger's: root's rules of an earlier version name it, or it is as one that was made a moment
+ * ago, unused in every way. Its taps are named after their guests' addresses, and belong to root or to a VM's uid.
+ */
+export async function adoptEarlierBridge(
+  { install }: Pick<HelperContext, "install">,
+  bridge: string,
+  subnetText: string,
+  rules: Ruleset,
+): Promise<void> {
+  const link = readInterface(bridge);
+  if (link?.kind !== "bridge" || link.alias !== "") return;
+  const links = listInterfaces();
+  const ports = portsOf(bridge, links);
+  const isUntouched = ports.length === 0 && !link.isUp && (await listAddresses(bridge)).length === 0;
+  if (!isUntouched && !isBridgeOfEarlierVersion(rules, bridge)) return;
+  if (!ports.every(isTapName)) return;
+  const subnet = parseSubnet(subnetText);
+  for (const { name, master, uid, tunType, alias } of links) {
+    if (master !== bridge || tunType !== "tap" || alias !== "") continue;
+    const number = /^tap-pool-(\d+)$/.exec(name)?.[1];
+    const isOwn = uid === ROOT_UID || (uid !== null && isReservedUid(install, uid));
+    const address = subnet === null || number === undefined ? null : subnet.first + Number(number);
+    if (subnet !== null && address !== null && isOwn && address > subnet.first && address < subnet.last) {
+      setAlias(name, tapAlias(formatIpv4(address)));
+    } else {
+      // Doctor's, which no guest uses: whose address it had is not known.
+      try {
+        dropTap(name);
+      } catch (thrown) {
+        if (!isErrno(thrown, "EBUSY")) throw thrown;
+      }
+    }
+  }
+  // Guests know the bridge by the MAC address it has: from now on it keeps that one.
+  await ip("link", "set", "dev", bridge, "address", link.mac);
+  setAlias(bridge, BRIDGE_ALIAS);
+}

@@ -1,0 +1,118 @@
+/**
+ * Directories for private things: ours, 0700 from birth, never through a link.
+ * The attack: somebody who may write the parent (/tmp) places a link, a file or a directory of his own first,
+ * to read what is put there or to have a socket made where he wants it.
+ */
+
+import { constants, lstatSync } from "node:fs";
+import { lstat, mkdir, open } from "node:fs/promises";
+import { dirname } from "node:path";
+import { BangerError, fileErrorCode, isErrno } from "../errors.ts";
+
+function refuse(path: string, why: string): BangerError {
+  return new BangerError("UNSAFE_DIRECTORY", `${path} ${why}, so banger will not use it`, {
+    details: { path },
+    hint: `ls -ld ${path}`,
+  });
+}
+
+/**
+ * Makes sure that `path` is a directory of this user that nobody else can enter, making it if need be. What is checked and
+ * tightened is the opened directory itself, not the name.
+ * @throws BangerError UNSAFE_DIRECTORY, NO_ACCESS, READ_ONLY, NO_SPACE
+ */
+export async function ensurePrivateDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) {
+      await mkdir(path, { mode: 0o700, recursive: true }).catch((again: unknown) => {
+        throw explainDirectory(path, again);
+      });
+    } else if (!isErrno(thrown, "EEXIST")) {
+      throw explainDirectory(path, thrown);
+    }
+  }
+  await verify(path, true);
+}
+
+/** Like {@link ensurePrivateDirectory}, but makes nothing. False when there is nothing. */
+export async function checkPrivateDirectory(path: string): Promise<boolean> {
+  return await verify(path, false);
+}
+
+/** Why a directory can't be made or opened, with the nearest directory above it that is the reason. */
+function explainDirectory(path: string, thrown: unknown): unknown {
+  if (isErrno(thrown, "ENOTDIR") || isErrno(thrown, "EEXIST"))
+    return refuse(path, "is below something that is not a directory");
+  const code = fileErrorCode(thrown);
+  if (code === null) return thrown;
+  const above = nearestAbove(path);
+  const details = { path, above: above.path };
+  switch (code) {
+    case "NO_SPACE":
+      return new BangerError(code, `${path} can't be made: the file system of ${above.path} is full`, {
+        details,
+        hint: `df -h ${above.path}`,
+      });
+    case "READ_ONLY":
+      return new BangerError(code, `${path} can't be made: the file system of ${above.path} is read-only`, {
+        details,
+        hint: `findmnt --target ${above.path}`,
+      });
+    default:
+      return new BangerError(
+        code,
+        `${path} can't be made or entered: ${above.path} belongs to uid ${above.uid}, with mode ${above.mode}, and you are uid ${ownUid()}`,
+        { details, hint: above.path.startsWith("/run/user/") ? "unset XDG_RUNTIME_DIR" : `ls -ld ${above.path}` },
+      );
+  }
+}
+
+const ownUid = (): number => process.getuid?.() ?? -1;
+
+/** The lowest directory above a path that can be looked at. */
+function nearestAbove(path: string): { readonly path: string; readonly uid: number; readonly mode: string } {
+  for (let above = dirname(path); ; above = dirname(above)) {
+    try {
+      const { uid, mode } = lstatSync(above);
+      return { path: above, uid, mode: (mode & 0o7777).toString(8) };
+    } catch (thrown) {
+      if (above === "/") throw thrown;
+    }
+  }
+}
+
+async function verify(path: string, mustExist: boolean): Promise<boolean> {
+  let handle;
+  try {
+    handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  } catch (thrown) {
+    if (isErrno(thrown, "ENOENT")) {
+      if (!mustExist) return false;
+      throw refuse(path, "vanished while it was being made");
+    }
+    if (isErrno(thrown, "ENOTDIR") || isErrno(thrown, "ELOOP")) {
+      const link = await lstat(path).then(
+        (info) => info.isSymbolicLink(),
+        () => false,
+      );
+      throw refuse(path, link ? "is a link" : "is not a directory");
+    }
+    if (isErrno(thrown, "EACCES")) {
+      const info = await lstat(path).catch(() => null);
+      if (info === null) throw explainDirectory(path, thrown);
+      throw refuse(path, info.uid === ownUid() ? "can't be opened by you" : `belongs to uid ${info.uid}`);
+    }
+    throw thrown;
+  }
+  try {
+    const info = await handle.stat();
+    const uid = ownUid();
+    if (info.uid !== uid) throw refuse(path, `belongs to uid ${info.uid}, not to you (${uid})`);
+    if ((info.mode & 0o077) !== 0) await handle.chmod(0o700);
+    return true;
+  } finally {
+    await handle.close();
+  }
+}
