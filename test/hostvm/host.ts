@@ -99,15 +99,21 @@ export async function findStuckGuest(host: Host): Promise<string | null> {
   return stdout.trim() === "" ? null : stdout.trim();
 }
 
+/** What Firecracker logs when a guest ends by a triple fault; the second is of releases before 1.13. */
+const TRIPLE_FAULT = ["vcpu run: Shutdown", "KVM_EXIT_SHUTDOWN"];
 const LOOK_FOR_TRIPLE_FAULT = `
-  cd /var/lib/banger && grep -ls 'vcpu run: Shutdown' owner/vms/*/vmm.log jail/firecracker/*/root/io/firecracker.log || true
+  cd /var/lib/banger && grep -ls ${TRIPLE_FAULT.map((words) => `-e '${words}'`).join(" ")} \
+    owner/vms/*/vmm.log jail/firecracker/*/root/io/firecracker.log || true
 `;
 
 /**
- * What the emulator did to a guest of a scenario that failed; null when nothing tells so. A triple fault counts: guests shut down
- * by other ways, and one that banger's own mistake led to would come again.
+ * What the emulator did to a guest of a scenario that failed, by what the scenario said and by what the host holds; null when nothing
+ * tells so. A triple fault counts: guests shut down by other ways, and one that banger's own mistake led to would come again.
  */
-export async function findLostGuest(host: Host): Promise<string | null> {
+export async function findLostGuest(host: Host, said: string): Promise<string | null> {
+  // A create that failed took its VM's log away, and quotes it.
+  const quoted = TRIPLE_FAULT.find((words) => said.includes(words));
+  if (quoted !== undefined) return `a guest ended by a triple fault: ${quoted}`;
   const stuck = await findStuckGuest(host);
   if (stuck !== null) return `the emulator is stuck in a guest: ${stuck}`;
   const { stdout } = await host.run(["bash", "--norc", "-c", LOOK_FOR_TRIPLE_FAULT]);

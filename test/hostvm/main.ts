@@ -108,7 +108,7 @@ async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
     return { kind: "passed" };
   } catch (thrown) {
     // Whatever the scenario says of a guest that the emulator lost is no verdict on banger.
-    const lost = thrown instanceof HostCrashed ? null : await findLostGuest(host).catch(() => null);
+    const lost = thrown instanceof HostCrashed ? null : await findLostGuest(host, messageOf(thrown)).catch(() => null);
     const kept = await collect(scenario, host, thrown).catch((lost: unknown) => `not collected: ${messageOf(lost)}`);
     return {
       kind: "failed",

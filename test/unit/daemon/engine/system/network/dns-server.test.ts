@@ -87,7 +87,7 @@ test("a taken port is said", async () => {
 /** A daemon as the manager starts it: with the sockets that were kept. */
 const DAEMON = `
   const { startDnsServer } = await import(process.argv[1] + "/engine/system/network/dns-server.ts");
-  const { inheritedSockets } = await import(process.argv[1] + "/service-manager.ts");
+  const { inheritedSockets } = await import(process.argv[1] + "/host/service-manager.ts");
   const { dns } = inheritedSockets({ ...process.env, LISTEN_PID: String(process.pid) }, process.pid);
   const keep = () => { throw new Error("made anew"); };
   await startDnsServer({ ip: "127.0.0.1", port: Number(process.argv[2]) }, () => "172.16.0.2", { kept: dns, keep });
