@@ -65,3 +65,24 @@ test.each(PAGES.filter((page) => page.endsWith(".md")))("%s has no link that lea
     if (heading !== "") expect(await anchorsOf(path)).toContain(heading);
   }
 });
+
+test("every attack that docs/privileges.md lists names tests that exist", async () => {
+  const page = await Bun.file(join(ROOT, "docs/privileges.md")).text();
+  const section = page.slice(page.indexOf("## Attacks tried"), page.indexOf("## What this does not stop"));
+  const named = section
+    .split("\n")
+    .filter((line) => line.startsWith("| ") && !/^\| (?:attack|---)/.test(line))
+    .map((line) => [...(line.split(" | ").at(-1) ?? "").matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name));
+  expect(named.length).toBeGreaterThan(30);
+  const scenarios = new Set<string>();
+  for await (const path of new Bun.Glob("test/hostvm/scenarios/*.ts").scan({ cwd: ROOT }))
+    scenarios.add(/^ {2}name: "([^"]+)"/m.exec(await Bun.file(join(ROOT, path)).text())?.[1] ?? "");
+  for (const names of named) {
+    expect(names).not.toEqual([]);
+    for (const name of names)
+      expect({ name, exists: scenarios.has(name) || (await Bun.file(join(ROOT, name)).exists()) }).toEqual({
+        name,
+        exists: true,
+      });
+  }
+});
