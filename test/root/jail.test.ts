@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
 import {
   chmodSync,
   chownSync,
@@ -512,15 +513,18 @@ describe("removing a jail", () => {
     chownSync(join(path, "io"), 0, uid);
     const dispatch = createDispatch(host.context);
     let isOver = false;
-    const removal = dispatch({ v: 1, method: "priv.cleanup_jailer_chroot", params: { vm: VM }, op: null }).then(
-      (outcome) => {
-        isOver = true;
-        return outcome;
-      },
-    );
+    const removal = dispatch({
+      v: HELPER_VERSION,
+      method: "priv.cleanup_jailer_chroot",
+      params: { vm: VM },
+      op: null,
+    }).then((outcome) => {
+      isOver = true;
+      return outcome;
+    });
     let answered = 0;
     while (!isOver) {
-      expect((await dispatch({ v: 1, method: "priv.ping", params: {}, op: null })).outcome).toBe("ok");
+      expect((await dispatch({ v: HELPER_VERSION, method: "priv.ping", params: {}, op: null })).outcome).toBe("ok");
       answered++;
       await Bun.sleep(0);
     }

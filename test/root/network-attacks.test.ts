@@ -4,6 +4,7 @@
  */
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createDispatch } from "../../src/helper/dispatch.ts";
 import { GUEST_BOUNDS } from "../../src/shared/network/walls.ts";
@@ -27,7 +28,12 @@ let taps: Readonly<Record<Name, GuestTap>>;
 let gatewayMac: string;
 
 async function call(method: string, params: unknown): Promise<unknown> {
-  const { answer } = await createDispatch(host.context)({ v: 1, method: `priv.${method}`, params, op: null });
+  const { answer } = await createDispatch(host.context)({
+    v: HELPER_VERSION,
+    method: `priv.${method}`,
+    params,
+    op: null,
+  });
   return "result" in answer ? answer.result : `${answer.error.code} ${answer.error.message}`;
 }
 const nft = (...words: readonly string[]): string => run("/usr/sbin/nft", ...words);

@@ -1,6 +1,7 @@
 /** Uninstall's part of the host's network, after the helper has set up all of it: every family is as it was, and others' are untouched. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { isMarkedInterface, removeFirewallRules, removeInterface } from "../../src/cmd/system/host/host-network.ts";
 import { createDispatch } from "../../src/helper/dispatch.ts";
@@ -10,7 +11,12 @@ import { clearNetwork, ip, iptables, makeHost, run, type TestHost } from "./supp
 
 let host: TestHost;
 const call = async (method: string, params: unknown): Promise<unknown> => {
-  const { answer } = await createDispatch(host.context)({ v: 1, method: `priv.${method}`, params, op: null });
+  const { answer } = await createDispatch(host.context)({
+    v: HELPER_VERSION,
+    method: `priv.${method}`,
+    params,
+    op: null,
+  });
   return "result" in answer ? answer.result : answer.error.message;
 };
 const nft = (...words: readonly string[]): string => run("/usr/sbin/nft", ...words);

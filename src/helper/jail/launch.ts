@@ -116,8 +116,8 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
   const { vm, kernel } = input;
   shareFile(context, `kernels/${kernel}/vmlinux`, root, JAIL.kernel);
   if (input.initrd) shareFile(context, `kernels/${kernel}/initrd.img`, root, JAIL.initrd);
-  giveDisk(context, `vms/${vm}/identity.img`, root, JAIL.identityDrive, uid, "read");
   const workBytes = giveDisk(context, `vms/${vm}/work.ext4`, root, JAIL.workDrive, uid, "write");
+  giveDisk(context, `vms/${vm}/identity.img`, root, JAIL.identityDrive, uid, "read");
   if (input.root === "file") {
     const rootBytes = giveDisk(context, `vms/${vm}/root.ext4`, root, JAIL.rootDrive, uid, "write");
     return { device: null, largestBytes: Math.max(workBytes, rootBytes) };
