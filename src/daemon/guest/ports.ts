@@ -1,5 +1,11 @@
 /** What listens in the guest, from `ss -Hltnp` (ss(8)). The guest may say anything; only well-formed lines count. */
 
+import { BangerError } from "../../shared/errors.ts";
+import type { GuestAddress } from "./address.ts";
+import type { GuestConnection } from "./connection.ts";
+
+const ANSWER_TIMEOUT_MS = 15_000;
+
 export interface Listener {
   readonly port: number;
   readonly process: string | null;
@@ -21,4 +27,15 @@ export function parseListeners(output: string): readonly Listener[] {
     if (byPort.size >= LISTENERS_LIMIT) break;
   }
   return [...byPort.values()].toSorted((a, b) => a.port - b.port);
+}
+
+/** @throws BangerError GUEST_FAILED */
+export async function listListeners(
+  connection: Pick<GuestConnection, "runLine">,
+  address: GuestAddress,
+): Promise<readonly Listener[]> {
+  const result = await connection.runLine(address, "ss -Hltnp", ANSWER_TIMEOUT_MS);
+  if (result.exitCode !== 0)
+    throw new BangerError("GUEST_FAILED", `ss in the guest ended with ${result.exitCode}: ${result.stderr.trim()}`);
+  return parseListeners(result.stdout);
 }

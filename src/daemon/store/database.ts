@@ -24,6 +24,19 @@ const MIGRATIONS: readonly string[] = [
      host_port INTEGER NOT NULL PRIMARY KEY,
      guest_port INTEGER NOT NULL
    ) STRICT;`,
+  // Any operation may be journaled: the words are in journal.ts. SQLite can't drop a CHECK, so the table is copied.
+  `CREATE TABLE new_journal (
+     vm TEXT NOT NULL,
+     operation TEXT NOT NULL,
+     position INTEGER NOT NULL,
+     step TEXT NOT NULL,
+     phase TEXT NOT NULL CHECK (phase IN ('begun', 'done')),
+     PRIMARY KEY (vm, operation, position)
+   ) STRICT;
+   INSERT INTO new_journal (vm, operation, position, step, phase)
+     SELECT vm, operation, position, step, phase FROM journal;
+   DROP TABLE journal;
+   ALTER TABLE new_journal RENAME TO journal;`,
 ];
 
 export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -2,7 +2,10 @@
 
 import type { Database } from "bun:sqlite";
 
-export type JournalOperation = "create" | "start" | "stop" | "delete";
+/** The operations that are journaled. A new one needs a word here and no migration. */
+export const JOURNAL_OPERATIONS = ["create", "start", "stop", "delete"] as const;
+
+export type JournalOperation = (typeof JOURNAL_OPERATIONS)[number];
 
 export interface JournalRow {
   readonly vm: string;

@@ -1,0 +1,13 @@
+/** Where one VM's guest is. */
+
+import type { VmId } from "../../shared/contract/schemas.ts";
+
+export interface GuestAddress {
+  readonly id: VmId;
+  readonly sshHost: string;
+  readonly sshPort: number;
+  /** The VM's runtime directory; the control socket is in it. */
+  readonly runtimeDir: string;
+  /** The VM's jail, where the guest may be reached over vsock: tried first, since it works with a broken network. */
+  readonly jailRoot?: string;
+}
