@@ -95,6 +95,7 @@ async function runPlanned(argv: readonly string[], surroundings: Surroundings): 
           out,
           interrupts,
           env,
+          tree: ROOT,
           client: (options = {}) => surroundings.connect(options),
         });
         return status ?? 0;

@@ -1,4 +1,4 @@
-/** The shape of the tree: no circle of imports, no file or folder that nobody takes in at once. Pure. */
+/** The shape of the tree: no circle of imports, no file or folder too large to take in at once, no path named in vain. Pure. */
 
 import { posix } from "node:path";
 import { listImports, type SourceFile } from "./boundaries.ts";
@@ -51,4 +51,22 @@ export function findCrowded(files: readonly SourceFile[], limit: number): readon
     counts.set(folder, (counts.get(folder) ?? 0) + 1);
   }
   return [...counts].flatMap(([folder, count]) => (count > limit ? [`${folder}: ${count}`] : [])).sort();
+}
+
+/** A path from the repository's root, a file by its name, or a folder by its name and a slash. */
+const PATH = /^(?:(?:src|test|scripts|docs)\/[\w./-]+|[\w-]+\.(?:ts|json|lock|md)|[\w-]+\/)$/;
+
+/**
+ * Paths that a page names between backticks, alone or in a command, and that don't exist. A name without its folder may stand
+ * beside, or in, a path that its line named before.
+ */
+export function findMissingPaths(markdown: string, exists: (path: string) => boolean): readonly string[] {
+  return markdown.split("\n").flatMap((line) => {
+    const words = [...line.matchAll(/`([^`]+)`/g)].flatMap(([, quoted = ""]) => quoted.split(" "));
+    const named = words.filter((word) => PATH.test(word));
+    return named.filter((path, i) => {
+      const bases = ["", ...named.slice(0, i).flatMap((before) => [before, posix.dirname(before)])];
+      return !bases.some((base) => exists(posix.join(base, path)));
+    });
+  });
 }

@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { flagsOf, planCommand } from "../../src/cmd/line/parse.ts";
-import { type Group, isGroup, ROOT } from "../../src/cmd/commands/index.ts";
+import { ROOT } from "../../src/cmd/commands/index.ts";
+import { type Group, isGroup } from "../../src/cmd/line/command.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { runInProcess } from "../support/cli.ts";
 

@@ -1,4 +1,4 @@
-import { usageError } from "../line/parse.ts";
+import { usageError } from "../line/usage.ts";
 import { defineCommand } from "../line/command.ts";
 import { ERROR_TABLE, type ErrorCode } from "../../shared/errors.ts";
 import { suggest } from "../../shared/text/suggest.ts";

@@ -3,50 +3,7 @@
  * its own help is asked for.
  */
 
-import type { Command } from "../line/command.ts";
-
-type Example = readonly [line: string, does: string];
-
-export interface Entry {
-  readonly summary: string;
-  readonly aliases?: readonly string[];
-  /** For banger's own processes: in no help, in no completion. */
-  readonly hidden?: boolean;
-  /** Needs nothing of the owner's daemon or files. On an installed system root runs only these. */
-  readonly forRoot?: true;
-  load(): Promise<Command>;
-}
-
-export interface Group {
-  readonly summary: string;
-  readonly hidden?: boolean;
-  /** What is it for? */
-  readonly purpose: string;
-  /** The command one wants most of the time. */
-  readonly usual: readonly Example[];
-  /** What comes next. */
-  readonly next: readonly Example[];
-  /** Without a prototype, so that `constructor` is no command. */
-  readonly commands: Readonly<Record<string, Entry | Group>>;
-}
-
-export function isGroup(node: Entry | Group): node is Group {
-  return "commands" in node;
-}
-
-/** What a typed word names; null when nothing. */
-export function findNode(group: Group, word: string): Entry | Group | null {
-  const direct = group.commands[word];
-  if (direct !== undefined) return direct;
-  return Object.values(group.commands).find((node) => !isGroup(node) && node.aliases?.includes(word) === true) ?? null;
-}
-
-/** Every word that {@link findNode} would find and help shows. */
-export function namesOf(group: Group): readonly string[] {
-  return Object.entries(group.commands)
-    .filter(([, node]) => node.hidden !== true)
-    .flatMap(([name, node]) => [name, ...(isGroup(node) ? [] : (node.aliases ?? []))]);
-}
+import type { Entry, Group } from "../line/command.ts";
 
 const table = (commands: Record<string, Entry | Group>): Readonly<Record<string, Entry | Group>> =>
   Object.assign(Object.create(null) as Record<string, Entry | Group>, commands);

@@ -1,5 +1,5 @@
 import { localPaths } from "../daemon/client.ts";
-import { usageError } from "../line/parse.ts";
+import { usageError } from "../line/usage.ts";
 import { defineCommand } from "../line/command.ts";
 import {
   bangerSshConfig,

@@ -8,6 +8,7 @@ import { isListening } from "../../shared/places/listening.ts";
 import { ensurePrivateDirectory } from "../../shared/places/private-directory.ts";
 import { REPORT_DESCRIPTOR, REPORT_TO_STARTER } from "../../shared/places/start-report.ts";
 import { selfArgv } from "../../shared/places/self.ts";
+import { pingDaemon } from "./ping.ts";
 
 /** A daemon with many VMs to look after, on a busy machine, may take this long until it listens. */
 const START_TIMEOUT_MS = 120_000;
@@ -67,14 +68,8 @@ export async function startDaemon(
 }
 
 async function giveWay(paths: Paths, child: Bun.Subprocess): Promise<void> {
-  const response = await fetch("http://banger/v1/system.ping", {
-    method: "POST",
-    unix: paths.apiSocket,
-    body: "{}",
-    signal: AbortSignal.timeout(LATE_EXIT_MS),
-  }).catch(() => null);
-  const answer = (await response?.json().catch(() => null)) as { result?: { pid?: number } } | null | undefined;
-  if (answer?.result?.pid === undefined || answer.result.pid === child.pid) return;
+  const answer = await pingDaemon(paths.apiSocket, LATE_EXIT_MS).catch(() => null);
+  if (answer === null || answer.pid === child.pid) return;
   // A timer that still ran would keep this process from ending.
   const late = Promise.withResolvers<void>();
   const timer = setTimeout(late.resolve, LATE_EXIT_MS);

@@ -1,4 +1,4 @@
-/** What a command is: citty's argument definitions, plus what the strict dispatch needs to know. */
+/** A command: citty's argument definitions, plus what the strict dispatch needs to know. And the tree of commands. */
 
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { ConnectOptions, Client } from "../daemon/client.ts";
@@ -18,6 +18,8 @@ export interface Invocation<T extends ArgsDef = ArgsDef> {
   readonly out: Output;
   readonly interrupts: Interrupts;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Every command there is, for help and completion. */
+  readonly tree: Group;
   /** The daemon's client, made at first use; starts the daemon of rootless mode when none answers. */
   client(options?: ConnectOptions): Promise<Client>;
 }
@@ -50,4 +52,47 @@ export interface Command<T extends ArgsDef = ArgsDef> {
 /** Keeps the types of the arguments; what is given comes back. */
 export function defineCommand<const T extends ArgsDef>(command: Command<T>): Command {
   return command as unknown as Command;
+}
+
+type Example = readonly [line: string, does: string];
+
+export interface Entry {
+  readonly summary: string;
+  readonly aliases?: readonly string[];
+  /** For banger's own processes: in no help, in no completion. */
+  readonly hidden?: boolean;
+  /** Needs nothing of the owner's daemon or files. On an installed system root runs only these. */
+  readonly forRoot?: true;
+  load(): Promise<Command>;
+}
+
+export interface Group {
+  readonly summary: string;
+  readonly hidden?: boolean;
+  /** What is it for? */
+  readonly purpose: string;
+  /** The command one wants most of the time. */
+  readonly usual: readonly Example[];
+  /** What comes next. */
+  readonly next: readonly Example[];
+  /** Without a prototype, so that `constructor` is no command. */
+  readonly commands: Readonly<Record<string, Entry | Group>>;
+}
+
+export function isGroup(node: Entry | Group): node is Group {
+  return "commands" in node;
+}
+
+/** What a typed word names; null when nothing. */
+export function findNode(group: Group, word: string): Entry | Group | null {
+  const direct = group.commands[word];
+  if (direct !== undefined) return direct;
+  return Object.values(group.commands).find((node) => !isGroup(node) && node.aliases?.includes(word) === true) ?? null;
+}
+
+/** Every word that {@link findNode} would find and help shows. */
+export function namesOf(group: Group): readonly string[] {
+  return Object.entries(group.commands)
+    .filter(([, node]) => node.hidden !== true)
+    .flatMap(([name, node]) => [name, ...(isGroup(node) ? [] : (node.aliases ?? []))]);
 }

@@ -3,7 +3,7 @@
  * typed, or a candidate: that is why they are by hand, see complete.ts.
  */
 
-import { usageError } from "./parse.ts";
+import { usageError } from "./usage.ts";
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];

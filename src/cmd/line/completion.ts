@@ -6,8 +6,7 @@
  */
 
 import { flagsOf } from "./parse.ts";
-import type { Command } from "./command.ts";
-import { findNode, type Group, isGroup } from "../commands/index.ts";
+import { type Command, findNode, type Group, isGroup } from "./command.ts";
 
 export type NameKind = "vm" | "image" | "kernel" | "code" | "shell";
 

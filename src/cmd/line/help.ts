@@ -1,7 +1,6 @@
 /** Help: what is it for, the command wanted most, what comes next. */
 
-import type { Command } from "./command.ts";
-import { type Entry, type Group, isGroup } from "../commands/index.ts";
+import { type Command, type Entry, type Group, isGroup } from "./command.ts";
 import { aliasesOf, valueName } from "./parse.ts";
 
 const WIDTH = 100;

@@ -5,10 +5,10 @@
  */
 
 import type { ArgDef, ArgsDef, ParsedArgs } from "citty";
-import { BangerError } from "../../shared/errors.ts";
+import type { BangerError } from "../../shared/errors.ts";
 import { suggest } from "../../shared/text/suggest.ts";
-import type { Command } from "./command.ts";
-import { type Entry, findNode, type Group, isGroup, namesOf } from "../commands/index.ts";
+import { type Command, type Entry, findNode, type Group, isGroup, namesOf } from "./command.ts";
+import { usageError } from "./usage.ts";
 
 /** Flags that every command takes. */
 export const GLOBAL_FLAGS = {
@@ -42,11 +42,6 @@ export type Plan =
       readonly entry: Entry;
       readonly scanned: Scanned;
     };
-
-/** An error of the command line, with the help that would have shown the right one. */
-export function usageError(message: string, path: readonly string[] = []): BangerError {
-  return new BangerError("USAGE", message, { hint: ["banger", ...path, "--help"].join(" ") });
-}
 
 const didYouMean = (word: string, candidates: readonly string[], prefix = ""): string => {
   const near = suggest(word, candidates);

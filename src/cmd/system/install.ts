@@ -9,7 +9,8 @@ import { formatInstallConfig, type InstallConfig } from "../../shared/install-co
 import { type SystemPaths, systemPaths } from "../../shared/places/paths.ts";
 import { VERSION } from "../../shared/version.ts";
 import { findOwner, readIdTables } from "./host/accounts.ts";
-import { callHelper, pingDaemon } from "./answers.ts";
+import { callHelper } from "../../shared/helper-client.ts";
+import { pingDaemon } from "../daemon/ping.ts";
 import { pinnedRelease } from "./firecracker/release.ts";
 import {
   FIRECRACKER_DIR,
@@ -254,11 +255,11 @@ async function moveRuntimeFiles(paths: SystemPaths): Promise<void> {
   });
 }
 
-/** Resolves when both daemons answer, and are of this version. @throws BangerError DAEMON_UNREACHABLE, VERSION_MISMATCH */
+/** Resolves when both daemons answer, and are of this version. @throws BangerError DAEMON_UNREACHABLE, HELPER_UNREACHABLE, VERSION_MISMATCH */
 export async function waitForAnswers(paths: SystemPaths): Promise<void> {
   const [daemon, helper] = await Promise.all([
     pingDaemon(paths.apiSocket, ANSWER_TIMEOUT_MS),
-    callHelper(paths.helperSocket, "priv.ping", {}, ANSWER_TIMEOUT_MS),
+    callHelper(paths.helperSocket, "priv.ping", {}, { answerMs: ANSWER_TIMEOUT_MS }),
   ]);
   for (const [name, version] of [
     ["owner daemon", daemon.version],

@@ -4,7 +4,8 @@ import { lstat } from "node:fs/promises";
 import { toBangerError } from "../../shared/errors.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
 import { systemPaths } from "../../shared/places/paths.ts";
-import { callHelper, pingDaemon } from "./answers.ts";
+import { callHelper } from "../../shared/helper-client.ts";
+import { pingDaemon } from "../daemon/ping.ts";
 import { readInstall } from "./read-install.ts";
 import { checkSystemd, listVmScopes, readUnits, type UnitState } from "./host/systemd.ts";
 import { UNITS } from "./units.ts";
@@ -60,7 +61,7 @@ export async function readSystemStatus(): Promise<SystemStatus> {
     readUnits(UNITS),
     Promise.all([paths.apiSocket, paths.helperSocket].map(readSocket)),
     answerOf(async () => await pingDaemon(paths.apiSocket, ANSWER_TIMEOUT_MS)),
-    answerOf(async () => await callHelper(paths.helperSocket, "priv.ping", {}, ANSWER_TIMEOUT_MS)),
+    answerOf(async () => await callHelper(paths.helperSocket, "priv.ping", {}, { answerMs: ANSWER_TIMEOUT_MS })),
     listVmScopes(),
   ]);
   return {

@@ -8,7 +8,7 @@ import { BangerError, isErrno, toBangerError } from "../../shared/errors.ts";
 import type { HelperOutputOf } from "../../shared/contract/helper-api.ts";
 import { type SystemPaths, systemPaths } from "../../shared/places/paths.ts";
 import { VmId } from "../../shared/contract/schemas.ts";
-import { callHelper } from "./answers.ts";
+import { callHelper } from "../../shared/helper-client.ts";
 import { removeFirewallRules, removeInterface } from "./host/host-network.ts";
 import { checkRoot, EXECUTABLE, keptInstallFile } from "./install.ts";
 import { FIRECRACKER_DIR } from "./firecracker/place.ts";
@@ -121,7 +121,7 @@ type Attempt = (what: string, work: () => Promise<unknown>) => Promise<void>;
 async function removeHostObjects(paths: SystemPaths, say: (message: string) => void, attempt: Attempt): Promise<void> {
   let inventory: HelperOutputOf<"priv.inventory"> | null = null;
   await attempt("inventory", async () => {
-    inventory = await callHelper(paths.helperSocket, "priv.inventory", {}, INVENTORY_TIMEOUT_MS);
+    inventory = await callHelper(paths.helperSocket, "priv.inventory", {}, { answerMs: INVENTORY_TIMEOUT_MS });
   });
   if (inventory === null) return;
   const { taps, bridges, dm, cow_files, scopes, jails } = inventory as HelperOutputOf<"priv.inventory">;

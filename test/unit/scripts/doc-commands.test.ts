@@ -2,7 +2,8 @@
 
 import { expect, test } from "bun:test";
 import { join, resolve } from "node:path";
-import { findNode, type Group, isGroup, ROOT as COMMANDS } from "../../../src/cmd/commands/index.ts";
+import { ROOT as COMMANDS } from "../../../src/cmd/commands/index.ts";
+import { findNode, type Group, isGroup } from "../../../src/cmd/line/command.ts";
 
 const ROOT = resolve(import.meta.dir, "../../..");
 const PAGES = ["README.md", "docs/guide.md"];

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { checkImageName } from "../../line/args.ts";
-import { usageError } from "../../line/parse.ts";
+import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({

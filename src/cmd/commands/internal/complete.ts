@@ -10,12 +10,11 @@ export const command = defineCommand({
   args: { shell: { type: "positional", required: true, description: "Whose completion." } },
   trailing: { name: "WORDS", description: "What is typed so far, after banger." },
   examples: [],
-  run: async ({ args, rest, client, out }) => {
-    const { ROOT } = await import("../index.ts");
+  run: async ({ args, rest, client, tree, out }) => {
     const shell = readShell(args.shell);
     const typed = rest ?? [];
     const words = shell === "bash" ? joinBashWords(typed) : typed;
-    const { candidates, files } = await complete(words, ROOT, async (kind) => await lookUp(kind, client));
+    const { candidates, files } = await complete(words, tree, async (kind) => await lookUp(kind, client));
     const partial = words.at(-1) ?? "";
     // The shell shows them on its terminal; a name that couldn't be typed as it is shown is none.
     const lines = candidates

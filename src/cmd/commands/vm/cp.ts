@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { usageError } from "../../line/parse.ts";
+import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
 import { copyIn, copyOut } from "../../guest/copy/copy.ts";
 import { type Endpoint, parseEndpoint } from "../../guest/copy/endpoint.ts";

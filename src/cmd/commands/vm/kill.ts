@@ -1,4 +1,4 @@
-import { usageError } from "../../line/parse.ts";
+import { usageError } from "../../line/usage.ts";
 import { VMS } from "../../line/args.ts";
 import { defineCommand } from "../../line/command.ts";
 import { changeMany } from "../../vm/many.ts";

@@ -1,5 +1,5 @@
 import { isatty } from "node:tty";
-import { usageError } from "../../line/parse.ts";
+import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
 import { changeMany } from "../../vm/many.ts";
 

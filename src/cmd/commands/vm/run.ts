@@ -1,7 +1,7 @@
 import { isatty } from "node:tty";
 import type { VmRecord } from "../../../shared/contract/schemas.ts";
 import { BangerError } from "../../../shared/errors.ts";
-import { usageError } from "../../line/parse.ts";
+import { usageError } from "../../line/usage.ts";
 import { defineCommand, type Invocation } from "../../line/command.ts";
 import { CREATE_ARGS, createVm, readCreate } from "../../vm/create.ts";
 import { type Connection, execInGuest, openShell } from "../../guest/exec.ts";

@@ -1,5 +1,5 @@
 import { VM_ARG, SPEC_ARGS, checkVmRef, readSpec } from "../../line/args.ts";
-import { usageError } from "../../line/parse.ts";
+import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({

@@ -1,6 +1,6 @@
 import { isatty } from "node:tty";
 import { NO_STDIN_ARG, VM_ARG, checkVmRef } from "../../line/args.ts";
-import { usageError } from "../../line/parse.ts";
+import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
 import { execInGuest, openShell } from "../../guest/exec.ts";
 

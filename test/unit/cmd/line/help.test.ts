@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { planCommand } from "../../../../src/cmd/line/parse.ts";
-import { type Entry, type Group, isGroup, ROOT } from "../../../../src/cmd/commands/index.ts";
+import { ROOT } from "../../../../src/cmd/commands/index.ts";
+import { type Entry, type Group, isGroup } from "../../../../src/cmd/line/command.ts";
 import { runInProcess } from "../../../support/cli.ts";
 
 function groupPaths(group: Group, path: readonly string[] = []): readonly string[][] {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { planCommand } from "../../../../src/cmd/line/parse.ts";
-import { ROOT, type Group, isGroup } from "../../../../src/cmd/commands/index.ts";
+import { ROOT } from "../../../../src/cmd/commands/index.ts";
+import { type Group, isGroup } from "../../../../src/cmd/line/command.ts";
 import { makeVm } from "../../../support/vm-record.ts";
 import { runInProcess } from "../../../support/cli.ts";
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Entry, type Group, isGroup, ROOT } from "../../../../src/cmd/commands/index.ts";
+import { ROOT } from "../../../../src/cmd/commands/index.ts";
+import { type Entry, type Group, isGroup } from "../../../../src/cmd/line/command.ts";
 import { distrustedOwner, readOwner, refuseRoot } from "../../../../src/cmd/line/root.ts";
 import { runInProcess } from "../../../support/cli.ts";
 

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
-import { callHelper, pingDaemon } from "../../../../src/cmd/system/answers.ts";
+import { pingDaemon } from "../../../../src/cmd/daemon/ping.ts";
 import { API_LEVEL } from "../../../../src/shared/contract/owner-api.ts";
 
 const PING = {
@@ -92,35 +92,4 @@ describe("root's ping of the owner's daemon", () => {
     // Nothing was asked a second time.
     expect(asked).toBe(1);
   });
-});
-
-/** Listens with a queue for one, which its own connections fill; takes them when told, and answers the last. */
-const FULL_QUEUE = `use Socket; $| = 1;
-  socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un($ARGV[0])) or die; listen($s, 0) or die;
-  socket(my $own, AF_UNIX, SOCK_STREAM, 0); connect($own, pack_sockaddr_un($ARGV[0])) or die "$!";
-  print "full"; <STDIN>;
-  accept(my $c, $s); accept(my $last, $s); sysread($last, my $request, 4096);
-  syswrite($last, pack("N", length $ARGV[1]) . $ARGV[1]); <STDIN>;`;
-
-test("a helper whose queue the owner has filled is tried again until it has room", async () => {
-  const dir = await mkdtemp("/tmp/bt-queue-");
-  const path = join(dir, "s");
-  const result = { helper_version: 1, version: "1.2.3", pid: 7, owner_uid: 1000 };
-  const helper = Bun.spawn(["perl", "-e", FULL_QUEUE, path, JSON.stringify({ result })], {
-    stdin: "pipe",
-    stdout: "pipe",
-    stderr: "inherit",
-  });
-  try {
-    const { value } = await helper.stdout.getReader().read();
-    expect(Buffer.from(value ?? []).toString()).toBe("full");
-    const answer = callHelper(path, "priv.ping", {}, 20_000);
-    helper.stdin.write("go\n");
-    await helper.stdin.flush();
-    expect(await answer).toMatchObject(result);
-  } finally {
-    helper.kill("SIGKILL");
-    await helper.exited;
-    await rm(dir, { recursive: true });
-  }
 });
