@@ -117,7 +117,7 @@ export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
       return service;
     },
     [Symbol.asyncDispose]: async () => {
-      for (const { parts } of services) await parts.engine.close();
+      for (const { parts } of services) await parts.engine.close?.();
       for (const { child, api } of host.vmms.values()) {
         child.kill("SIGKILL");
         await api[Symbol.asyncDispose]();
@@ -190,7 +190,7 @@ export async function startService(parts: {
     runner: new Runner(journal, log, hook),
     locks: new Locks(),
   });
-  await engine.prepare();
+  await engine.prepare?.();
   await service.reconcile();
   return service;
 }

@@ -26,12 +26,12 @@ import type { Privileged } from "./privileged.ts";
 import type { VmTable } from "../../store/vms.ts";
 import { decideJailedAcceleration, type KvmFacts, readKvmFacts } from "../acceleration.ts";
 import { createFirecrackerVmm } from "./firecracker.ts";
-import type { Deadlines, Engine, LogFile } from "../engine.ts";
+import type { Engine } from "../engine.ts";
+import type { Deadlines, VmDirs } from "../guest-access.ts";
 import { readHandles } from "../../store/handles.ts";
 import { isPowerOff, LAST_WORDS_BYTES } from "../../vm/reboots.ts";
-import type { VmDirs } from "../step.ts";
 import { createStepsWith, startStepsWith } from "../steps/index.ts";
-import { serialLogPath, vmmLogPath } from "../rootless/steps/launch.ts";
+import { keptLog, type LogFile } from "../log-files.ts";
 import { ready } from "../steps/ready.ts";
 import { boot, launch, type LaunchParts } from "./steps/launch.ts";
 import { rootDisk, rootFilePath, rootSnapshot } from "./steps/root-disk.ts";
@@ -182,7 +182,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
         return null;
       }
     }
-    return { path: source === "serial" ? serialLogPath(state) : vmmLogPath(state), [Symbol.dispose]: () => {} };
+    return keptLog(state, source);
   };
 
   const isDue = (what: VmId | "bridge"): boolean => {
