@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { appendFile, open, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readTail } from "../../../../../src/daemon/guest/ready.ts";
-import { hostKindOf } from "../../../../../src/daemon/engine/system/engine.ts";
+import { hostKindOf } from "../../../../../src/daemon/engine/system/host-facts.ts";
 import type { VmService } from "../../../../../src/daemon/vm/service.ts";
 import { JAIL } from "../../../../../src/shared/contract/helper-api.ts";
 import { jailRootOf } from "../../../../../src/shared/jail.ts";
