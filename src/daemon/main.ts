@@ -184,7 +184,7 @@ async function startLocked(
     ...createKernelHandlers(kernels, images, vms),
   };
   await engine
-    .prepare()
+    .prepare?.()
     .catch((thrown: unknown) => log.error("the engine is not ready", { error: toBangerError(thrown).message }));
   await service.reconcile();
   const api = await serveApi(
@@ -233,7 +233,7 @@ async function startLocked(
     await operations.drain(DRAIN_TIMEOUT_MS);
     await patrolling;
     await service.close();
-    await engine.close();
+    await engine.close?.();
     log.info("daemon stopped", { pid: process.pid });
     db.close();
     lock.release();

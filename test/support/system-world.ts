@@ -16,7 +16,8 @@ import { JournalTable } from "../../src/daemon/store/journal.ts";
 import { VmTable } from "../../src/daemon/store/vms.ts";
 import { type JournalHook, Runner } from "../../src/daemon/engine/runner.ts";
 import { type Run, VmService } from "../../src/daemon/vm/service.ts";
-import { createSystemEngine, type HostFacts } from "../../src/daemon/engine/system/engine.ts";
+import { createSystemEngine } from "../../src/daemon/engine/system/engine.ts";
+import type { HostFacts } from "../../src/daemon/engine/system/host-facts.ts";
 import { identifyProcess } from "../../src/daemon/host/processes.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { jailRootOf } from "../../src/shared/jail.ts";
@@ -117,7 +118,7 @@ export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
       return service;
     },
     [Symbol.asyncDispose]: async () => {
-      for (const { parts } of services) await parts.engine.close();
+      for (const { parts } of services) await parts.engine.close?.();
       for (const { child, api } of host.vmms.values()) {
         child.kill("SIGKILL");
         await api[Symbol.asyncDispose]();
@@ -190,7 +191,7 @@ export async function startService(parts: {
     runner: new Runner(journal, log, hook),
     locks: new Locks(),
   });
-  await engine.prepare();
+  await engine.prepare?.();
   await service.reconcile();
   return service;
 }

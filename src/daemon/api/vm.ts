@@ -5,7 +5,7 @@ import { BangerError } from "../../shared/errors.ts";
 import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
 import { readTailBytes } from "../guest/ready.ts";
 import type { OperationContext } from "./operations.ts";
-import type { LogFile } from "../engine/engine.ts";
+import type { LogFile } from "../engine/log-files.ts";
 import type { ManyItem, VmService } from "../vm/service.ts";
 import type { HandlersOf } from "./handlers.ts";
 import { addForward, listPorts, removeForward } from "./ports.ts";

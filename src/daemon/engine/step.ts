@@ -7,25 +7,18 @@ import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
 import type { Guest } from "../guest/ssh/guest.ts";
 import type { ImageFiles } from "../image/store.ts";
 import type { LaunchedVmm } from "./vmm.ts";
-import type { Engine } from "./engine.ts";
-
-export interface VmDirs {
-  /** Disks, logs, keys: `<stateDir>/vms/<id>`. */
-  readonly state: string;
-  /** Sockets and pid file: `<runtimeDir>/vms/<id>`. */
-  readonly runtime: string;
-}
+import type { GuestAccess, VmDirs } from "./guest-access.ts";
 
 /** What an undo may use: nothing that a crash could have lost. */
 export interface UndoContext {
   readonly id: VmId;
   readonly dirs: VmDirs;
-  readonly engine: Engine;
   readonly guest: Guest;
   readonly paths: Paths;
 }
 
 export interface StepContext extends UndoContext {
+  readonly engine: GuestAccess;
   readonly vm: VmRecord;
   readonly config: Config;
   readonly image: ImageFiles;

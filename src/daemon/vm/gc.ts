@@ -5,14 +5,14 @@ import { join } from "node:path";
 import type { Paths } from "../../shared/places/paths.ts";
 import type { ImageStore } from "../image/store.ts";
 import type { VmTable } from "../store/vms.ts";
-import type { Engine, Found } from "../engine/engine.ts";
+import type { Found, HostEngine } from "../engine/engine.ts";
 
 /** VM directories without a row, what the engine finds without a row, staging directories without a build. */
 export async function findLeftovers(parts: {
   readonly paths: Paths;
   readonly vms: VmTable;
   readonly images: ImageStore;
-  readonly engine: Engine;
+  readonly engine: HostEngine;
 }): Promise<readonly Found[]> {
   const { paths, vms, images, engine } = parts;
   const known = new Set<string>(vms.list().map(({ id }) => id));

@@ -26,11 +26,13 @@ import { findLeftovers, removeLeftovers } from "./gc.ts";
 import { readHandles, writeHandles } from "../store/handles.ts";
 import { generateName } from "./names.ts";
 import { type HostSize, resolveSpec, whyUnfit } from "./plan.ts";
-import { isReboot, LAST_WORDS_BYTES, Reboots } from "./reboots.ts";
+import { isReboot, LAST_WORDS_BYTES } from "../guest/last-words.ts";
+import { Reboots } from "./reboots.ts";
 import { type Runner, undoSteps } from "../engine/runner.ts";
 import { withoutVm } from "./gone.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
-import type { StepContext, UndoContext, VmDirs } from "../engine/step.ts";
+import type { VmDirs } from "../engine/guest-access.ts";
+import type { StepContext, UndoContext } from "../engine/step.ts";
 import { workDiskPath } from "../engine/steps/work-disk.ts";
 
 const DIAL_MS = 2000;
@@ -85,8 +87,8 @@ export class VmService {
   }
 
   undoContext(id: VmId): UndoContext {
-    const { engine, guest, paths } = this.parts;
-    return { id, dirs: this.dirs(id), engine, guest, paths };
+    const { guest, paths } = this.parts;
+    return { id, dirs: this.dirs(id), guest, paths };
   }
 
   /** The VM of a name, id or unambiguous id prefix. @throws BangerError VM_NOT_FOUND, AMBIGUOUS */
@@ -179,7 +181,7 @@ export class VmService {
       spec,
       engine: engine.name,
       ...NOT_RUNNING,
-      ...engine.reserve(vms.list()),
+      ...engine.reserve?.(vms.list()),
       workspace: null,
       createdAt: now,
       touchedAt: now,
@@ -220,6 +222,7 @@ export class VmService {
     return {
       ...this.undoContext(vm.id),
       vm,
+      engine: this.parts.engine,
       config: this.parts.config,
       image,
       acceleration: this.parts.engine.requireAcceleration(),
@@ -244,7 +247,7 @@ export class VmService {
     this.#checkFits(before, "HOST_UNSUPPORTED");
     const others = vms.list().filter(({ id }) => id !== before.id);
     const starting = await this.#save(
-      become(before, "starting", { ...NOT_RUNNING, ...engine.reserve(others, before) }),
+      become(before, "starting", { ...NOT_RUNNING, ...engine.reserve?.(others, before) }),
     );
     let files: StepContext["image"];
     try {
@@ -476,7 +479,7 @@ export class VmService {
       const vm = this.parts.vms.get(id);
       if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
       await this.#delete(vm);
-      await this.parts.engine.afterDelete();
+      await this.parts.engine.afterDelete?.();
       return { ...vm, ...NOT_RUNNING, state: "stopped" as const };
     });
   }
@@ -498,7 +501,7 @@ export class VmService {
     return await this.parts.locks.run(id, async () => {
       const vm = this.#current(id);
       const { engine } = this.parts;
-      if (vm.state === "running" && engine.setNat !== null && Object.keys(changes).every((key) => key === "nat")) {
+      if (vm.state === "running" && engine.setNat !== undefined && Object.keys(changes).every((key) => key === "nat")) {
         const nat = changes.nat ?? vm.spec.nat;
         // What the record wants is what a crash in between ends in.
         const saved = await this.#save({ ...vm, spec: { ...vm.spec, nat } });
@@ -586,7 +589,7 @@ export class VmService {
     const dirs = this.dirs(vm.id);
     const usage = vm.pid === null ? null : await readUsage(vm.pid);
     const cpuPercent = usage === null ? 0 : this.#cpu.percent(vm.id, usage.cpu);
-    let diskBytes = await this.parts.engine.extraDiskBytes(vm.id);
+    let diskBytes = (await this.parts.engine.extraDiskBytes?.(vm.id)) ?? 0;
     for (const name of await readdir(dirs.state).catch(() => []))
       diskBytes += ((await stat(join(dirs.state, name)).catch(() => null))?.blocks ?? 0) * 512;
     const counters =
@@ -627,7 +630,7 @@ export class VmService {
           await this.#settleEnded(vm, "the guest powered off, or its VMM ended");
           return;
         }
-        if (await engine.lookAfter(vm, this.dirs(id))) {
+        if ((await engine.lookAfter?.(vm, this.dirs(id))) === true) {
           log.info("the guest powered off", { vm: id });
           await this.#settle(vm, "the guest powered off");
           return;
@@ -736,7 +739,7 @@ export class VmService {
     await ensurePrivateDirectory(runtime);
     log.info("adopted", { vm: id, pid: processes[0]?.pid });
     await this.#save({ ...vm, pid: processes[0]?.pid ?? null });
-    await engine.adopt(vm);
+    await engine.adopt?.(vm);
   }
 
   /** A stop that a crash cut short still gives the guest its time to write. Takes long, so nobody waits for it. */

@@ -11,7 +11,8 @@ import { findProcesses, killProcess } from "../../host/processes.ts";
 import { createQemuVmm, QEMU } from "./qemu.ts";
 import type { Engine, Found } from "../engine.ts";
 import { createStepsWith, startStepsWith } from "../steps/index.ts";
-import { launch, serialLogPath, vmmLogPath } from "./steps/launch.ts";
+import { keptLog, serialLogPath } from "../log-files.ts";
+import { launch } from "./steps/launch.ts";
 import { ready } from "../steps/ready.ts";
 import { rootOverlay, rootOverlayPath } from "./steps/root-overlay.ts";
 import { serialLog } from "./steps/serial-log.ts";
@@ -26,24 +27,19 @@ export function createRootlessEngine(paths: Paths): Engine {
     vmm: createQemuVmm(),
     createSteps: createStepsWith({ rootDisk: rootOverlay }),
     startSteps: startStepsWith({ launch: [serialLog, launch], ready }),
-    prepare: async () => {},
     detectAcceleration,
     requireAcceleration: () => detectAcceleration().kind,
     deadlines: (acceleration) => ({
       readyMs: READY_DEADLINE_MS[acceleration],
       powerOffMs: POWER_OFF_MS[acceleration],
     }),
-    reserve: () => ({}),
     guestAddress: ({ id, address }, { runtime }) => {
       if (address === null) return null;
       const [sshHost = "", port = ""] = address.split(":");
       return { id, sshHost, sshPort: Number(port), runtimeDir: runtime };
     },
     shutdownWord: "poweroff",
-    openLog: (_id, { state }, source) => ({
-      path: source === "serial" ? serialLogPath(state) : vmmLogPath(state),
-      [Symbol.dispose]: () => {},
-    }),
+    openLog: (_id, { state }, source) => keptLog(state, source),
     trimLogs: async (_id, { state }) => {
       // QEMU appends, so cutting the file is safe; half of the limit is kept.
       const path = serialLogPath(state);
@@ -54,14 +50,8 @@ export function createRootlessEngine(paths: Paths): Engine {
       await Bun.write(Bun.file(`${path}.old`), tail);
     },
     growRoot: async ({ state }, bytes, signal) => await growRootOverlay(rootOverlayPath(state), bytes, signal),
-    setNat: null,
-    adopt: async () => {},
-    lookAfter: async () => false,
-    afterDelete: async () => {},
-    extraDiskBytes: async () => 0,
     findLeftovers: async (known) => await findStrayMonitors(paths, known),
     examine: async (signal) => [examineAcceleration(), ...(await examineQemu(signal))],
-    close: async () => {},
   };
 }
 

@@ -7,7 +7,8 @@ import type { DiskFile } from "../disks/seed.ts";
 import { createWorkDisk, growthMarkOf } from "../disks/work-disk.ts";
 import { ensureHostKey, ensureUserKey, hostKeyPath, readOwnKey, rememberHost } from "../../guest/ssh/keys.ts";
 import { tryTool } from "../../host/run-tool.ts";
-import type { Step, StepContext, VmDirs } from "../step.ts";
+import type { VmDirs } from "../guest-access.ts";
+import type { Step, StepContext } from "../step.ts";
 import { collectFiles, firstFilesPath } from "./file-sync.ts";
 import { workDiskPath } from "./work-disk.ts";
 

@@ -4,27 +4,13 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { addForward } from "../../../../src/daemon/api/ports.ts";
 import type { GuestAddress } from "../../../../src/daemon/guest/ssh/guest.ts";
-import { isPowerOff, isReboot, Reboots } from "../../../../src/daemon/vm/reboots.ts";
+import { Reboots } from "../../../../src/daemon/vm/reboots.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import { BangerError } from "../../../../src/shared/errors.ts";
 import { JAIL } from "../../../../src/shared/contract/helper-api.ts";
 import { jailRootOf } from "../../../../src/shared/jail.ts";
 import { VmId, type VmRecord } from "../../../../src/shared/contract/schemas.ts";
 import { makeWorld, run, type World } from "../../../support/system-world.ts";
-
-test.each([
-  ["[  12.345678] reboot: Restarting system\n", "reboot"],
-  ["[  12.345678] reboot: Restarting system\r\n", "reboot"],
-  ["[  12.345678] reboot: Restarting system with command 'now'\n", "reboot"],
-  ["[  12.345678] reboot: Restarting system\n[  12.345679] reboot: machine restart\n", "reboot"],
-  ["[  12.345678] reboot: Power down\n", "power-off"],
-  ["[  12.345678] reboot: System halted\n", "power-off"],
-  ["[  12.345678] reboot: Restarting system\nbooting\n", "neither"],
-  ["[   1.0] Kernel panic - not syncing: VFS\n[   1.0] Rebooting in 1 seconds..\n", "neither"],
-  ["", "neither"],
-] as const)("%p is %s", (words, is) => {
-  expect([isReboot(words), isPowerOff(words)]).toEqual([is === "reboot", is === "power-off"]);
-});
 
 test("quick reboots are followed three times in a row; one that took its time, or somebody, begins anew", () => {
   const reboots = new Reboots();

@@ -1,12 +1,9 @@
-import { join } from "node:path";
 import { createQemuVmm } from "../qemu.ts";
 import type { Step } from "../../step.ts";
+import { serialLogPath, vmmLogPath } from "../../log-files.ts";
 import { identityDiskPath } from "../../steps/identity.ts";
 import { rootOverlayPath } from "./root-overlay.ts";
 import { workDiskPath } from "../../steps/work-disk.ts";
-
-export const serialLogPath = (stateDir: string): string => join(stateDir, "serial.log");
-export const vmmLogPath = (stateDir: string): string => join(stateDir, "vmm.log");
 
 const qemu = createQemuVmm();
 

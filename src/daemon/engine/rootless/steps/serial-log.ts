@@ -1,7 +1,7 @@
 import { rename } from "node:fs/promises";
 import { isErrno } from "../../../../shared/errors.ts";
 import type { Step } from "../../step.ts";
-import { serialLogPath } from "./launch.ts";
+import { serialLogPath } from "../../log-files.ts";
 
 /** A console log of this start's own, so that nothing a guest said before is taken for its words. The one before is kept. */
 export const serialLog: Step = {

@@ -12,7 +12,7 @@ import type { Privileged } from "../privileged.ts";
 import { openFirecrackerApi } from "../firecracker-api.ts";
 import { bootGuest, type FirecrackerVmm } from "../firecracker.ts";
 import type { Step } from "../../step.ts";
-import { serialLogPath, vmmLogPath } from "../../rootless/steps/launch.ts";
+import { serialLogPath, vmmLogPath } from "../../log-files.ts";
 import { rootFilePath } from "./root-disk.ts";
 
 /** What is kept of a log when the jail that held it goes. */

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { appendFile, open, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readTail } from "../../../../../src/daemon/guest/ready.ts";
-import { hostKindOf } from "../../../../../src/daemon/engine/system/engine.ts";
+import { hostKindOf } from "../../../../../src/daemon/engine/system/host-facts.ts";
 import type { VmService } from "../../../../../src/daemon/vm/service.ts";
 import { JAIL } from "../../../../../src/shared/contract/helper-api.ts";
 import { jailRootOf } from "../../../../../src/shared/jail.ts";
@@ -242,11 +242,11 @@ test("taps are made ahead, used, and gone with the last VM", async () => {
   await using other = await makeWorld({ tap_pool_size: 2 });
   const its = await other.start();
   const first = await its.create({ name: "a", image: "debian", spec, start: true }, run);
-  await its.parts.engine.close();
+  await its.parts.engine.close?.();
   expect([...other.host.taps].toSorted()).toEqual(["tap-pool-2", "tap-pool-3", "tap-pool-4"]);
   const before = other.helper.calls.filter(({ verb }) => verb === "priv.create_tap").length;
   const second = await its.create({ name: "b", image: "debian", spec, start: true }, run);
-  await its.parts.engine.close();
+  await its.parts.engine.close?.();
   // One for the pool, none for the VM.
   expect(other.helper.calls.filter(({ verb }) => verb === "priv.create_tap").length).toBe(before + 1);
   expect(await its.findLeftovers()).toEqual([]);
@@ -259,7 +259,7 @@ test("taps that an earlier daemon made ahead are no leftovers, and go with the l
   await using other = await makeWorld({ tap_pool_size: 2 });
   const its = await other.start();
   const vm = await its.create({ name: "a", image: "debian", spec, start: true }, run);
-  await its.parts.engine.close();
+  await its.parts.engine.close?.();
   const next = await other.start();
   await Bun.sleep(50);
   expect(await next.findLeftovers()).toEqual([]);
