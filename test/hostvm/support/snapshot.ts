@@ -13,7 +13,7 @@ const LOOK = `
   systemctl list-units --all --no-legend --plain --type=service,socket,slice,scope \
     | awk '$1 !~ /^(session-|user@|user-|user.slice|modprobe@|run-|ssh@|systemd-|system-modprobe|dbus|emergency|initrd|rc-local)/ { print "unit", $1, $3 }'
   ip -o link | awk '{ print "link", $2, $9 }'
-  grep -Hs . /sys/class/net/*/ifalias | sed 's/^/alias /'
+  { grep -Hs . /sys/class/net/*/ifalias || true; } | sed 's/^/alias /'
   ip -o address | awk '{ print "address", $2, $4 }'
   ip route | sed 's/^/route /'
   iptables-save | sed -nE 's/\\[[0-9:]*\\]//; s/^(-A|:[^ ]+ -|:[^ ]+ DROP)/rule &/p'
