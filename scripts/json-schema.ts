@@ -56,7 +56,9 @@ export function defineJsonSchemas(named: readonly Named[]): Readonly<Record<stri
 /** A type as a person reads it, in Markdown: `integer 1 to 64`, `string or null`, `list of VmRecord`. */
 export function describeType(schema: JsonSchema): string {
   if (typeof schema["$ref"] === "string") return schema["$ref"].replace("#/components/schemas/", "");
-  if (Array.isArray(schema["anyOf"])) return (schema["anyOf"] as JsonSchema[]).map(describeType).join(" or ");
+  // A variant is oneOf, any other union anyOf.
+  const choices = schema["oneOf"] ?? schema["anyOf"];
+  if (Array.isArray(choices)) return (choices as JsonSchema[]).map(describeType).join(" or ");
   if (Array.isArray(schema["enum"])) return schema["enum"].map((value) => JSON.stringify(value)).join(", ");
   if ("const" in schema) return JSON.stringify(schema["const"]);
   const range = (low: string, high: string): string => {

@@ -22,7 +22,8 @@ export function sampleOf(schema: v.GenericSchema): unknown {
 function sample(schema: JsonSchema): unknown {
   if ("const" in schema) return schema["const"];
   if (Array.isArray(schema["enum"])) return schema["enum"][0];
-  if (Array.isArray(schema["anyOf"])) return sample((schema["anyOf"] as JsonSchema[])[0] ?? {});
+  const choices = schema["oneOf"] ?? schema["anyOf"];
+  if (Array.isArray(choices)) return sample((choices as JsonSchema[])[0] ?? {});
   if (typeof schema["$ref"] === "string") return { code: "VM_NOT_FOUND", message: "no VM is named dev-box" };
   switch (schema["type"]) {
     case "boolean":

@@ -64,7 +64,7 @@ export class FakeDaemon implements AsyncDisposable {
     await writeFile(ssh, `#!/bin/sh\n${script}\n`);
     await chmod(ssh, 0o700);
     this.answers.set("vm.connect", {
-      result: { id: "0123456789ab", name: "box", sshArgv: [ssh, "root@guest"], workDir: "/" },
+      result: { kind: "ssh", id: "0123456789ab", name: "box", sshArgv: [ssh, "root@guest"], workDir: "/" },
     });
   }
 

@@ -30,6 +30,8 @@ export interface Watch {
 }
 
 export interface Client {
+  /** With BANGER_HOST: ssh to the machine of the daemon, to put before a way into one of its guests. */
+  readonly via?: readonly string[];
   /**
    * Calls a method. An interrupt cancels a streamed one and waits until the daemon has undone it.
    * @throws BangerError the daemon's own, CANCELLED, DAEMON_UNREACHABLE, VERSION_MISMATCH
@@ -171,19 +173,19 @@ async function connectHost(host: string, paths: Paths, start: boolean, context: 
   const { connectRemote, parseHost } = await import("./remote-host.ts");
   const { socket, via } = await connectRemote(parseHost(host), paths, start);
   return {
+    via,
     call: async (method, input, watch = {}) => {
       if (method === "vm.forward")
         throw new BangerError("NOT_YET", "a forward would listen on the other machine, not on this one", {
           hint: `ssh -L PORT:127.0.0.1:PORT ${via.at(-1)}`,
         });
       try {
-        const result = await callOnce(socket, method, input, watch, context);
-        return method === "vm.connect" ? { ...(result as object), via } : result;
+        return await callOnce(socket, method, input, watch, context);
       } catch (thrown) {
         throw thrown instanceof NobodyListens ? unreachable(`the connection to ${via.at(-1)} was lost`) : thrown;
       }
     },
-  } as Client;
+  };
 }
 
 function versionWarner(out: Output): (version: string) => void {

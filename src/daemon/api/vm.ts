@@ -50,6 +50,7 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
       const vm = service.resolve(ref);
       const address = await service.reach(vm);
       return {
+        kind: "ssh",
         id: vm.id,
         name: vm.name,
         sshArgv: [...parts.guest.sshArgv(address)],

@@ -5,14 +5,13 @@
 
 import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { Progress } from "../../shared/contract/owner-api.ts";
 import { BangerError } from "../../shared/errors.ts";
 import { runTool, type ToolOptions, tryTool } from "../host/run-tool.ts";
 import { ARCHIVE_KEYRING, type BuildMode, chooseBuildMode } from "./build-mode.ts";
 import { createBuildProgress } from "./build-progress.ts";
-import type { DebianRecipe } from "./catalog.ts";
 import finishRoot from "./guest/finish-root.sh" with { type: "text" };
 import { guestFiles } from "./guest-files.ts";
+import { type ImageRun, ROOTFS } from "./sources/source.ts";
 import { writeTar } from "./write-tar.ts";
 
 const BUILD_TIMEOUT_MS = 30 * 60_000;
@@ -24,9 +23,15 @@ const SIZE_STEP_BYTES = 64 * 1024 ** 2;
 /** Not /tmp: that is memory on many hosts, and a tree is most of a gigabyte. */
 const BUILD_ROOT = "/var/tmp";
 
-/** What a build leaves in its staging directory. Paths absolute. */
+export interface DebianRecipe {
+  readonly suite: string;
+  readonly archive: string;
+  readonly securityArchive: string;
+  readonly packages: readonly string[];
+}
+
+/** What a build takes out of its tree, besides the root file system. */
 export interface BuiltDebian {
-  readonly rootfsPath: string;
   readonly kernelRelease: string;
   /** bzImage, as Debian ships it. */
   readonly kernelImage: Uint8Array;
@@ -74,14 +79,10 @@ export function mmdebstrapArgv(recipe: DebianRecipe, mode: BuildMode): readonly 
 }
 
 /**
- * Builds into `stagingDir` (private, ours, empty).
+ * Builds {@link ROOTFS} in `stagingDir` (private, ours, empty).
  * @throws BangerError TOOL_MISSING, HOST_UNSUPPORTED, ARCHIVE_FAILED, NO_SPACE, IMAGE_BUILD_FAILED, CANCELLED.
  */
-export async function buildDebian(
-  recipe: DebianRecipe,
-  stagingDir: string,
-  options: { readonly signal: AbortSignal; readonly progress: (progress: Progress) => void },
-): Promise<BuiltDebian> {
+export async function buildDebian(recipe: DebianRecipe, stagingDir: string, options: ImageRun): Promise<BuiltDebian> {
   const { signal, progress } = options;
   const mode = await chooseBuildMode(signal);
   await writeFile(join(stagingDir, "guest.tar"), writeTar(guestFiles()), { mode: 0o600 });
@@ -89,13 +90,12 @@ export async function buildDebian(
 
   progress({ stage: "filesystem", message: "checking the root file system" });
   const out = join(stagingDir, "out");
-  const rootfsPath = join(stagingDir, "rootfs.ext4");
+  const rootfsPath = join(stagingDir, ROOTFS);
   await rename(join(out, "rootfs.ext4"), rootfsPath);
   await sizeRootfs(rootfsPath, signal);
 
   const moduleNames = (await readdir(join(out, "modules"))).sort();
   const built: BuiltDebian = {
-    rootfsPath,
     kernelRelease: (await readFile(join(out, "release"), "utf8")).trim(),
     kernelImage: await readFile(join(out, "vmlinuz")),
     busybox: await readFile(join(out, "busybox")),
@@ -113,7 +113,7 @@ async function runMmdebstrap(
   recipe: DebianRecipe,
   mode: BuildMode,
   stagingDir: string,
-  options: { readonly signal: AbortSignal; readonly progress: (progress: Progress) => void },
+  options: ImageRun,
 ): Promise<void> {
   const buildDir = await mkdtemp(join(BUILD_ROOT, buildDirPrefix(dirname(stagingDir))));
   live.add(buildDir);

@@ -1,13 +1,10 @@
 /** The images banger can build, by name. */
 
-export interface DebianRecipe {
-  readonly suite: string;
-  readonly archive: string;
-  readonly securityArchive: string;
-  readonly packages: readonly string[];
-}
+import type { DebianRecipe } from "./build-debian.ts";
+import { debianSource } from "./sources/debian.ts";
+import type { ImageSource } from "./sources/source.ts";
 
-const DEBIAN_TRIXIE: DebianRecipe = {
+export const DEBIAN_TRIXIE: DebianRecipe = {
   suite: "trixie",
   archive: "http://deb.debian.org/debian",
   securityArchive: "http://deb.debian.org/debian-security",
@@ -21,6 +18,6 @@ const DEBIAN_TRIXIE: DebianRecipe = {
   ],
 };
 
-export const CATALOG: Readonly<Record<string, DebianRecipe>> = Object.assign(Object.create(null) as object, {
-  "debian-trixie": DEBIAN_TRIXIE,
+export const CATALOG: Readonly<Record<string, ImageSource>> = Object.assign(Object.create(null) as object, {
+  "debian-trixie": debianSource(DEBIAN_TRIXIE),
 });

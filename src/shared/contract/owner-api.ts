@@ -22,12 +22,12 @@ import {
   OperationRecord,
   Port,
   ResolvedSpec,
-  VmId,
   VmName,
   VmRecord,
   VmRef,
   VmSpec,
   VmStats,
+  WayIn,
 } from "./schemas.ts";
 
 export { API_LEVEL, MINIMUM_API_LEVEL } from "./api-level.ts";
@@ -238,17 +238,9 @@ export const METHODS = {
     errors: ["VM_NOT_FOUND", "WRONG_STATE", "INVALID_VALUE"],
   }),
   "vm.connect": method({
-    summary:
-      "Everything an ssh client needs to reach the guest; opens the shared control connection, and counts as use.",
+    summary: "A way into the guest, by kind; opens the connection that all clients share, and counts as use.",
     input: v.strictObject({ vm: VmRef }),
-    output: v.strictObject({
-      id: VmId,
-      name: VmName,
-      /** The ssh program and every option up to and including the destination; append the remote command. */
-      sshArgv: v.array(v.string()),
-      /** Where commands run: the workspace, else /root. */
-      workDir: v.string(),
-    }),
+    output: WayIn,
     errors: ["VM_NOT_FOUND", "AMBIGUOUS", "WRONG_STATE", "GUEST_NOT_READY"],
   }),
   "vm.ports": method({

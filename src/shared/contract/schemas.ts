@@ -95,6 +95,27 @@ export const VmRecord = v.strictObject({
 });
 export type VmRecord = v.InferOutput<typeof VmRecord>;
 
+/** A guest reached by ssh. */
+export const SshWayIn = v.strictObject({
+  kind: v.literal("ssh"),
+  id: VmId,
+  name: VmName,
+  /** The ssh program and every option up to and including the destination; append the remote command. */
+  sshArgv: v.array(v.string()),
+  /** Where commands run: the workspace, else /root. */
+  workDir: v.string(),
+  /**
+   * ssh to the machine on which `sshArgv` works; append that line as one word. Set by a client that reaches the daemon
+   * over ssh; left out, it is this machine.
+   */
+  via: v.optional(v.array(v.string())),
+});
+export type SshWayIn = v.InferOutput<typeof SshWayIn>;
+
+/** The ways into a guest. A client refuses a kind that it doesn't know. */
+export const WayIn = v.variant("kind", [SshWayIn]);
+export type WayIn = v.InferOutput<typeof WayIn>;
+
 export const VmStats = v.strictObject({
   id: VmId,
   name: VmName,

@@ -78,3 +78,15 @@ test("types read as a person would say them", () => {
   expect(said(v.pipe(v.string(), v.regex(/^[a-z](?:x)?$/)))).toBe("string `/^[a-z](?:x)?$/`");
   expect(said(v.picklist(["kvm", "tcg"]))).toBe('"kvm", "tcg"');
 });
+
+test("a tagged union is one of its kinds", () => {
+  const Ssh = v.strictObject({ kind: v.literal("ssh") });
+  const Agent = v.strictObject({ kind: v.literal("agent") });
+  const named = [
+    { name: "Ssh", schema: Ssh },
+    { name: "Agent", schema: Agent },
+  ];
+  const schema = toJsonSchema(v.variant("kind", [Ssh, Agent]), named);
+  expect(schema).toEqual({ oneOf: [{ $ref: "#/components/schemas/Ssh" }, { $ref: "#/components/schemas/Agent" }] });
+  expect(describeType(schema)).toBe("Ssh or Agent");
+});

@@ -1,6 +1,7 @@
 import { stat } from "node:fs/promises";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
+import { connectGuest } from "../../guest/connect.ts";
 import { copyIn, copyOut } from "../../guest/copy/copy.ts";
 import { type Endpoint, parseEndpoint } from "../../guest/copy/endpoint.ts";
 
@@ -37,7 +38,7 @@ export const command = defineCommand({
     if (sources.length > 1) await checkSeveral(sources, target);
     const daemon = await client();
     const connect = async (vm: string) => ({
-      connection: await daemon.call("vm.connect", { vm }),
+      connection: await connectGuest(daemon, vm),
       out,
       interrupts,
       isOneOfSeveral: many.length > 1,

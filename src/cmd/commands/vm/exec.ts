@@ -1,6 +1,7 @@
 import { NO_STDIN_ARG, VM_ARG, checkVmRef, readDuration } from "../../line/args.ts";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
+import { connectGuest } from "../../guest/connect.ts";
 import { execInGuest } from "../../guest/exec.ts";
 
 const PATH = ["vm", "exec"];
@@ -46,7 +47,7 @@ export const command = defineCommand({
       throw usageError("banger vm exec needs a command after --, as in banger exec box -- uname -a", PATH);
     const env = readEnv(lists["env"] ?? []);
     const timeoutMs = args.timeout === undefined ? null : readDuration("--timeout", args.timeout);
-    const connection = await (await client()).call("vm.connect", { vm: checkVmRef(args.vm) });
+    const connection = await connectGuest(await client(), checkVmRef(args.vm));
     const workDir = args.workdir ?? connection.workDir;
     const noStdin = args["no-stdin"] === true;
     return await execInGuest(

@@ -1,10 +1,11 @@
 import { isatty } from "node:tty";
-import type { VmRecord } from "../../../shared/contract/schemas.ts";
+import type { VmRecord, WayIn } from "../../../shared/contract/schemas.ts";
 import { BangerError } from "../../../shared/errors.ts";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand, type Invocation } from "../../line/command.ts";
 import { CREATE_ARGS, createVm, readCreate } from "../../vm/create.ts";
-import { type Connection, execInGuest, openShell } from "../../guest/exec.ts";
+import { connectGuest } from "../../guest/connect.ts";
+import { execInGuest, openShell } from "../../guest/exec.ts";
 
 const PATH = ["vm", "run"];
 
@@ -85,9 +86,9 @@ async function use(
   vm: VmRecord,
   args: Values,
 ): Promise<number> {
-  let connection: Connection;
+  let connection: WayIn;
   try {
-    connection = await (await client()).call("vm.connect", { vm: vm.id });
+    connection = await connectGuest(await client(), vm.id);
   } catch (thrown) {
     out.note(`${vm.name} is kept, so that its console can be read: banger logs ${vm.name}`);
     throw thrown;

@@ -2,6 +2,7 @@ import { isatty } from "node:tty";
 import { NO_STDIN_ARG, VM_ARG, checkVmRef } from "../../line/args.ts";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
+import { connectGuest } from "../../guest/connect.ts";
 import { execInGuest, openShell } from "../../guest/exec.ts";
 
 export const command = defineCommand({
@@ -22,7 +23,7 @@ export const command = defineCommand({
     const noStdin = args["no-stdin"] === true;
     if (noStdin && rest === null)
       throw usageError("-n needs a command after --: a shell reads its input", ["vm", "ssh"]);
-    const connection = await (await client()).call("vm.connect", { vm: checkVmRef(args.vm) });
+    const connection = await connectGuest(await client(), checkVmRef(args.vm));
     if (rest !== null) {
       const command = { argv: rest, workDir: "/root", env: [], tty: args.tty === true, timeoutMs: null, noStdin };
       return await execInGuest(connection, command, interrupts);

@@ -25,6 +25,7 @@ describe("BANGER_HOST", () => {
 
   test("a guest's line goes through the other machine as one quoted word", () => {
     const connection = {
+      kind: "ssh" as const,
       id: v.parse(VmId, "0123456789ab"),
       name: "box",
       workDir: "/",

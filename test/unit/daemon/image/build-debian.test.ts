@@ -1,9 +1,7 @@
 import { expect, test } from "bun:test";
 import { buildFailure, mmdebstrapArgv } from "../../../../src/daemon/image/build-debian.ts";
 import { hasSubordinateIds } from "../../../../src/daemon/image/build-mode.ts";
-import { CATALOG, type DebianRecipe } from "../../../../src/daemon/image/catalog.ts";
-
-const recipe = CATALOG["debian-trixie"] as DebianRecipe;
+import { DEBIAN_TRIXIE as recipe } from "../../../../src/daemon/image/catalog.ts";
 
 test("every source is verified against Debian's keyring, and nothing weakens that", () => {
   const argv = mmdebstrapArgv(recipe, "unshare");
