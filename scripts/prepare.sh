@@ -19,7 +19,7 @@ fail() {
   exit "$status"
 }
 
-# One program or file a line, and the package that has it.
+# One program or file a line, and the package that has it. Those banger itself needs are in src/shared/host-needs.ts; a test compares.
 RUN_NEEDS='
 qemu-system-x86_64 qemu-system-x86
 qemu-img qemu-utils

@@ -4,6 +4,7 @@
  */
 
 import { BangerError } from "../shared/errors.ts";
+import { isBridgeName, isTapName } from "../shared/host-names.ts";
 import { SIGNALS } from "../shared/contract/helper-api.ts";
 import { BRIDGE_ALIAS, INTERFACE_BOUNDS, parseTapAlias } from "../shared/network/walls.ts";
 import {
@@ -33,13 +34,6 @@ export function enforce<Facts>(gate: Gate<Facts>, facts: Facts): void {
   const verdict = gate.check(facts);
   if (verdict !== null) throw new BangerError("HELPER_REFUSED", verdict);
 }
-
-const BRIDGE_NAME = /^br-fc(?:-[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/;
-/** 8 characters after the prefix are what an interface's 15 leave. */
-const TAP_NAME = /^tap-(?:fc-[a-z0-9]{1,8}|pool-(?:0|[1-9]\d{0,5}))$/;
-
-export const isBridgeName = (name: string): boolean => name.length <= 15 && BRIDGE_NAME.test(name);
-export const isTapName = (name: string): boolean => name.length <= 15 && TAP_NAME.test(name);
 
 export const bridgeName: Gate<{ readonly bridge: string }> = {
   rule: "the bridge is `br-fc` or `br-fc-…`, at most 15 characters",

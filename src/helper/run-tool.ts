@@ -1,8 +1,9 @@
-/** External programs: absolute paths from a fixed table, argument vectors, an environment of our own, a deadline. */
+/** Runs external programs as root: by absolute paths from a fixed table, with an environment and a umask of our own. */
 
 import { existsSync } from "node:fs";
 import { BangerError } from "../shared/errors.ts";
 import { HELPER_TOOLS, type HelperToolName } from "../shared/host-needs.ts";
+import { lastWords, type ProgramResult, runProgram } from "../shared/run-program.ts";
 
 export type Tool = HelperToolName;
 
@@ -11,12 +12,6 @@ export interface ToolOptions {
   readonly stdin?: string;
   /** The umask of the program; 077 unless told. */
   readonly umask?: number;
-}
-
-export interface ToolResult {
-  readonly exitCode: number;
-  readonly stdout: Uint8Array;
-  readonly stderr: string;
 }
 
 const STDOUT_LIMIT_BYTES = 4 * 1024 * 1024;
@@ -37,75 +32,23 @@ function toolPath(tool: Tool): string {
 }
 
 /** @throws BangerError TOOL_MISSING; FAILED past the deadline or beyond the output's limit. */
-export async function tryTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
-  const argv = [toolPath(tool), ...args];
-  // The umask is the process's; nothing else runs between these two lines, and spawn has forked when it returns.
-  const umask = process.umask(options.umask ?? 0o077);
-  let child;
-  try {
-    child = Bun.spawn(argv, {
-      stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
-      stdout: "pipe",
-      stderr: "pipe",
-      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" },
-      cwd: "/",
-      // A group of its own, so that the deadline ends what the program itself started.
-      detached: true,
-    });
-  } finally {
-    process.umask(umask);
-  }
-  let ended: "in time" | "too late" | "too long" = "in time";
-  const end = (why: "too late" | "too long"): void => {
-    ended = why;
-    try {
-      process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // It ended by itself in the meantime.
-    }
-  };
-  const timer = setTimeout(() => end("too late"), options.timeoutMs);
-  try {
-    const [stdout, stderr, exitCode] = await Promise.all([
-      readUpTo(child.stdout, STDOUT_LIMIT_BYTES, () => end("too long")),
-      readTail(child.stderr),
-      child.exited,
-    ]);
-    const why = ended as "in time" | "too late" | "too long";
-    if (why === "too late") throw new BangerError("FAILED", `${tool} did not end within ${options.timeoutMs / 1000} s`);
-    if (why === "too long") throw new BangerError("FAILED", `${tool} said more than ${STDOUT_LIMIT_BYTES} bytes`);
-    return { exitCode, stdout, stderr };
-  } finally {
-    clearTimeout(timer);
-  }
+export async function tryTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<ProgramResult> {
+  return await runProgram([toolPath(tool), ...args], {
+    timeoutMs: options.timeoutMs,
+    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" },
+    cwd: "/",
+    umask: options.umask ?? 0o077,
+    stdoutLimitBytes: STDOUT_LIMIT_BYTES,
+    stderrKept: STDERR_KEPT,
+    name: tool,
+    ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
+  });
 }
 
 /** Standard output as text; a status other than 0 is FAILED with the last of what the program said. */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<string> {
-  const { exitCode, stdout, stderr } = await tryTool(tool, args, options);
-  const text = new TextDecoder().decode(stdout);
-  if (exitCode === 0) return text;
-  const said = (stderr.trim() || text.trim()).split("\n").slice(-3).join("; ");
-  throw new BangerError("FAILED", `${tool} ${args[0] ?? ""} ended with ${exitCode}: ${said}`);
-}
-
-async function readUpTo(stream: ReadableStream<Uint8Array>, limit: number, tooLong: () => void): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of stream) {
-    size += chunk.length;
-    if (size > limit) {
-      tooLong();
-      break;
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
-}
-
-async function readTail(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const decoder = new TextDecoder();
-  let text = "";
-  for await (const chunk of stream) text = (text + decoder.decode(chunk, { stream: true })).slice(-STDERR_KEPT);
-  return text;
+  const result = await tryTool(tool, args, options);
+  if (result.exitCode === 0) return new TextDecoder().decode(result.stdout);
+  const said = lastWords(result, 3).join("; ");
+  throw new BangerError("FAILED", `${tool} ${args[0] ?? ""} ended with ${result.exitCode}: ${said}`);
 }

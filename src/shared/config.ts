@@ -1,6 +1,7 @@
 /** config.toml: every key, its default, its rule; and where each effective value came from. */
 
 import { BangerError, withPath } from "./errors.ts";
+import { DEFAULT_BRIDGE } from "./host-names.ts";
 import { parseDuration } from "./text/durations.ts";
 import { isLoopbackIpv4, isPrivateIpv4 } from "./network/ipv4.ts";
 import { describeLimits, isWithinLimits, type LimitedField, SPEC_LIMITS } from "./contract/limits.ts";
@@ -139,7 +140,7 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
     summary: "Files and trees of your home that every new VM gets a copy of.",
   },
   bridge_name: {
-    value: "br-fc",
+    value: DEFAULT_BRIDGE,
     read: (raw) => (typeof raw === "string" && /^br-fc(?:-[a-z0-9]{1,9})?$/.test(raw) && raw.length <= 15 ? raw : null),
     rule: '"br-fc", or "br-fc-" and up to 9 letters or digits',
     summary: "The bridge of system mode's guests.",

@@ -6,7 +6,8 @@
 import { existsSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { ARCHIVE_KEYRING, chooseBuildMode } from "../../src/daemon/image/build-mode.ts";
+import { chooseBuildMode } from "../../src/daemon/image/build-mode.ts";
+import { ARCHIVE_KEYRING } from "../../src/shared/host-needs.ts";
 import { writeTar } from "../../src/daemon/image/write-tar.ts";
 import { decompressByTool } from "../../src/daemon/kernel/decompress.ts";
 import { extractKernel } from "../../src/daemon/kernel/extract.ts";

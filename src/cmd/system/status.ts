@@ -4,6 +4,7 @@ import { lstat } from "node:fs/promises";
 import { toBangerError } from "../../shared/errors.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
 import { systemPaths } from "../../shared/places/paths.ts";
+import { vmOfScope } from "../../shared/host-names.ts";
 import { callHelper } from "../../shared/helper-client.ts";
 import { pingDaemon } from "../daemon/ping.ts";
 import { readInstall } from "./read-install.ts";
@@ -73,7 +74,7 @@ export async function readSystemStatus(): Promise<SystemStatus> {
     sockets,
     daemon,
     helper,
-    runningVms: scopes.map((scope) => scope.replace(/^banger-vm-(.*)\.scope$/, "$1")),
+    runningVms: scopes.flatMap((scope) => vmOfScope(scope) ?? []),
   };
 }
 

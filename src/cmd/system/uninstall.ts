@@ -8,6 +8,7 @@ import { BangerError, isErrno, toBangerError } from "../../shared/errors.ts";
 import type { HelperOutputOf } from "../../shared/contract/helper-api.ts";
 import { type SystemPaths, systemPaths } from "../../shared/places/paths.ts";
 import { VmId } from "../../shared/contract/schemas.ts";
+import { BANGER_SLICE, vmOfDm, VMS_SLICE } from "../../shared/host-names.ts";
 import { callHelper } from "../../shared/helper-client.ts";
 import { removeFirewallRules, removeInterface } from "./host/host-network.ts";
 import { checkRoot, EXECUTABLE, keptInstallFile } from "./install.ts";
@@ -16,7 +17,7 @@ import { checkSystemd, listVmScopes, systemctl } from "./host/systemd.ts";
 import { readInstall } from "./read-install.ts";
 import { notInstalled } from "./restart.ts";
 import { runRootTool, tryRootTool } from "./host/root-tool.ts";
-import { DAEMON_EXECUTABLE, HELPER_EXECUTABLE, renderSystemFiles, UNITS, VMS_SLICE } from "./units.ts";
+import { DAEMON_EXECUTABLE, HELPER_EXECUTABLE, renderSystemFiles, UNITS } from "./units.ts";
 
 const TOOL_TIMEOUT_MS = 60_000;
 const INVENTORY_TIMEOUT_MS = 30_000;
@@ -75,7 +76,7 @@ export async function uninstallSystem(options: UninstallOptions): Promise<Uninst
   if (config !== null) await removeHostObjects(paths, say, attempt);
   say("stopping banger's units");
   await attempt("units", async () => await systemctl("disable", "--quiet", "--now", ...UNITS));
-  await attempt("slice", async () => await systemctl("stop", VMS_SLICE, "banger.slice"));
+  await attempt("slice", async () => await systemctl("stop", VMS_SLICE, BANGER_SLICE));
   const owner = config?.owner ?? { uid: 0, gid: 0, name: "root" };
   for (const { path } of renderSystemFiles({ owner, vm_ids: { first: 0, count: 0 } }, paths)) {
     say(`removing ${path}`);
@@ -127,7 +128,7 @@ async function removeHostObjects(paths: SystemPaths, say: (message: string) => v
   const { taps, bridges, dm, cow_files, scopes, jails } = inventory as HelperOutputOf<"priv.inventory">;
   const ids = new Set([
     ...[...scopes, ...cow_files].map(({ vm }) => vm),
-    ...dm.map((name) => name.replace(/^fc-rootfs-/, "")),
+    ...dm.flatMap((name) => vmOfDm(name) ?? []),
     ...jails.map((path) => basename(path)),
   ]);
   for (const id of ids) {

@@ -4,7 +4,7 @@
  */
 
 import { CONFIG_KEYS } from "../../shared/config.ts";
-import { DM_PREFIX } from "../../shared/contract/helper-api.ts";
+import { DM_PREFIX, VMS_SLICE } from "../../shared/host-names.ts";
 import { KERNEL_MODULES } from "../../shared/host-needs.ts";
 import type { InstallConfig } from "../../shared/install-config.ts";
 import type { SystemPaths } from "../../shared/places/paths.ts";
@@ -26,9 +26,6 @@ export const UNITS = [
   "bangerd.service",
 ] as const;
 export const SERVICES = ["bangerd-root.service", "bangerd.service"] as const;
-export const VMS_SLICE = "banger-vms.slice";
-/** Every VM's scope, as a pattern of systemctl. */
-export const VM_SCOPES = "banger-vm-*.scope";
 
 export interface SystemFile {
   readonly path: string;

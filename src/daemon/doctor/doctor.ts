@@ -7,27 +7,13 @@ import { restartCommand } from "../../shared/places/paths.ts";
 import { formatBytes } from "../../shared/text/sizes.ts";
 import type { DoctorRow } from "../../shared/contract/schemas.ts";
 import { examineClock } from "./clock.ts";
+import { examineTools } from "./tools.ts";
 import { chooseBuildMode } from "../image/build-mode.ts";
-import { detectConfinement, toolPath } from "../host/run-tool.ts";
+import { detectConfinement } from "../host/run-tool.ts";
 import type { VmService } from "../vm/service.ts";
 
 const LOW_SPACE_BYTES = 2 * 1024 ** 3;
 const VERY_LOW_SPACE_BYTES = 256 * 1024 ** 2;
-
-interface Tool {
-  readonly program: string;
-  readonly package: string;
-  readonly purpose: string;
-}
-
-const TOOLS: readonly Tool[] = [
-  { program: "mkfs.ext4", package: "e2fsprogs", purpose: "makes work disks" },
-  { program: "debugfs", package: "e2fsprogs", purpose: "gives keys to VMs of older images" },
-  { program: "e2fsck", package: "e2fsprogs", purpose: "checks new images" },
-  { program: "resize2fs", package: "e2fsprogs", purpose: "sizes new images" },
-  { program: "ssh", package: "openssh-client", purpose: "reaches guests" },
-  { program: "ssh-keygen", package: "openssh-client", purpose: "makes keys" },
-];
 
 const pass = (check: string, message: string): DoctorRow => ({ check, level: "PASS", message, fix: null });
 
@@ -35,7 +21,7 @@ const pass = (check: string, message: string): DoctorRow => ({ check, level: "PA
 export async function examineHost(service: VmService, signal: AbortSignal): Promise<readonly DoctorRow[]> {
   const groups = await Promise.all([
     service.parts.engine.examine(signal),
-    examineTools(),
+    examineTools("vm"),
     examineImageBuild(signal),
     examineConfinement(),
     examineSockets(service),
@@ -45,19 +31,6 @@ export async function examineHost(service: VmService, signal: AbortSignal): Prom
     examineTime(service, signal),
   ]);
   return groups.flat();
-}
-
-async function examineTools(): Promise<DoctorRow[]> {
-  return TOOLS.map(({ program, package: name, purpose }): DoctorRow => {
-    const path = Bun.which(program, { PATH: toolPath() });
-    if (path !== null) return pass(`tool ${program}`, path);
-    return {
-      check: `tool ${program}`,
-      level: "FAIL",
-      message: `${program} (${purpose}) is not installed`,
-      fix: `sudo apt install ${name}`,
-    };
-  });
 }
 
 async function examineConfinement(): Promise<DoctorRow[]> {

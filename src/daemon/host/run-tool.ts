@@ -1,6 +1,7 @@
 /** Runs an external program by argument vector; no shell, a deadline always. */
 
 import { BangerError } from "../../shared/errors.ts";
+import { runProgram } from "../../shared/run-program.ts";
 import { type Confinement, limitedArgv, namespacedArgv } from "./confine.ts";
 
 export interface ToolOptions {
@@ -23,9 +24,7 @@ export interface ToolResult {
 
 const STDERR_KEPT = 64 * 1024;
 /** A guest's answer passes through here too: more than this of standard output is no answer of any tool we ask. */
-const STDOUT_LIMIT = 16 * 1024 * 1024;
-/** How long a killed tool's pipes may stay open: what it started may have left its group and still hold them. */
-const DRAIN_TIMEOUT_MS = 1000;
+const STDOUT_LIMIT_BYTES = 16 * 1024 * 1024;
 
 /**
  * Runs `argv` and returns what it said, whatever its exit status.
@@ -38,57 +37,22 @@ export async function tryTool(argv: readonly string[], options: ToolOptions): Pr
   const path = Bun.which(program, { PATH: toolPath() });
   if (path === null) throw new BangerError("TOOL_MISSING", `${program} is not installed`, { details: { program } });
   const command = [path, ...argv.slice(1)];
-  const child = Bun.spawn(
-    options.confined === undefined ? command : [...(await confinedCommand(command, options.confined))],
+  const result = await runProgram(
+    options.confined === undefined ? command : await confinedCommand(command, options.confined),
     {
-      stdin: options.stdin === undefined ? "ignore" : new TextEncoder().encode(options.stdin),
-      stdout: "pipe",
-      stderr: "pipe",
+      timeoutMs: options.timeoutMs,
       env: { ...toolEnvironment(), ...options.env },
-      // A group of its own: a ctrl-c meant for the daemon's terminal must not end a tool half way, and a
-      // deadline must end what the tool itself started.
-      detached: true,
+      stdoutLimitBytes: STDOUT_LIMIT_BYTES,
+      stderrKept: STDERR_KEPT,
+      name: program,
+      asked: argv,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
+      ...(options.onStderrLine === undefined ? {} : { onStderrLine: options.onStderrLine }),
     },
   );
-  let ended = "in time" as "in time" | "too late" | "too long";
-  const abandoned = Promise.withResolvers<null>();
-  const end = (): void => {
-    try {
-      process.kill(-child.pid, "SIGKILL");
-    } catch {
-      // Already gone.
-    }
-    setTimeout(() => abandoned.resolve(null), DRAIN_TIMEOUT_MS).unref();
-  };
-  const timer = setTimeout(() => {
-    ended = "too late";
-    end();
-  }, options.timeoutMs);
-  const tooLong = (): void => {
-    ended = "too long";
-    end();
-  };
-  options.signal?.addEventListener("abort", end, { once: true });
-  try {
-    const said = Promise.all([
-      readAll(child.stdout, tooLong),
-      readLines(child.stderr, options.onStderrLine),
-      child.exited,
-    ]);
-    const result = await Promise.race([said, abandoned.promise]);
-    options.signal?.throwIfAborted();
-    const details = { argv, stderr: result?.[1] ?? "" };
-    if (ended === "too long")
-      throw new BangerError("FAILED", `${program} said more than ${STDOUT_LIMIT} bytes`, { details });
-    if (ended === "too late" || result === null) {
-      throw new BangerError("FAILED", `${program} did not end within ${options.timeoutMs / 1000} s`, { details });
-    }
-    return { stdout: result[0], stderr: result[1], exitCode: result[2] };
-  } finally {
-    clearTimeout(timer);
-    options.signal?.removeEventListener("abort", end);
-  }
+  return { ...result, stdout: new TextDecoder().decode(result.stdout) };
 }
 
 /** How confined programs run on this host, and why no better. */
@@ -153,32 +117,4 @@ export function toolEnvironment(): Record<string, string> {
     if (value !== undefined) env[key] = value;
   }
   return env;
-}
-
-async function readAll(stream: ReadableStream<Uint8Array>, tooLong: () => void): Promise<string> {
-  const decoder = new TextDecoder();
-  let text = "";
-  for await (const chunk of stream) {
-    text += decoder.decode(chunk, { stream: true });
-    if (text.length > STDOUT_LIMIT) {
-      tooLong();
-      break;
-    }
-  }
-  return text + decoder.decode();
-}
-
-async function readLines(stream: ReadableStream<Uint8Array>, onLine?: (line: string) => void): Promise<string> {
-  const decoder = new TextDecoder();
-  let kept = "";
-  let partial = "";
-  for await (const chunk of stream) {
-    const text = decoder.decode(chunk, { stream: true });
-    kept = (kept + text).slice(-STDERR_KEPT);
-    if (onLine === undefined) continue;
-    const lines = (partial + text).split(/[\r\n]+/);
-    partial = lines.pop() ?? "";
-    for (const line of lines) onLine(line);
-  }
-  return kept;
 }

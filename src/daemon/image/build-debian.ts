@@ -7,7 +7,8 @@ import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writ
 import { dirname, join } from "node:path";
 import { BangerError } from "../../shared/errors.ts";
 import { runTool, type ToolOptions, tryTool } from "../host/run-tool.ts";
-import { ARCHIVE_KEYRING, type BuildMode, chooseBuildMode } from "./build-mode.ts";
+import { ARCHIVE_KEYRING } from "../../shared/host-needs.ts";
+import { type BuildMode, chooseBuildMode } from "./build-mode.ts";
 import { createBuildProgress } from "./build-progress.ts";
 import finishRoot from "./guest/finish-root.sh" with { type: "text" };
 import { guestFiles } from "./guest-files.ts";

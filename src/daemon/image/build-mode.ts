@@ -1,8 +1,10 @@
 /** How mmdebstrap may run on this host: as root, or in a user namespace. Source: mmdebstrap(1) "MODES", user_namespaces(7). */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { BangerError } from "../../shared/errors.ts";
+import { toolsFor } from "../../shared/host-needs.ts";
 import { toolPath, tryTool } from "../host/run-tool.ts";
 
 export type BuildMode = "root" | "unshare";
@@ -10,30 +12,19 @@ export type BuildMode = "root" | "unshare";
 /** Ids that a Debian system uses: `nobody` is 65534. */
 const IDS_NEEDED = 65536;
 
-/** Where the Debian archive's public keys are on every Debian and Ubuntu. */
-export const ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
-const REQUIRED: readonly { readonly program: string; readonly package: string }[] = [
-  { program: "mmdebstrap", package: "mmdebstrap" },
-  { program: "mkfs.ext4", package: "e2fsprogs" },
-  { program: "resize2fs", package: "e2fsprogs" },
-  { program: "xz", package: "xz-utils" },
-];
-
 /**
  * Checks what a build needs and picks its mode.
  * @throws BangerError TOOL_MISSING or HOST_UNSUPPORTED, with the command that mends it.
  */
 export async function chooseBuildMode(signal: AbortSignal): Promise<BuildMode> {
   const rootless = process.getuid?.() !== 0;
-  const required = rootless ? [...REQUIRED, { program: "newuidmap", package: "uidmap" }] : REQUIRED;
-  const missing = required.filter(({ program }) => Bun.which(program, { PATH: toolPath() }) === null);
+  const required = toolsFor("image build", ...(rootless ? (["rootless image build"] as const) : []));
+  const missing = required.filter(({ program }) => !isThere(program));
   if (missing.length > 0)
     throw toolMissing(
       missing.map(({ program }) => program),
       missing.map((tool) => tool.package),
     );
-  if (!(await Bun.file(ARCHIVE_KEYRING).exists())) throw toolMissing([ARCHIVE_KEYRING], ["debian-archive-keyring"]);
   if (!rootless) return "root";
 
   const user = userInfo();
@@ -73,6 +64,10 @@ export function hasSubordinateIds(table: string, user: string, uid: number): boo
     return (owner === user || owner === String(uid)) && Number(count) >= IDS_NEEDED;
   });
 }
+
+/** A program on the PATH, or a file by its path. */
+const isThere = (need: string): boolean =>
+  need.startsWith("/") ? existsSync(need) : Bun.which(need, { PATH: toolPath() }) !== null;
 
 function toolMissing(programs: readonly string[], packages: readonly string[]): BangerError {
   return new BangerError("TOOL_MISSING", `building an image needs ${programs.join(", ")}`, {

@@ -1,11 +1,12 @@
 /** xz and legacy lz4 by their own programs, within bounds. Source: xz(1), lz4(1). */
 
 import { BangerError } from "../../shared/errors.ts";
+import { OWNER_TOOLS } from "../../shared/host-needs.ts";
 import { confinedCommand, toolEnvironment, toolPath } from "../host/run-tool.ts";
 
-const PROGRAM = {
-  xz: { argv: ["xz", "-dc"], package: "xz-utils" },
-  lz4: { argv: ["lz4", "-dc"], package: "lz4" },
+const COMMANDS = {
+  xz: ["xz", "-dc"],
+  lz4: ["lz4", "-dc"],
 } as const;
 const TIMEOUT_MS = 60_000;
 
@@ -14,18 +15,18 @@ const TIMEOUT_MS = 60_000;
  * @throws BangerError TOOL_MISSING, KERNEL_INVALID.
  */
 export async function decompressByTool(
-  compression: keyof typeof PROGRAM,
+  compression: keyof typeof COMMANDS,
   bytes: Uint8Array,
   limitBytes: number,
   signal?: AbortSignal,
 ): Promise<Uint8Array> {
-  const { argv, package: packageName } = PROGRAM[compression];
+  const argv = COMMANDS[compression];
   if (Bun.which(argv[0], { PATH: toolPath() }) === null) {
     throw new BangerError(
       "TOOL_MISSING",
       `this kernel is packed with ${compression}, and ${argv[0]} is not installed`,
       {
-        hint: `sudo apt install ${packageName}`,
+        hint: `sudo apt install ${OWNER_TOOLS[argv[0]].package}`,
         details: { program: argv[0] },
       },
     );

@@ -7,7 +7,8 @@
 
 import { constants, ftruncateSync, unlinkSync } from "node:fs";
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import { DM_PREFIX, SNAPSHOT_LIMIT } from "../../shared/contract/helper-api.ts";
+import { SNAPSHOT_LIMIT } from "../../shared/contract/helper-api.ts";
+import { DM_PREFIX, dmBaseName, dmName, vmOfDm } from "../../shared/host-names.ts";
 import type { HelperContext } from "../context.ts";
 import { openCowFiles } from "../files/directories.ts";
 import { dmIsOurs, enforce, rootsFile } from "../gates.ts";
@@ -39,9 +40,6 @@ export const BASE_MARK = "banger-base";
 export const cowMark = (vm: string): string => `banger-cow-${vm}`;
 export const isOurMark = (mark: string): boolean => /^banger-(?:base|cow-[0-9a-f]{12})$/.test(mark);
 
-export const dmName = (vm: string): string => `${DM_PREFIX}${vm}`;
-/** The image's loop, lengthened by zeros to what the guest is to see. */
-const baseName = (vm: string): string => `${DM_PREFIX}${vm}-base`;
 const cowName = (vm: string): string => `${vm}.cow`;
 const cowPath = ({ paths }: HelperContext, vm: string): string => `${paths.cowDir}/${cowName(vm)}`;
 
@@ -56,15 +54,14 @@ export function rootBytesFor(cowBytes: number): number {
   return Math.max(0, whole);
 }
 
-const DM_NAME = new RegExp(`^${DM_PREFIX}([0-9a-f]{12})(?:-base)?$`);
 /** What marks a dm device as the VM's: its name and this, `banger-<vm>` or `banger-<vm>-base`. */
 const markOf = (name: string): string => `banger-${name.slice(DM_PREFIX.length)}`;
 
 /** Names of this product's dm devices. */
 export const listDm = (): readonly string[] =>
   listDmDevices().flatMap(({ device, name, uuid }) => {
-    const vm = DM_NAME.exec(name)?.[1];
-    return vm !== undefined && dmIsOurs.check(ownershipOf(vm, { device, name, uuid })) === null ? [name] : [];
+    const vm = vmOfDm(name);
+    return vm !== null && dmIsOurs.check(ownershipOf(vm, { device, name, uuid })) === null ? [name] : [];
   });
 
 /** What tells whether a device is the VM's. */
@@ -77,7 +74,7 @@ function ownershipOf(
     uuid,
     mark: markOf(name),
     parts: uuid === "" ? listDmParts(device).map(describePart) : [],
-    ours: [BASE_MARK, cowMark(vm), baseName(vm)],
+    ours: [BASE_MARK, cowMark(vm), dmBaseName(vm)],
   };
 }
 
@@ -125,7 +122,7 @@ export async function createSnapshot(
         { start: 0, length: imageSectors, type: "linear", parameters: `${base.label} 0` },
         { start: imageSectors, length: sectors - imageSectors, type: "zero", parameters: "" },
       ];
-      const { major, minor } = createDm(baseName(vm), markOf(baseName(vm)), lengthened, "read");
+      const { major, minor } = createDm(dmBaseName(vm), markOf(dmBaseName(vm)), lengthened, "read");
       origin = `${major}:${minor}`;
     }
     const parameters = `${origin} ${cowLoop.label} P ${CHUNK_BYTES / SECTOR_BYTES} 1 discard_zeroes_cow`;
@@ -152,7 +149,7 @@ function refuseTooMany(): void {
 export async function removeDevices(context: HelperContext, vm: string): Promise<void> {
   await dropNodes(context, vm);
   // The base is open for as long as the snapshot is there.
-  for (const name of [dmName(vm), baseName(vm)]) {
+  for (const name of [dmName(vm), dmBaseName(vm)]) {
     await whenUnused(vm, () => {
       try {
         removeOurs(vm, name);

@@ -15,7 +15,8 @@ import { jailRoot, makeJail, mountRoot, removeJail } from "./jail.ts";
 import { readInterface } from "../network/interfaces.ts";
 import { openOwnersFile } from "../files/owner-files.ts";
 import { tryTool } from "../run-tool.ts";
-import { findProcessOf, findVmProcess, killScope, scopeName, scopePids, SLICE } from "./scope.ts";
+import { scopeName, VMS_SLICE } from "../../shared/host-names.ts";
+import { findProcessOf, findVmProcess, killScope, scopePids } from "./scope.ts";
 import { type Slot, takeSlot } from "./slots.ts";
 import type { Descriptor } from "../sys/descriptors.ts";
 import { readDmBytes } from "../sys/device-mapper.ts";
@@ -223,7 +224,7 @@ export function jailerCommand(
     "--scope",
     "--collect",
     "--quiet",
-    `--slice=${SLICE}`,
+    `--slice=${VMS_SLICE}`,
     `--unit=${scopeName(vm)}`,
     ...properties.map((property) => `--property=${property}`),
     "--",

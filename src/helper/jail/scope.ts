@@ -7,19 +7,16 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { BangerError, isErrno } from "../../shared/errors.ts";
+import { scopeName, VMS_CGROUP, vmOfScope } from "../../shared/host-names.ts";
 import type { HelperContext } from "../context.ts";
 import { isVmProcess, type ProcessFacts } from "../gates.ts";
 import { findSlot } from "./slots.ts";
 import type { Descriptor } from "../sys/descriptors.ts";
 import { hasEnded, openProcess, signalProcess } from "../sys/processes.ts";
 
-export const SLICE = "banger-vms.slice";
-/** systemd nests a slice by the hyphens of its name. */
-const SLICE_CGROUP = "/banger.slice/banger-vms.slice";
 const KILL_TIMEOUT_MS = 10_000;
 
-export const scopeName = (vm: string): string => `banger-vm-${vm}.scope`;
-export const scopeCgroup = (vm: string): string => `${SLICE_CGROUP}/${scopeName(vm)}`;
+export const scopeCgroup = (vm: string): string => `${VMS_CGROUP}/${scopeName(vm)}`;
 
 const directoryOf = ({ cgroupRoot }: HelperContext, vm: string): string => join(cgroupRoot, scopeCgroup(vm));
 
@@ -42,9 +39,7 @@ export function scopePids(context: HelperContext, vm: string): readonly number[]
 /** VM ids that have a scope. */
 export function listScopes(context: HelperContext): readonly string[] {
   try {
-    return readdirSync(join(context.cgroupRoot, SLICE_CGROUP)).flatMap(
-      (name) => /^banger-vm-([0-9a-f]{12})\.scope$/.exec(name)?.[1] ?? [],
-    );
+    return readdirSync(join(context.cgroupRoot, VMS_CGROUP)).flatMap((name) => vmOfScope(name) ?? []);
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) return [];
     throw thrown;

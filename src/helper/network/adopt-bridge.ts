@@ -3,7 +3,7 @@
 import { isErrno } from "../../shared/errors.ts";
 import { BRIDGE_ALIAS, tapAlias } from "../../shared/network/walls.ts";
 import type { HelperContext } from "../context.ts";
-import { isTapName } from "../gates.ts";
+import { isTapName, numberOfPoolTap } from "../../shared/host-names.ts";
 import { formatIpv4, parseSubnet } from "../../shared/network/ipv4.ts";
 import { isBridgeOfEarlierVersion, type Ruleset } from "./iptables.ts";
 import { ip, listAddresses, listInterfaces, portsOf, readInterface } from "./interfaces.ts";
@@ -30,9 +30,9 @@ export async function adoptEarlierBridge(
   const subnet = parseSubnet(subnetText);
   for (const { name, master, uid, tunType, alias } of links) {
     if (master !== bridge || tunType !== "tap" || alias !== "") continue;
-    const number = /^tap-pool-(\d+)$/.exec(name)?.[1];
+    const number = numberOfPoolTap(name);
     const isOwn = uid === ROOT_UID || (uid !== null && isReservedUid(install, uid));
-    const address = subnet === null || number === undefined ? null : subnet.first + Number(number);
+    const address = subnet === null || number === null ? null : subnet.first + number;
     if (subnet !== null && address !== null && isOwn && address > subnet.first && address < subnet.last) {
       setAlias(name, tapAlias(formatIpv4(address)));
     } else {

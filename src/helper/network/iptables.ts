@@ -5,6 +5,7 @@
  * Source: iptables(8), iptables-extensions(8), iptables-restore(8), ebtables(8).
  */
 
+import { parseEarlierSpoofRule } from "../../shared/host-names.ts";
 import { ACCEPT_CHAIN as CHAIN, PACKET_MARKS } from "../../shared/network/walls.ts";
 import { isInstalled, runTool } from "../run-tool.ts";
 
@@ -104,10 +105,8 @@ export async function ensureAccepts(rules: Ruleset, bridges: readonly string[]):
 /** Of what `ebtables -L INPUT` prints, the words of earlier versions' rules against borrowed addresses. Pure. */
 export function parseSpoofRules(printed: string): readonly (readonly string[])[] {
   return printed.split("\n").flatMap((line) => {
-    const [, tap, address] =
-      /^-p IPv4 -i ! (tap-(?:fc|pool)-[a-z0-9]+) --ip-src ([0-9.]+) -j DROP$/.exec(line.trim()) ?? [];
-    if (tap === undefined || address === undefined) return [];
-    return [["INPUT", "-p", "IPv4", "!", "-i", tap, "--ip-src", address, "-j", "DROP"]];
+    const words = parseEarlierSpoofRule(line);
+    return words === null ? [] : [words];
   });
 }
 

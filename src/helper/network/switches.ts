@@ -8,7 +8,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { isErrno } from "../../shared/errors.ts";
 import { SWITCHES, SWITCHES_ROOT, switchesFile } from "../../shared/network/walls.ts";
 import type { HelperContext } from "../context.ts";
-import { isBridgeName } from "../gates.ts";
+import { isBridgeName } from "../../shared/host-names.ts";
 
 type Paths = Pick<HelperContext, "paths">;
 /** Writing 1 here, as Docker does, turns on every interface's. */

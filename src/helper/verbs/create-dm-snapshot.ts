@@ -1,4 +1,5 @@
-import { createSnapshot, dmName } from "../disk/dm.ts";
+import { dmName } from "../../shared/host-names.ts";
+import { createSnapshot } from "../disk/dm.ts";
 import { ownersOnlyFile, rootsFile } from "../gates.ts";
 import { takeSlot } from "../jail/slots.ts";
 import { type Verb, vmLock } from "../verb.ts";

@@ -1,6 +1,6 @@
 import { isOurMark, listCowFiles, listDm } from "../disk/dm.ts";
 import { listWalls } from "../network/firewall.ts";
-import { isBridgeName, isTapName } from "../gates.ts";
+import { isBridgeName, isTapName } from "../../shared/host-names.ts";
 import { listJailMounts, listJails } from "../jail/jail.ts";
 import { listInterfaces } from "../network/interfaces.ts";
 import { listNatGuests } from "../network/nft.ts";

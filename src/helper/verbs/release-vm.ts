@@ -2,7 +2,7 @@ import { BangerError, isErrno } from "../../shared/errors.ts";
 import type { HelperContext } from "../context.ts";
 import { openBelowState } from "../files/directories.ts";
 import { listCowFiles, listDm } from "../disk/dm.ts";
-import { DM_PREFIX } from "../../shared/contract/helper-api.ts";
+import { vmOfDm } from "../../shared/host-names.ts";
 import { listJails } from "../jail/jail.ts";
 import { listInterfaces } from "../network/interfaces.ts";
 import { findProcessOf, scopePids } from "../jail/scope.ts";
@@ -16,7 +16,7 @@ async function findRest(context: HelperContext, vm: string, uid: number): Promis
   if (process !== null) return `process ${process}, which has the uid`;
   if (listJails(context).includes(vm)) return "its jail";
   if (listCowFiles(context).some((file) => file.vm === vm)) return "its COW file";
-  if (listDm().some((name) => name.startsWith(`${DM_PREFIX}${vm}`))) return "its root snapshot";
+  if (listDm().some((name) => vmOfDm(name) === vm)) return "its root snapshot";
   if (listInterfaces().some((link) => link.uid === uid)) return "a tap of its uid";
   return hasDirectory(context, vm) ? "its directory" : null;
 }

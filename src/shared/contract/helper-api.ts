@@ -37,9 +37,6 @@ export const HELPER_REQUEST_TIMEOUT_MS = 5000;
 /** How long a verb may take before a client may give up, in milliseconds. The helper finishes or undoes it anyway. */
 export const HELPER_ANSWER_TIMEOUT_MS = 120_000;
 
-/** Every dm device of this product is named after its VM, behind this. */
-export const DM_PREFIX = "fc-rootfs-";
-
 /** So many VMs may have a root snapshot at a time, which is to say run. */
 export const SNAPSHOT_LIMIT = 512;
 

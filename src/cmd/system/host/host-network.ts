@@ -5,6 +5,7 @@
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { BangerError, isErrno } from "../../../shared/errors.ts";
+import { isBridgeName, parseEarlierSpoofRule } from "../../../shared/host-names.ts";
 import { type SystemPaths, systemPaths } from "../../../shared/places/paths.ts";
 import {
   ACCEPT_CHAIN as CHAIN,
@@ -22,7 +23,6 @@ const TOOL_TIMEOUT_MS = 30_000;
 const WAIT = ["-w", "10"];
 /** Earlier versions' comment of each rule that stood outside their chain. */
 const EARLIER_COMMENT = /^-A .* --comment "?banger-nat-[a-z0-9.-]+"? -j /;
-const EARLIER_SPOOF_RULE = /^-p IPv4 -i ! (tap-(?:fc|pool)-[a-z0-9]+) --ip-src ([0-9.]+) -j DROP$/;
 
 /**
  * The arguments of iptables that delete, of the rules `iptables -S` printed, those that are banger's. Pure.
@@ -40,9 +40,8 @@ export function deletionsOf(printed: string): readonly (readonly string[])[] {
 /** The arguments of ebtables that delete, of what `ebtables -L INPUT` printed, what an earlier version wrote. Pure. */
 export function spoofDeletionsOf(printed: string): readonly (readonly string[])[] {
   return printed.split("\n").flatMap((line) => {
-    const [, tap, address] = EARLIER_SPOOF_RULE.exec(line.trim()) ?? [];
-    if (tap === undefined || address === undefined) return [];
-    return [["-D", "INPUT", "-p", "IPv4", "!", "-i", tap, "--ip-src", address, "-j", "DROP"]];
+    const words = parseEarlierSpoofRule(line);
+    return words === null ? [] : [["-D", ...words]];
   });
 }
 
@@ -59,7 +58,7 @@ export function policyDeletionsOf(printed: string): readonly (readonly string[])
       (Number(preference) === out && rest.includes(`goto ${next}`)) ||
       (Number(preference) === shut && rest.endsWith("prohibit")) ||
       (Number(preference) === next && rest === "nop");
-    if (preference === undefined || !isOurs || (bridge !== undefined && !bridge.startsWith("br-fc"))) return [];
+    if (preference === undefined || !isOurs || (bridge !== undefined && !isBridgeName(bridge))) return [];
     return [["-4", "rule", "delete", "pref", preference, ...(bridge === undefined ? [] : ["iif", bridge])]];
   });
 }

@@ -2,8 +2,8 @@
 
 import { existsSync } from "node:fs";
 import { BangerError } from "../../../shared/errors.ts";
+import { VM_SCOPES, vmOfScope } from "../../../shared/host-names.ts";
 import { runRootTool, tryRootTool } from "./root-tool.ts";
-import { VM_SCOPES } from "../units.ts";
 
 /** A unit's start waits for its READY=1, whose own deadline is shorter. */
 const SYSTEMCTL_TIMEOUT_MS = 200_000;
@@ -74,5 +74,5 @@ export async function listVmScopes(): Promise<readonly string[]> {
   return stdout
     .split("\n")
     .map((line) => line.trim().split(/\s+/)[0] ?? "")
-    .filter((name) => name !== "");
+    .filter((name) => vmOfScope(name) !== null);
 }

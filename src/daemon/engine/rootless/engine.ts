@@ -5,7 +5,8 @@ import type { Paths } from "../../../shared/places/paths.ts";
 import type { DoctorRow } from "../../../shared/contract/schemas.ts";
 import { growRootOverlay } from "./root-overlay.ts";
 import { READY_DEADLINE_MS, readTail } from "../../guest/ready.ts";
-import { toolPath, tryTool } from "../../host/run-tool.ts";
+import { examineTools } from "../../doctor/tools.ts";
+import { tryTool } from "../../host/run-tool.ts";
 import { detectAcceleration } from "../acceleration.ts";
 import { findProcesses, killProcess } from "../../host/processes.ts";
 import { createQemuVmm, QEMU } from "./qemu.ts";
@@ -80,20 +81,8 @@ function examineAcceleration(): DoctorRow {
     : { check: "kvm", level: "WARN", message: reason, fix };
 }
 
-async function examineQemu(signal: AbortSignal): Promise<DoctorRow[]> {
-  const tools = [
-    { program: QEMU, package: "qemu-system-x86", purpose: "runs VMs" },
-    { program: "qemu-img", package: "qemu-utils", purpose: "makes root disks" },
-  ].map(({ program, package: name, purpose }): DoctorRow => {
-    const path = Bun.which(program, { PATH: toolPath() });
-    if (path !== null) return { check: `tool ${program}`, level: "PASS", message: path, fix: null };
-    return {
-      check: `tool ${program}`,
-      level: "FAIL",
-      message: `${program} (${purpose}) is not installed`,
-      fix: `sudo apt install ${name}`,
-    };
-  });
+async function examineQemu(signal: AbortSignal): Promise<readonly DoctorRow[]> {
+  const tools = examineTools("rootless vm");
   if (tools[0]?.level !== "PASS") return tools;
   const [version, machines] = await Promise.all(
     [["--version"], ["-M", "help"]].map(

@@ -3,8 +3,9 @@
 import * as v from "valibot";
 import { type Leftover, VmId, type VmRecord } from "../../../shared/contract/schemas.ts";
 import type { HelperOutputOf } from "../../../shared/contract/helper-api.ts";
+import { PROBE_TAP, scopeName, vmOfDm } from "../../../shared/host-names.ts";
 import { tapOf } from "./network/addresses.ts";
-import { type GuestNetwork, PROBE_TAP } from "./network/guest-network.ts";
+import type { GuestNetwork } from "./network/guest-network.ts";
 import type { Privileged } from "./privileged.ts";
 import type { Found } from "../engine.ts";
 
@@ -29,7 +30,7 @@ export function compareInventory(
 } {
   const strays = (ids: readonly string[]): readonly string[] =>
     [...new Set(ids)].filter((id) => !owned.known.has(id)).toSorted();
-  const dmIds = inventory.dm.flatMap((name) => /^fc-rootfs-([0-9a-f]{12})(?:-|$)/.exec(name)?.[1] ?? []);
+  const dmIds = inventory.dm.flatMap((name) => vmOfDm(name) ?? []);
   return {
     scopes: strays(inventory.scopes.map(({ vm }) => vm)),
     jails: strays(inventory.jails),
@@ -77,12 +78,7 @@ export async function findSystemLeftovers(
       return vm.success ? [found(kind, what(id), async () => await remove(vm.output))] : [];
     });
   return [
-    ...ofVms(
-      strays.scopes,
-      "process",
-      (id) => `banger-vm-${id}.scope`,
-      async (vm) => await privileged.call("priv.kill_process", { vm }),
-    ),
+    ...ofVms(strays.scopes, "process", scopeName, async (vm) => await privileged.call("priv.kill_process", { vm })),
     ...ofVms(
       strays.jails,
       "jail",

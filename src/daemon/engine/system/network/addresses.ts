@@ -1,6 +1,7 @@
 /** IPv4 arithmetic of the guests' network. Pure. */
 
 import { BangerError } from "../../../../shared/errors.ts";
+import { poolTap } from "../../../../shared/host-names.ts";
 import {
   formatIpv4,
   isLoopbackIpv4,
@@ -72,7 +73,7 @@ export function isInNetwork({ ip, prefix }: Network, address: string): boolean {
  * undo needs the VM's record only.
  */
 export function tapOf({ ip, prefix }: Network, address: string): string {
-  return `tap-pool-${addressOf(address) - subnetOf(addressOf(ip), prefix).first}`;
+  return poolTap(addressOf(address) - subnetOf(addressOf(ip), prefix).first);
 }
 
 /** Routes of /proc/net/route (proc(5)), the default one left out: it covers everything and collides with nothing. */

@@ -6,11 +6,9 @@
 import { BangerError, toBangerError } from "../../../../shared/errors.ts";
 import type { HelperOutputOf } from "../../../../shared/contract/helper-api.ts";
 import type { Log } from "../../../log.ts";
+import { PROBE_TAP } from "../../../../shared/host-names.ts";
 import type { Privileged } from "../privileged.ts";
 import { chooseNetwork, lastFreeAddress, type Network, nextFreeAddress, type Route, tapOf } from "./addresses.ts";
-
-/** The tap of doctor's packet: no guest's, and there for a moment. */
-export const PROBE_TAP = "tap-fc-doctor";
 
 export interface NetworkSettings {
   readonly bridge: string;
