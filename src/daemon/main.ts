@@ -37,7 +37,7 @@ import { VmTable } from "./store/vms.ts";
 import { type JournalHook, Runner } from "./engine/runner.ts";
 import { createRootlessEngine } from "./engine/rootless/engine.ts";
 import { createSystemEngine } from "./engine/system/engine.ts";
-import { VmService } from "./vm/service.ts";
+import { createVmService } from "./vm/service.ts";
 
 /** How long a daemon waits for its predecessor to end. */
 const LOCK_TIMEOUT_MS = 90_000;
@@ -152,7 +152,7 @@ async function startLocked(
     "helperSocket" in paths
       ? createSystemEngine({ paths, config, log, vms, privileged: createPrivileged(paths.helperSocket), dnsSocket })
       : createRootlessEngine(paths);
-  const service = new VmService({
+  const service = createVmService({
     paths,
     config,
     log,
@@ -177,7 +177,7 @@ async function startLocked(
     await stopping;
   };
   const handlers: Handlers = {
-    ...createSystemHandlers(service, paths, startedAt, () => void stop()),
+    ...createSystemHandlers(service.parts, startedAt, () => void stop()),
     ...createOperationHandlers(operations),
     ...createVmHandlers(service),
     ...createImageHandlers(images, vms),
@@ -186,7 +186,7 @@ async function startLocked(
   await engine
     .prepare?.()
     .catch((thrown: unknown) => log.error("the engine is not ready", { error: toBangerError(thrown).message }));
-  await service.reconcile();
+  await service.reconciler.reconcile();
   const api = await serveApi(
     listenFd === null ? { path: paths.apiSocket } : { fd: listenFd },
     handlers,
@@ -198,8 +198,8 @@ async function startLocked(
   let patrolling = Promise.resolve();
   const patrol = setInterval(() => {
     patrolling = patrolling.then(async () => {
-      await service
-        .patrol()
+      await service.patrol
+        .run()
         .catch((thrown: unknown) => log.error("patrol failed", { error: toBangerError(thrown).message }));
     });
   }, config.stats_poll_interval);
@@ -232,7 +232,7 @@ async function startLocked(
     await api.close();
     await operations.drain(DRAIN_TIMEOUT_MS);
     await patrolling;
-    await service.close();
+    await service.restarts.close();
     await engine.close?.();
     log.info("daemon stopped", { pid: process.pid });
     db.close();

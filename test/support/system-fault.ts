@@ -24,8 +24,8 @@ const service = await startService({
   },
 });
 const spec = { vcpu: 1, memoryMiB: 256, diskBytes: 64 * 1024 ** 2, nat: true };
-const { id } = await service.create({ name: "fresh", image: "debian", spec, start: true }, run);
-await service.stop(id, run);
-await service.start(id, run);
-await service.delete(id);
+const { id } = await service.lifecycle.create({ name: "fresh", image: "debian", spec, start: true }, run);
+await service.lifecycle.stop(id, run);
+await service.lifecycle.start(id, run);
+await service.lifecycle.delete(id);
 throw new Error(`${operation} ${step} ${phase} was never reached`);

@@ -15,7 +15,8 @@ import { ForwardTable } from "../../src/daemon/store/forwards.ts";
 import { JournalTable } from "../../src/daemon/store/journal.ts";
 import { VmTable } from "../../src/daemon/store/vms.ts";
 import { type JournalHook, Runner } from "../../src/daemon/engine/runner.ts";
-import { type Run, VmService } from "../../src/daemon/vm/service.ts";
+import type { Run } from "../../src/daemon/vm/records.ts";
+import { createVmService, type VmService } from "../../src/daemon/vm/service.ts";
 import { createSystemEngine } from "../../src/daemon/engine/system/engine.ts";
 import type { HostFacts } from "../../src/daemon/engine/system/host-facts.ts";
 import { identifyProcess } from "../../src/daemon/host/processes.ts";
@@ -178,7 +179,7 @@ export async function startService(parts: {
   const privileged = createPrivileged(paths.helperSocket, { patienceMs: 200, answerMs: 5000 });
   const journal = new JournalTable(db);
   const engine = createSystemEngine({ paths, config, log, vms, privileged, host: facts });
-  const service = new VmService({
+  const service = createVmService({
     paths,
     config,
     log,
@@ -192,7 +193,7 @@ export async function startService(parts: {
     locks: new Locks(),
   });
   await engine.prepare?.();
-  await service.reconcile();
+  await service.reconciler.reconcile();
   return service;
 }
 

@@ -1,18 +1,14 @@
 /** The `system.*` methods. */
 
 import { API_LEVEL, MINIMUM_API_LEVEL } from "../../shared/contract/owner-api.ts";
-import type { Paths } from "../../shared/places/paths.ts";
 import { VERSION } from "../../shared/version.ts";
 import { examineHost } from "../doctor/doctor.ts";
-import type { VmService } from "../vm/service.ts";
+import { findLeftovers, removeLeftovers } from "../vm/gc.ts";
+import type { VmParts } from "../vm/records.ts";
 import type { HandlersOf } from "./handlers.ts";
 
-export function createSystemHandlers(
-  service: VmService,
-  paths: Paths,
-  startedAt: Date,
-  shutdown: () => void,
-): HandlersOf<"system"> {
+export function createSystemHandlers(parts: VmParts, startedAt: Date, shutdown: () => void): HandlersOf<"system"> {
+  const { paths, vms } = parts;
   return {
     "system.ping": async () => ({
       version: VERSION,
@@ -25,14 +21,14 @@ export function createSystemHandlers(
       stateDir: paths.stateDir,
       runtimeDir: paths.runtimeDir,
     }),
-    "system.doctor": async (_input, { signal }) => [...(await examineHost(service, signal))],
+    "system.doctor": async (_input, { signal }) => [...(await examineHost(parts, signal))],
     "system.gc": async ({ dryRun }) => {
-      const found = await service.findLeftovers();
-      if (!dryRun) await service.removeLeftovers(found);
+      const found = await findLeftovers(parts);
+      if (!dryRun) await removeLeftovers(found);
       return found.map(({ leftover }) => leftover);
     },
     "system.shutdown": async () => {
-      const runningVms = service.parts.vms.list().filter(({ state }) => state === "running").length;
+      const runningVms = vms.list().filter(({ state }) => state === "running").length;
       // After the answer is out.
       setTimeout(shutdown, 10);
       return { runningVms };

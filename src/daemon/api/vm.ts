@@ -6,49 +6,50 @@ import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
 import { readTailBytes } from "../guest/ready.ts";
 import type { OperationContext } from "./operations.ts";
 import type { LogFile } from "../engine/log-files.ts";
-import type { ManyItem, VmService } from "../vm/service.ts";
+import type { VmService } from "../vm/service.ts";
 import type { HandlersOf } from "./handlers.ts";
+import { forEachVm, type ManyItem } from "./many.ts";
 import { addForward, listPorts, removeForward } from "./ports.ts";
 
 const LOG_TAIL_LIMIT_BYTES = 8 * 1024 * 1024;
 const FOLLOW_POLL_MS = 200;
 
 export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
-  const { parts } = service;
+  const { parts, records, lifecycle, queries } = service;
   const many = async (
     refs: readonly string[],
     context: OperationContext,
     work: (id: VmId, context: OperationContext) => Promise<VmRecord>,
-  ): Promise<ManyItem[]> => await service.many(refs, async (id) => await work(id, context));
+  ): Promise<ManyItem[]> => await forEachVm(service, refs, async (id) => await work(id, context));
   /** The VMs named, or all that run when none is. */
   const chosen = (refs: readonly string[]): readonly VmRecord[] => {
     const all = parts.vms.list();
     if (refs.length === 0) return all.filter(({ state }) => state === "running");
-    return [...new Map(refs.map((ref) => service.resolve(ref, all)).map((vm) => [vm.id, vm])).values()];
+    return [...new Map(refs.map((ref) => queries.resolve(ref, all)).map((vm) => [vm.id, vm])).values()];
   };
 
   return {
-    "vm.create": async (input, context) => await service.create({ ...input, spec: definedOnly(input.spec) }, context),
-    "vm.resolveSpec": async (input) => service.resolveCreate(input.image, definedOnly(input.spec)),
-    "vm.start": async ({ vms }, context) => await many(vms, context, async (id, run) => await service.start(id, run)),
-    "vm.stop": async ({ vms }, context) => await many(vms, context, async (id, run) => await service.stop(id, run)),
+    "vm.create": async (input, context) => await lifecycle.create({ ...input, spec: definedOnly(input.spec) }, context),
+    "vm.resolveSpec": async (input) => lifecycle.resolveCreate(input.image, definedOnly(input.spec)),
+    "vm.start": async ({ vms }, context) => await many(vms, context, async (id, run) => await lifecycle.start(id, run)),
+    "vm.stop": async ({ vms }, context) => await many(vms, context, async (id, run) => await lifecycle.stop(id, run)),
     "vm.restart": async ({ vms }, context) =>
-      await many(vms, context, async (id, run) => await service.restart(id, run)),
+      await many(vms, context, async (id, run) => await lifecycle.restart(id, run)),
     "vm.kill": async ({ vms, signal }, context) =>
-      await many(vms, context, async (id) => await service.kill(id, `SIG${signal}`)),
-    "vm.delete": async ({ vms }, context) => await many(vms, context, async (id) => await service.delete(id)),
+      await many(vms, context, async (id) => await lifecycle.kill(id, `SIG${signal}`)),
+    "vm.delete": async ({ vms }, context) => await many(vms, context, async (id) => await lifecycle.delete(id)),
     "vm.list": async ({ all }) => parts.vms.list().filter(({ state }) => all || state === "running"),
-    "vm.show": async ({ vm }) => service.resolve(vm),
-    "vm.stats": async ({ vms }) => await Promise.all(chosen(vms).map(async (vm) => await service.stats(vm))),
+    "vm.show": async ({ vm }) => queries.resolve(vm),
+    "vm.stats": async ({ vms }) => await Promise.all(chosen(vms).map(async (vm) => await queries.stats(vm))),
     "vm.logs": async ({ vm: ref, source, follow, tailLines }, context) => {
-      const vm = service.resolve(ref);
-      await sendLog(() => parts.engine.openLog(vm.id, service.dirs(vm.id), source), follow, tailLines, context);
+      const vm = queries.resolve(ref);
+      await sendLog(() => parts.engine.openLog(vm.id, records.dirs(vm.id), source), follow, tailLines, context);
       return {};
     },
-    "vm.set": async ({ vm, spec }) => await service.set(service.resolve(vm).id, definedOnly(spec)),
+    "vm.set": async ({ vm, spec }) => await lifecycle.set(queries.resolve(vm).id, definedOnly(spec)),
     "vm.connect": async ({ vm: ref }) => {
-      const vm = service.resolve(ref);
-      const address = await service.reach(vm);
+      const vm = queries.resolve(ref);
+      const address = await queries.reach(vm);
       return {
         kind: "ssh",
         id: vm.id,
@@ -64,10 +65,10 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
     "vm.forward": async ({ vm: ref, hostPort, guestPort }) => {
       checkPort("hostPort", hostPort);
       checkPort("guestPort", guestPort);
-      return await addForward(service, service.resolve(ref), hostPort, guestPort);
+      return await addForward(service, queries.resolve(ref), hostPort, guestPort);
     },
     "vm.unforward": async ({ vm: ref, hostPort }) => {
-      await removeForward(service, service.resolve(ref), hostPort);
+      await removeForward(service, queries.resolve(ref), hostPort);
       return {};
     },
   };

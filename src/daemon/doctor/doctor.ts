@@ -8,27 +8,32 @@ import { formatBytes } from "../../shared/text/sizes.ts";
 import type { DoctorRow } from "../../shared/contract/schemas.ts";
 import { examineClock } from "./clock.ts";
 import { examineTools } from "./tools.ts";
+import type { HostEngine } from "../engine/engine.ts";
 import { chooseBuildMode } from "../image/build-mode.ts";
 import { detectConfinement } from "../host/run-tool.ts";
-import type { VmService } from "../vm/service.ts";
+import { findLeftovers } from "../vm/gc.ts";
+import type { VmParts } from "../vm/records.ts";
 
 const LOW_SPACE_BYTES = 2 * 1024 ** 3;
 const VERY_LOW_SPACE_BYTES = 256 * 1024 ** 2;
 
+/** What of the daemon the rows are about. */
+export type Examined = Pick<VmParts, "paths" | "config" | "images" | "vms"> & { readonly engine: HostEngine };
+
 const pass = (check: string, message: string): DoctorRow => ({ check, level: "PASS", message, fix: null });
 
 /** Rows in a stable order; FAIL only for what keeps VMs from running. */
-export async function examineHost(service: VmService, signal: AbortSignal): Promise<readonly DoctorRow[]> {
+export async function examineHost(parts: Examined, signal: AbortSignal): Promise<readonly DoctorRow[]> {
   const groups = await Promise.all([
-    service.parts.engine.examine(signal),
+    parts.engine.examine(signal),
     examineTools("vm"),
     examineImageBuild(signal),
     examineConfinement(),
-    examineSockets(service),
-    examineSpace(service),
-    examineImages(service),
-    examineLeftovers(service),
-    examineTime(service, signal),
+    examineSockets(parts),
+    examineSpace(parts),
+    examineImages(parts),
+    examineLeftovers(parts),
+    examineTime(parts, signal),
   ]);
   return groups.flat();
 }
@@ -56,7 +61,7 @@ async function examineImageBuild(signal: AbortSignal): Promise<DoctorRow[]> {
   }
 }
 
-async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
+async function examineSockets({ paths }: Examined): Promise<DoctorRow[]> {
   const rows: DoctorRow[] = [];
   for (const [path, mode] of [
     [paths.runtimeDir, 0o700],
@@ -81,7 +86,7 @@ async function examineSockets({ parts: { paths } }: VmService): Promise<DoctorRo
   return rows;
 }
 
-async function examineSpace({ parts: { paths } }: VmService): Promise<DoctorRow[]> {
+async function examineSpace({ paths }: Examined): Promise<DoctorRow[]> {
   const rows: DoctorRow[] = [];
   for (const path of [paths.stateDir, "/var/tmp"]) {
     const { bavail, bsize } = await statfs(path);
@@ -112,7 +117,7 @@ async function examineSpace({ parts: { paths } }: VmService): Promise<DoctorRow[
   return rows;
 }
 
-async function examineImages({ parts: { images, config } }: VmService): Promise<DoctorRow[]> {
+async function examineImages({ images, config }: Examined): Promise<DoctorRow[]> {
   const name = config.default_image;
   if (images.has(name)) return [pass("image", `${name} is there`)];
   return [
@@ -125,16 +130,16 @@ async function examineImages({ parts: { images, config } }: VmService): Promise<
   ];
 }
 
-async function examineTime({ parts: { images } }: VmService, signal: AbortSignal): Promise<DoctorRow[]> {
+async function examineTime({ images }: Examined, signal: AbortSignal): Promise<DoctorRow[]> {
   // An image that can't be read says nothing about the clock, and is said elsewhere.
   const made = await images.list().catch(() => []);
   return [await examineClock(made, signal)];
 }
 
-async function examineLeftovers(service: VmService): Promise<DoctorRow[]> {
+async function examineLeftovers(parts: Examined): Promise<DoctorRow[]> {
   let found;
   try {
-    found = await service.findLeftovers();
+    found = await findLeftovers(parts);
   } catch (thrown) {
     const { message, hint } = toBangerError(thrown);
     return [{ check: "leftovers", level: "WARN", message: `could not be looked for: ${message}`, fix: hint ?? null }];

@@ -1,6 +1,8 @@
-/** What a new VM gets when nobody says: flag, then configuration, then this host, then the floor. Pure. */
+/** What a new VM gets when nobody says: flag, then configuration, then this host, then the floor. */
 
+import { cpus, totalmem } from "node:os";
 import type { Config } from "../../shared/config.ts";
+import { BangerError } from "../../shared/errors.ts";
 import type { VmRecord, VmSpec } from "../../shared/contract/schemas.ts";
 
 const GIB = 1024 ** 3;
@@ -15,7 +17,9 @@ export interface HostSize {
   readonly memoryMiB: number;
 }
 
-/** A quarter of the CPUs (at most 4), an eighth of the memory (at most 8 GiB), never below the floor. */
+export const thisHost = (): HostSize => ({ cpus: cpus().length, memoryMiB: totalmem() / 1024 ** 2 });
+
+/** A quarter of the CPUs (at most 4), an eighth of the memory (at most 8 GiB), never below the floor. Pure. */
 export function resolveSpec(asked: Partial<VmSpec>, config: Config, host: HostSize): VmSpec {
   const clamp = (value: number, floor: number, most: number): number =>
     Math.max(floor, Math.min(most, Math.floor(value)));
@@ -29,7 +33,7 @@ export function resolveSpec(asked: Partial<VmSpec>, config: Config, host: HostSi
   };
 }
 
-/** Why this host could never run such a VM; null when it could. The memory that a VM gets at least is fit for every host. */
+/** Why this host could never run such a VM; null when it could. The memory that a VM gets at least is fit for every host. Pure. */
 export function whyUnfit(
   { name, engine, spec }: Pick<VmRecord, "name" | "engine" | "spec">,
   host: Pick<HostSize, "memoryMiB">,
@@ -38,4 +42,14 @@ export function whyUnfit(
     return `${name} can't have ${spec.memoryMiB} MiB of memory: this host has ${Math.floor(host.memoryMiB)} MiB`;
   const most = MOST_VCPUS[engine];
   return spec.vcpu > most ? `${name} can't have ${spec.vcpu} vCPUs: ${engine} takes at most ${most}` : null;
+}
+
+/** @throws BangerError with that code when this host could never run the VM */
+export function checkFits(
+  vm: Pick<VmRecord, "name" | "engine" | "spec">,
+  code: "INVALID_VALUE" | "HOST_UNSUPPORTED",
+): void {
+  const why = whyUnfit(vm, thisHost());
+  if (why === null) return;
+  throw new BangerError(code, why, code === "INVALID_VALUE" ? {} : { hint: `banger vm set ${vm.name} --help` });
 }

@@ -35,7 +35,7 @@ describe("forwards of a running VM", () => {
   beforeEach(async () => {
     world = await makeWorld();
     service = await world.start();
-    box = await service.create({ name: "box", image: "debian", spec, start: true }, run);
+    box = await service.lifecycle.create({ name: "box", image: "debian", spec, start: true }, run);
     asked = [];
     Object.assign(service.parts.guest, {
       addForward: async (_: unknown, hostPort: number, guestPort: number) =>
@@ -56,7 +56,7 @@ describe("forwards of a running VM", () => {
   });
 
   test("the same again is there already; another one on its port names whose it is", async () => {
-    const other = await service.create({ name: "other", image: "debian", spec, start: true }, run);
+    const other = await service.lifecycle.create({ name: "other", image: "debian", spec, start: true }, run);
     await addForward(service, box, 8080, 80);
     expect(await addForward(service, box, 8080, 80)).toMatchObject({ vm: "box", hostPort: 8080, guestPort: 80 });
     for (const [vm, guestPort] of [
@@ -70,7 +70,7 @@ describe("forwards of a running VM", () => {
       });
     expect(asked).toEqual(["+8080:80"]);
     // What a stopped VM had is nobody's.
-    await service.stop(box.id, run);
+    await service.lifecycle.stop(box.id, run);
     expect(await addForward(service, other, 8080, 80)).toMatchObject({ vm: "other" });
   });
 

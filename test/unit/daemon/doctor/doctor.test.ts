@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmod, rm, writeFile } from "node:fs/promises";
 import { examineHost } from "../../../../src/daemon/doctor/doctor.ts";
 import { createPrivileged } from "../../../../src/daemon/engine/system/privileged.ts";
+import { findLeftovers, removeLeftovers } from "../../../../src/daemon/vm/gc.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import type { DoctorRow } from "../../../../src/shared/contract/schemas.ts";
 import { VERSION } from "../../../../src/shared/version.ts";
@@ -21,7 +22,7 @@ beforeEach(async () => {
 });
 afterEach(async () => await world[Symbol.asyncDispose]());
 
-const examine = async (): Promise<readonly DoctorRow[]> => await examineHost(service, run.signal);
+const examine = async (): Promise<readonly DoctorRow[]> => await examineHost(service.parts, run.signal);
 const rowOf = (rows: readonly DoctorRow[], check: string): DoctorRow | undefined =>
   rows.find((row) => row.check === check);
 /** This machine may lack programs; that is not these tests' concern. */
@@ -51,7 +52,7 @@ test("what its packet needs is no leftover while it is under way", async () => {
   const found: number[] = [];
   world.host.duringProbe = async () => {
     expect(world.host.list()).toHaveLength(2);
-    found.push((await service.findLeftovers()).length);
+    found.push((await findLeftovers(service.parts)).length);
   };
   const [rows] = await Promise.all([examine(), examine()]);
   expect(rowOf(rows, "leftovers")).toMatchObject({ level: "PASS" });
@@ -68,15 +69,18 @@ test("what a killed daemon's probe left is a leftover like any other, and gc tak
   });
   await privileged.call("priv.ensure_nat", { guest_ip: "172.16.0.254", tap: "tap-fc-doctor", enable: true });
   // The pool's taps are remembered by a daemon that has VMs.
-  await service.create({ name: "box", image: "debian", spec: { vcpu: 1, memoryMiB: 256 }, start: false }, run);
+  await service.lifecycle.create(
+    { name: "box", image: "debian", spec: { vcpu: 1, memoryMiB: 256 }, start: false },
+    run,
+  );
   service = await world.start();
   await Bun.sleep(50);
-  const found = await service.findLeftovers();
+  const found = await findLeftovers(service.parts);
   expect(found.map(({ leftover }) => leftover)).toEqual([
     { kind: "rule", what: "NAT of 172.16.0.254 on tap-fc-doctor" },
     { kind: "tap", what: "tap-fc-doctor" },
   ]);
-  await service.removeLeftovers(found);
+  await removeLeftovers(found);
   expect([world.host.taps.size, world.host.rules.size]).toEqual([0, 0]);
 });
 

@@ -21,7 +21,7 @@ test.each([
   const reserve = spyOn(engine, "reserve");
   const files = spyOn(images, "files");
   const [insert, update] = [spyOn(vms, "insert"), spyOn(vms, "update")];
-  const vm = await service.create({ name: "box", image: "debian", spec, start }, run);
+  const vm = await service.lifecycle.create({ name: "box", image: "debian", spec, start }, run);
   expect(vm.state).toBe(state);
   expect(world.vms.get(vm.id)).toEqual(vm);
   expect([reserve, files, insert].map(({ mock }) => mock.calls.length)).toEqual([1, 1, 1]);
@@ -36,7 +36,7 @@ test.each([
 test("what can't be run is refused before an image is built for it", async () => {
   const ensure = spyOn(service.parts.images, "ensure");
   const asked = { image: "debian", spec: { ...spec, memoryMiB: 2 ** 20 }, start: true };
-  await expect(service.create(asked, run)).rejects.toMatchObject({ code: "INVALID_VALUE" });
+  await expect(service.lifecycle.create(asked, run)).rejects.toMatchObject({ code: "INVALID_VALUE" });
   expect(ensure.mock.calls.length).toBe(0);
 });
 
@@ -44,7 +44,9 @@ test("the hint of a create that was undone names no VM: there is none", async ()
   Object.assign(service.parts.guest, {
     open: async () => await Promise.reject(new BangerError("VMM_FAILED", "it ended", { hint: "banger vm logs box" })),
   });
-  await expect(service.create({ name: "box", image: "debian", spec, start: true }, run)).rejects.toMatchObject({
+  await expect(
+    service.lifecycle.create({ name: "box", image: "debian", spec, start: true }, run),
+  ).rejects.toMatchObject({
     code: "VMM_FAILED",
     hint: "banger daemon logs -n 20",
   });
@@ -55,7 +57,7 @@ test("the hint of a create that was undone names no VM: there is none", async ()
 test("what is made is told first, once, and resolved once", async () => {
   const said: string[] = [];
   const detect = spyOn(service.parts.engine, "detectAcceleration");
-  const vm = await service.create(
+  const vm = await service.lifecycle.create(
     { name: "box", image: "debian", spec, start: true },
     {
       ...run,

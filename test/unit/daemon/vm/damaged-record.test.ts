@@ -20,7 +20,7 @@ beforeEach(async () => {
 afterEach(async () => await world[Symbol.asyncDispose]());
 
 const create = async (name: string, start: boolean): Promise<VmRecord> =>
-  await service.create({ name, image: "debian", spec, start }, run);
+  await service.lifecycle.create({ name, image: "debian", spec, start }, run);
 
 /** Writes a row behind the product's back. */
 function damage(vm: VmRecord, record: unknown): void {
@@ -28,7 +28,8 @@ function damage(vm: VmRecord, record: unknown): void {
   db.query("UPDATE vms SET record = ? WHERE id = ?").run(JSON.stringify(record), vm.id);
   db.close();
 }
-const loseHandles = async (vm: VmRecord): Promise<void> => await rm(join(service.dirs(vm.id).state, "handles.json"));
+const loseHandles = async (vm: VmRecord): Promise<void> =>
+  await rm(join(service.records.dirs(vm.id).state, "handles.json"));
 
 test.each([
   ["disk_size = 1M", (vm: VmRecord) => ({ ...vm, spec: { ...vm.spec, diskBytes: 1024 ** 2 } })],
@@ -46,19 +47,19 @@ test.each([
   // Whether it should run is what can't be read.
   expect(world.host.vmms.has(bad.id)).toBe(true);
   for (const attempt of [
-    async () => await service.start(bad.id, run),
-    async () => await service.stop(bad.id, run),
-    async () => await service.kill(bad.id, "SIGKILL"),
-    async () => await service.set(bad.id, { vcpu: 1 }),
+    async () => await service.lifecycle.start(bad.id, run),
+    async () => await service.lifecycle.stop(bad.id, run),
+    async () => await service.lifecycle.kill(bad.id, "SIGKILL"),
+    async () => await service.lifecycle.set(bad.id, { vcpu: 1 }),
   ]) {
     await expect(attempt()).rejects.toMatchObject({ code: "WRONG_STATE", hint: "banger vm delete bad" });
   }
-  await service.patrol();
-  await service.delete(bad.id);
+  await service.patrol.run();
+  await service.lifecycle.delete(bad.id);
   expect(world.vms.list().map(({ name }) => name)).toEqual(["good"]);
-  expect(existsSync(service.dirs(bad.id).state)).toBe(false);
+  expect(existsSync(service.records.dirs(bad.id).state)).toBe(false);
   expect([...world.host.vmms.keys()]).toEqual([]);
-  await service.delete(good.id);
+  await service.lifecycle.delete(good.id);
   expect(world.host.list()).toEqual([]);
 });
 
@@ -71,7 +72,7 @@ test("its handles, when they are sound, make it whole again", async () => {
 
 test("handles that name another VM, or a name that is taken, change nothing and keep nobody from starting", async () => {
   const [a, b] = [await create("a", false), await create("b", false)];
-  const handles = (vm: VmRecord): string => join(service.dirs(vm.id).state, "handles.json");
+  const handles = (vm: VmRecord): string => join(service.records.dirs(vm.id).state, "handles.json");
   await writeFile(handles(b), JSON.stringify({ version: 1, vm: { ...b, name: "a" } }));
   world.vms.remove(b.id);
   service = await world.start();
@@ -94,10 +95,11 @@ test("rows and journal entries whose id is none are taken out", async () => {
 test.each([
   [
     "create",
-    async () => await service.create({ image: "debian", spec: { ...spec, memoryMiB: 2 ** 20 }, start: false }, run),
+    async () =>
+      await service.lifecycle.create({ image: "debian", spec: { ...spec, memoryMiB: 2 ** 20 }, start: false }, run),
   ],
-  ["set", async () => await service.set((await create("box", false)).id, { memoryMiB: 2 ** 20 })],
-  ["set of vCPUs", async () => await service.set((await create("box", false)).id, { vcpu: 33 })],
+  ["set", async () => await service.lifecycle.set((await create("box", false)).id, { memoryMiB: 2 ** 20 })],
+  ["set of vCPUs", async () => await service.lifecycle.set((await create("box", false)).id, { vcpu: 33 })],
 ])("%s: what this host could never run is refused, with what it has", async (_, attempt) => {
   const error = await attempt().catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ code: "INVALID_VALUE" });
@@ -108,7 +110,7 @@ test.each([
 test("a start of what this host can't run any more says so before anything is made", async () => {
   const vm = await create("box", false);
   world.vms.update({ ...vm, spec: { ...vm.spec, memoryMiB: 2 ** 20 } });
-  await expect(service.start(vm.id, run)).rejects.toMatchObject({ code: "HOST_UNSUPPORTED" });
+  await expect(service.lifecycle.start(vm.id, run)).rejects.toMatchObject({ code: "HOST_UNSUPPORTED" });
   expect(world.vms.get(vm.id)?.state).toBe("created");
   expect(world.helper.calls.map(({ verb }) => verb)).not.toContain("priv.launch_firecracker");
 });

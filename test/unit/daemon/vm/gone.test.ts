@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { withoutVm } from "../../../../src/daemon/vm/gone.ts";
+import { withoutVm } from "../../../../src/daemon/vm/lifecycle.ts";
 import { BangerError } from "../../../../src/shared/errors.ts";
 import { makeVm } from "../../../support/vm-record.ts";
 

@@ -7,6 +7,7 @@ import * as os from "node:os";
 import { join } from "node:path";
 import { runTool } from "../../../../src/daemon/host/run-tool.ts";
 import { createRootlessEngine } from "../../../../src/daemon/engine/rootless/engine.ts";
+import { findLeftovers, removeLeftovers } from "../../../../src/daemon/vm/gc.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import { rootlessPaths } from "../../../../src/shared/places/paths.ts";
 import type { VmRecord } from "../../../../src/shared/contract/schemas.ts";
@@ -46,7 +47,7 @@ afterEach(async () => {
 });
 
 const create = async (start = true): Promise<VmRecord> =>
-  await service.create({ name: "box", image: "debian", spec, start }, run);
+  await service.lifecycle.create({ name: "box", image: "debian", spec, start }, run);
 const stateOf = (vm: VmRecord, name: string): string => join(world.paths.vmsDir, vm.id, name);
 const workDisk = (vm: VmRecord): string => stateOf(vm, "work.ext4");
 
@@ -112,17 +113,17 @@ describe("on an installed system", () => {
     expect(await first.get("root/.config/tool/rc")).toBe("settings");
     // The guest's own from here on: neither the host's changes nor a second copy reach it.
     expect(existsSync(stateOf(vm, "first-files.tar"))).toBe(false);
-    await service.stop(vm.id, run);
-    await service.start(vm.id, run);
+    await service.lifecycle.stop(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect((await lastIdentity()).entries.filter((entry) => /root|has-files/.test(entry))).toEqual([]);
   });
 
   test("a VM that was never reached gets them at the next start", async () => {
     world.broken.add("priv.launch_firecracker");
     const vm = await create(false);
-    await expect(service.start(vm.id, run)).rejects.toThrow();
+    await expect(service.lifecycle.start(vm.id, run)).rejects.toThrow();
     world.broken.clear();
-    await service.start(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect((await lastIdentity()).entries).toContain("-rw------- 0/0 root/.secret");
   });
 
@@ -134,9 +135,9 @@ describe("on an installed system", () => {
       await readFile(stateOf(vm, "ssh_host_ed25519_key"), "utf8"),
     );
     expect((await stat(stateOf(vm, "identity.img"))).mode & 0o777).toBe(0o600);
-    await service.stop(vm.id, run);
+    await service.lifecycle.stop(vm.id, run);
     expect(existsSync(stateOf(vm, "identity.img"))).toBe(false);
-    await service.start(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect(await (await lastIdentity()).get("identity/ssh_host_ed25519_key")).toBe(
       await first.get("identity/ssh_host_ed25519_key"),
     );
@@ -167,22 +168,22 @@ describe("a file system that a guest has written is not opened", () => {
 
   test.each(HOSTILE)("%s: by create, start, stop, kill, set, gc and restart of the daemon", async (_, write) => {
     const vm = await create();
-    await service.kill(vm.id, "SIGKILL");
+    await service.lifecycle.kill(vm.id, "SIGKILL");
     await write(workDisk(vm));
     const content = await Bun.file(workDisk(vm)).bytes();
     const called = await recordParsers();
 
-    await service.start(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect((await lastIdentity()).entries).toContain("-rw------- 0/0 identity/authorized_keys");
-    await service.stop(vm.id, run);
-    await service.set(vm.id, { diskBytes: 128 * MIB, systemOverlayBytes: 16 * 1024 * MIB });
-    await service.start(vm.id, run);
+    await service.lifecycle.stop(vm.id, run);
+    await service.lifecycle.set(vm.id, { diskBytes: 128 * MIB, systemOverlayBytes: 16 * 1024 * MIB });
+    await service.lifecycle.start(vm.id, run);
     expect((await lastIdentity()).entries).toContain("-rw-r--r-- 0/0 grown");
-    await service.kill(vm.id, "SIGKILL");
+    await service.lifecycle.kill(vm.id, "SIGKILL");
     service = await world.start();
-    await service.removeLeftovers(await service.findLeftovers());
+    await removeLeftovers(await findLeftovers(service.parts));
     await service.parts.engine.examine(run.signal);
-    await service.start(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect((await lastIdentity()).entries).not.toContain("-rw-r--r-- 0/0 grown");
 
     expect(await called()).toEqual([]);
@@ -204,19 +205,19 @@ describe("a VM whose image reads no identity disk", () => {
     expect(await cat(vm, "/.banger/authorized_keys")).toStartWith("ssh-ed25519 ");
     expect(await cat(vm, "/.config/tool/rc")).toBe("settings");
     expect(await cat(vm, "/.secret")).toBe("token");
-    await service.stop(vm.id, run);
+    await service.lifecycle.stop(vm.id, run);
     const called = await recordParsers();
-    await service.start(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect(await called()).toEqual([]);
   });
 
   test("made by an older banger and used since: started as it is, with the keys that stand on its disk", async () => {
     const vm = await create();
-    await service.stop(vm.id, run);
+    await service.lifecycle.stop(vm.id, run);
     await writeFile(workDisk(vm), "what an older banger and its guest wrote");
     world.readsIdentity = false;
     const called = await recordParsers();
-    await service.start(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect(await called()).toEqual([]);
     expect(await readFile(workDisk(vm), "utf8")).toBe("what an older banger and its guest wrote");
   });
@@ -228,9 +229,9 @@ describe("a VM whose image reads no identity disk", () => {
     await mkdir(recorders);
     await symlink("/bin/false", join(recorders, "debugfs"));
     process.env["PATH"] = `${recorders}:${before.PATH ?? ""}`;
-    await expect(service.start(vm.id, run)).rejects.toMatchObject({ code: "FAILED" });
+    await expect(service.lifecycle.start(vm.id, run)).rejects.toMatchObject({ code: "FAILED" });
     process.env["PATH"] = before.PATH;
-    await service.start(vm.id, run);
+    await service.lifecycle.start(vm.id, run);
     expect(await cat(vm, "/.banger/authorized_keys")).toStartWith("ssh-ed25519 ");
   });
 });

@@ -32,7 +32,7 @@ describe("a guest that ends its VMM", () => {
   beforeEach(async () => {
     world = await makeWorld();
     service = await world.start();
-    box = await service.create({ name: "box", image: "debian", spec, start: true }, run);
+    box = await service.lifecycle.create({ name: "box", image: "debian", spec, start: true }, run);
   });
   afterEach(async () => await world[Symbol.asyncDispose]());
 
@@ -53,8 +53,8 @@ describe("a guest that ends its VMM", () => {
     });
     await addForward(service, box, 8080, 80);
     await end("[   9.1] reboot: Restarting system\n");
-    await service.patrol();
-    await service.settled();
+    await service.patrol.run();
+    await service.restarts.settled();
     expect(now()).toMatchObject({ state: "running", reason: null, guestIp: box.guestIp });
     expect(now().pid).not.toBe(box.pid);
     expect(launches()).toBe(2);
@@ -68,8 +68,8 @@ describe("a guest that ends its VMM", () => {
     "after %p stays stopped",
     async (words) => {
       await end(words);
-      await service.patrol();
-      await service.settled();
+      await service.patrol.run();
+      await service.restarts.settled();
       expect(now().state).toBe("stopped");
       expect(launches()).toBe(1);
     },
@@ -78,7 +78,7 @@ describe("a guest that ends its VMM", () => {
   test("by a reboot while no daemon ran is started by the next one", async () => {
     await end("[   9.1] reboot: Restarting system\n");
     service = await world.start();
-    await service.settled();
+    await service.restarts.settled();
     expect(now().state).toBe("running");
     expect(launches()).toBe(2);
   });
@@ -86,25 +86,25 @@ describe("a guest that ends its VMM", () => {
   test("again and again is left stopped, with the reason; a start by hand begins anew", async () => {
     for (let reboot = 0; reboot < 4; reboot++) {
       await end("[   9.1] reboot: Restarting system\n");
-      await service.patrol();
-      await service.settled();
+      await service.patrol.run();
+      await service.restarts.settled();
     }
     expect(now()).toMatchObject({ state: "stopped", reason: expect.stringContaining("again and again") });
     expect(launches()).toBe(4);
-    await service.start(box.id, run);
+    await service.lifecycle.start(box.id, run);
     await end("[   9.1] reboot: Restarting system\n");
-    await service.patrol();
-    await service.settled();
+    await service.patrol.run();
+    await service.restarts.settled();
     expect(now().state).toBe("running");
   });
 
   test("stopped in the moment before it starts again stays stopped", async () => {
-    await service.close();
+    await service.restarts.close();
     await end("[   9.1] reboot: Restarting system\n");
-    await service.patrol();
-    await service.stop(box.id, run);
+    await service.patrol.run();
+    await service.lifecycle.stop(box.id, run);
     service = await world.start();
-    await service.settled();
+    await service.restarts.settled();
     expect(now()).toMatchObject({ state: "stopped", reason: null });
     expect(launches()).toBe(1);
   });
@@ -112,21 +112,21 @@ describe("a guest that ends its VMM", () => {
   test("a start that fails after a reboot leaves the VM stopped, with the reason", async () => {
     await end("[   9.1] reboot: Restarting system\n");
     world.broken.add("priv.launch_firecracker");
-    await service.patrol();
-    await service.settled();
+    await service.patrol.run();
+    await service.restarts.settled();
     expect(now()).toMatchObject({ state: "stopped", reason: "priv.launch_firecracker is broken" });
   });
 
   test("a daemon that ends begins nothing new", async () => {
-    await service.close();
+    await service.restarts.close();
     await end("[   9.1] reboot: Restarting system\n");
-    await service.patrol();
-    await service.settled();
+    await service.patrol.run();
+    await service.restarts.settled();
     expect(launches()).toBe(1);
     expect(now().state).toBe("stopped");
     // The next one goes on where this one ended.
     service = await world.start();
-    await service.settled();
+    await service.restarts.settled();
     expect(now().state).toBe("running");
   });
 });
@@ -160,7 +160,7 @@ describe("a kernel that panics while it boots", () => {
     });
   }
   const create = async (): Promise<VmRecord> =>
-    await service.create({ name: "box", image: "debian", spec, start: true }, run);
+    await service.lifecycle.create({ name: "box", image: "debian", spec, start: true }, run);
   const launches = (): number => world.helper.calls.filter(({ verb }) => verb === "priv.launch_firecracker").length;
 
   test("before its init, under emulation: started once more, and what the first start made is undone first", async () => {

@@ -4,6 +4,7 @@ import { appendFile, open, readdir, readFile, stat, symlink, writeFile } from "n
 import { join } from "node:path";
 import { readTail } from "../../../../../src/daemon/guest/ready.ts";
 import { hostKindOf } from "../../../../../src/daemon/engine/system/host-facts.ts";
+import { findLeftovers, removeLeftovers } from "../../../../../src/daemon/vm/gc.ts";
 import type { VmService } from "../../../../../src/daemon/vm/service.ts";
 import { JAIL } from "../../../../../src/shared/contract/helper-api.ts";
 import { jailRootOf } from "../../../../../src/shared/jail.ts";
@@ -24,7 +25,7 @@ beforeEach(async () => {
 afterEach(async () => await world[Symbol.asyncDispose]());
 
 const create = async (name: string, more: Partial<typeof spec> = {}, start = true): Promise<VmRecord> =>
-  await service.create({ name, image: "debian", spec: { ...spec, ...more }, start }, run);
+  await service.lifecycle.create({ name, image: "debian", spec: { ...spec, ...more }, start }, run);
 const asked = (): string[] => world.helper.calls.map(({ verb }) => verb.slice("priv.".length));
 const serialLog = (vm: VmRecord): string => join(jailRootOf(world.paths.jailDir, vm.id), JAIL.serialLog);
 
@@ -59,29 +60,29 @@ describe("from create to delete", () => {
     const { requests } = world.host.vmms.get(vm.id)?.api ?? { requests: [] };
     expect(requests.at(-1)?.body).toEqual({ action_type: "InstanceStart" });
 
-    const stopped = await service.stop(vm.id, run);
+    const stopped = await service.lifecycle.stop(vm.id, run);
     expect(stopped).toMatchObject({ state: "stopped", pid: null, address: null, guestIp: "172.16.0.2" });
     expect(world.guestSaid).toEqual(["reboot"]);
     expect(world.host.list()).toEqual([`cow ${vm.id}`, `slot ${vm.id}`]);
 
-    await service.start(vm.id, run);
-    await service.delete(vm.id);
+    await service.lifecycle.start(vm.id, run);
+    await service.lifecycle.delete(vm.id);
     expect(world.host.list()).toEqual([]);
     expect(await readdir(world.paths.vmsDir)).toEqual([]);
-    expect(await service.findLeftovers()).toEqual([]);
+    expect(await findLeftovers(service.parts)).toEqual([]);
   });
 
   test("addresses are a VM's own, and go to the next one when it is gone", async () => {
     const [a, b] = [await create("a", {}, false), await create("b", {}, false)];
     expect([a.guestIp, b.guestIp]).toEqual(["172.16.0.2", "172.16.0.3"]);
-    await service.delete(a.id);
+    await service.lifecycle.delete(a.id);
     expect((await create("c", {}, false)).guestIp).toBe("172.16.0.2");
   });
 
   test("eight at once", async () => {
     const vms = await Promise.all(Array.from({ length: 8 }, async (_, index) => await create(`vm-${index}`)));
     expect(new Set(vms.map(({ guestIp }) => guestIp)).size).toBe(8);
-    await Promise.all(vms.map(async ({ id }) => await service.delete(id)));
+    await Promise.all(vms.map(async ({ id }) => await service.lifecycle.delete(id)));
     expect(world.host.list()).toEqual([]);
   }, 60_000);
 });
@@ -90,30 +91,30 @@ describe("NAT", () => {
   test("with the VM, live, and gone with it", async () => {
     const vm = await create("box", { nat: true });
     expect(world.host.rules.size).toBe(1);
-    expect((await service.set(vm.id, { nat: false })).spec.nat).toBe(false);
+    expect((await service.lifecycle.set(vm.id, { nat: false })).spec.nat).toBe(false);
     expect(world.host.rules.size).toBe(0);
-    await service.set(vm.id, { nat: true });
+    await service.lifecycle.set(vm.id, { nat: true });
     expect(world.host.rules.size).toBe(1);
-    await service.stop(vm.id, run);
+    await service.lifecycle.stop(vm.id, run);
     expect(world.host.rules.size).toBe(0);
   });
   test("put back by the patrol after a firewall's reload", async () => {
     await create("box", { nat: true });
     world.host.rules.clear();
-    await service.patrol();
+    await service.patrol.run();
     expect(world.host.rules.size).toBe(1);
   });
   test("what keeps guests in is put back too, though no guest has NAT", async () => {
     await create("box");
     const before = asked().filter((verb) => verb === "ensure_bridge").length;
-    await service.patrol();
+    await service.patrol.run();
     expect(asked().filter((verb) => verb === "ensure_bridge").length).toBe(before + 1);
-    await service.patrol();
+    await service.patrol.run();
     expect(asked().filter((verb) => verb === "ensure_bridge").length).toBe(before + 1);
   });
   test("anything else still needs a stopped VM", async () => {
     const vm = await create("box");
-    await expect(service.set(vm.id, { nat: true, vcpu: 2 })).rejects.toMatchObject({ code: "WRONG_STATE" });
+    await expect(service.lifecycle.set(vm.id, { nat: true, vcpu: 2 })).rejects.toMatchObject({ code: "WRONG_STATE" });
   });
 });
 
@@ -153,16 +154,16 @@ describe("when something fails", () => {
     await appendFile(serialLog(vm), "last words\n");
     world.host.vmms.get(vm.id)?.child.kill("SIGKILL");
     await world.host.vmms.get(vm.id)?.child.exited;
-    await service.patrol();
+    await service.patrol.run();
     expect(world.vms.get(vm.id)?.state).toBe("stopped");
-    using log = service.parts.engine.openLog(vm.id, service.dirs(vm.id), "serial");
+    using log = service.parts.engine.openLog(vm.id, service.records.dirs(vm.id), "serial");
     expect(await readFile(log?.path ?? "", "utf8")).toContain("last words");
   });
 
   test("a guest that powered off leaves its VMM behind: seen and ended", async () => {
     const vm = await create("box");
     await appendFile(serialLog(vm), "[   9.1] reboot: Power down\n");
-    await service.patrol();
+    await service.patrol.run();
     expect(world.vms.get(vm.id)).toMatchObject({ state: "stopped", reason: "the guest powered off" });
     expect(world.host.vmms.size).toBe(0);
   });
@@ -171,20 +172,20 @@ describe("when something fails", () => {
     const vm = await create("box");
     await Bun.file(serialLog(vm)).delete();
     await symlink("/etc/passwd", serialLog(vm));
-    expect(service.parts.engine.openLog(vm.id, service.dirs(vm.id), "serial")).toBeNull();
-    await service.stop(vm.id, run);
-    expect(existsSync(join(service.dirs(vm.id).state, "serial.log"))).toBe(false);
+    expect(service.parts.engine.openLog(vm.id, service.records.dirs(vm.id), "serial")).toBeNull();
+    await service.lifecycle.stop(vm.id, run);
+    expect(existsSync(join(service.records.dirs(vm.id).state, "serial.log"))).toBe(false);
   });
 
   test("a console that grew too long is cut, though Firecracker goes on writing where it was", async () => {
     const vm = await create("box");
     await writeFile(serialLog(vm), Buffer.alloc(9 * 1024 ** 2, "x"));
-    await service.patrol();
+    await service.patrol.run();
     expect((await stat(serialLog(vm))).size).toBe(0);
     const file = await open(serialLog(vm), "r+");
     await file.write("after the cut\n", 9 * 1024 ** 2);
     await file.close();
-    using log = service.parts.engine.openLog(vm.id, service.dirs(vm.id), "serial");
+    using log = service.parts.engine.openLog(vm.id, service.records.dirs(vm.id), "serial");
     expect(await readTail(log?.path ?? "", 1024)).toBe("after the cut\n");
   });
 });
@@ -197,8 +198,8 @@ describe("a daemon that was started anew", () => {
     expect(world.vms.get(vm.id)).toMatchObject({ state: "running", pid: vm.pid, bootId: vm.bootId });
     expect(world.host.rules.size).toBe(1);
     expect(asked()).toContain("ensure_bridge");
-    expect(await service.findLeftovers()).toEqual([]);
-    await service.stop(vm.id, run);
+    expect(await findLeftovers(service.parts)).toEqual([]);
+    await service.lifecycle.stop(vm.id, run);
     expect(world.vms.get(vm.id)?.state).toBe("stopped");
   });
 
@@ -208,9 +209,9 @@ describe("a daemon that was started anew", () => {
     service = await world.start();
     expect(world.vms.get(vm.id)?.state).toBe("running");
     world.broken.clear();
-    await service.patrol();
+    await service.patrol.run();
     expect(asked()).toContain("ensure_bridge");
-    await service.stop(vm.id, run);
+    await service.lifecycle.stop(vm.id, run);
     expect(world.host.list()).toEqual([`cow ${vm.id}`, `slot ${vm.id}`]);
   });
 });
@@ -224,46 +225,46 @@ test.each([
 test("gc: what a lost world left on the host is listed and removed, in an order that works", async () => {
   const vm = await create("box", { nat: true });
   world.vms.remove(vm.id);
-  await Bun.file(join(service.dirs(vm.id).state, "handles.json")).delete();
+  await Bun.file(join(service.records.dirs(vm.id).state, "handles.json")).delete();
   world.host.taps.add("tap-pool-77");
   world.host.cow.add(ghost);
   world.host.slots.add(ghost);
   service = await world.start();
-  const found = await service.findLeftovers();
+  const found = await findLeftovers(service.parts);
   expect(new Set(found.map(({ leftover }) => leftover.kind))).toEqual(
     new Set(["directory", "process", "jail", "disk", "rule", "tap", "uid"]),
   );
-  await service.removeLeftovers(found);
+  await removeLeftovers(found);
   expect(world.host.list()).toEqual([]);
-  expect(await service.findLeftovers()).toEqual([]);
+  expect(await findLeftovers(service.parts)).toEqual([]);
 });
 
 test("taps are made ahead, used, and gone with the last VM", async () => {
   await using other = await makeWorld({ tap_pool_size: 2 });
   const its = await other.start();
-  const first = await its.create({ name: "a", image: "debian", spec, start: true }, run);
+  const first = await its.lifecycle.create({ name: "a", image: "debian", spec, start: true }, run);
   await its.parts.engine.close?.();
   expect([...other.host.taps].toSorted()).toEqual(["tap-pool-2", "tap-pool-3", "tap-pool-4"]);
   const before = other.helper.calls.filter(({ verb }) => verb === "priv.create_tap").length;
-  const second = await its.create({ name: "b", image: "debian", spec, start: true }, run);
+  const second = await its.lifecycle.create({ name: "b", image: "debian", spec, start: true }, run);
   await its.parts.engine.close?.();
   // One for the pool, none for the VM.
   expect(other.helper.calls.filter(({ verb }) => verb === "priv.create_tap").length).toBe(before + 1);
-  expect(await its.findLeftovers()).toEqual([]);
-  await its.delete(first.id);
-  await its.delete(second.id);
+  expect(await findLeftovers(its.parts)).toEqual([]);
+  await its.lifecycle.delete(first.id);
+  await its.lifecycle.delete(second.id);
   expect(other.host.list()).toEqual([]);
 });
 
 test("taps that an earlier daemon made ahead are no leftovers, and go with the last VM, too", async () => {
   await using other = await makeWorld({ tap_pool_size: 2 });
   const its = await other.start();
-  const vm = await its.create({ name: "a", image: "debian", spec, start: true }, run);
+  const vm = await its.lifecycle.create({ name: "a", image: "debian", spec, start: true }, run);
   await its.parts.engine.close?.();
   const next = await other.start();
   await Bun.sleep(50);
-  expect(await next.findLeftovers()).toEqual([]);
-  await next.delete(vm.id);
+  expect(await findLeftovers(next.parts)).toEqual([]);
+  await next.lifecycle.delete(vm.id);
   expect(other.host.list()).toEqual([]);
 });
 
@@ -310,7 +311,7 @@ describe("killed at an entry: the next daemon leaves nothing of it", () => {
       if (vm === undefined) throw new Error(`${entry.join(" ")}: the VM is gone`);
       await eventually(`${entry.join(" ")}: stopped`, 20_000, () => world.vms.get(vm.id)?.state === "stopped");
       expect([...entry, world.host.list()]).toEqual([...entry, [`cow ${vm.id}`, `slot ${vm.id}`]]);
-      await service.delete(vm.id);
+      await service.lifecycle.delete(vm.id);
       expect([...entry, world.vms.list(), world.host.list()]).toEqual([...entry, [], []]);
     }
   }, 120_000);
