@@ -22,9 +22,9 @@ export interface Group {
   readonly hidden?: boolean;
   /** What is it for? */
   readonly purpose: string;
-  /** The most common commands. */
+  /** The command one wants most of the time. */
   readonly usual: readonly Example[];
-  /** Next steps. */
+  /** What comes next. */
   readonly next: readonly Example[];
   /** Without a prototype, so that `constructor` is no command. */
   readonly commands: Readonly<Record<string, Entry | Group>>;

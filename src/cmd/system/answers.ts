@@ -46,7 +46,7 @@ export async function pingDaemon(socket: string, timeoutMs: number): Promise<Dae
     });
     const { result } = JSON.parse(await readBounded(response, PING_LIMIT_BYTES)) as { readonly result: unknown };
     const { version, pid } = v.parse(METHODS["system.ping"].output, result);
-    if (!isVersion(version)) throw new Error("the answer contains no valid version");
+    if (!isVersion(version)) throw new Error("the version in the answer is none");
     return { version, pid };
   } catch (thrown) {
     throw unreachable(thrown);
@@ -80,8 +80,7 @@ export async function callHelper<V extends HelperVerbName>(
     ]),
     answer,
   );
-  if (!parsed.success)
-    throw new BangerError("VERSION_MISMATCH", "the root helper's answer does not match its contract");
+  if (!parsed.success) throw new BangerError("VERSION_MISMATCH", "the root helper's answer is not of its contract");
   if ("error" in parsed.output) {
     const { message, code } = parsed.output.error;
     throw new BangerError("HELPER_REFUSED", `the root helper: ${message}`, { details: { code } });
@@ -99,7 +98,7 @@ async function exchange(path: string, request: unknown, timeoutMs: number): Prom
       }),
     );
   const deadline = performance.now() + Math.min(timeoutMs, FULL_QUEUE_MS);
-  const timer = setTimeout(() => fail(`no answer within ${timeoutMs / 1000} s`), timeoutMs);
+  const timer = setTimeout(() => fail(`nothing within ${timeoutMs / 1000} s`), timeoutMs);
   const decoder = new FrameDecoder(ANSWER_LIMIT_BYTES);
   const connect = async (): Promise<Bun.Socket> =>
     await Bun.connect({
@@ -114,7 +113,7 @@ async function exchange(path: string, request: unknown, timeoutMs: number): Prom
             done.reject(thrown);
           }
         },
-        close: () => fail("it closed the connection"),
+        close: () => fail("it hung up"),
         error: (_, cause) => fail(cause.message, cause),
       },
     }).catch(async (thrown: unknown) => {

@@ -126,7 +126,7 @@ export function createImageStore(
   async function build(name: string, { signal, progress }: Run): Promise<Image> {
     const recipe = CATALOG[name];
     if (recipe === undefined) {
-      throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${name}, not even in the catalog`, {
+      throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${name}, and the catalog can't build one`, {
         details: { catalog: Object.keys(CATALOG) },
       });
     }
@@ -137,7 +137,7 @@ export function createImageStore(
       });
     return await withStaging(async (staging) => {
       const built = await buildDebian(recipe, staging, { signal, progress });
-      progress({ stage: "image", message: "Computing the digest" });
+      progress({ stage: "image", message: "taking the digest" });
       const digest = await digestOf(built.rootfsPath, signal);
       const kernel = `${name}-${built.kernelRelease}`
         .toLowerCase()
@@ -221,20 +221,20 @@ export function createImageStore(
     isKnown: (name) => has(name) || CATALOG[name] !== undefined,
     register: async ({ name, rootfs, kernel }, { signal, progress }) => {
       if (has(name))
-        throw new BangerError("ALREADY_EXISTS", `an image named ${name} already exists`, {
+        throw new BangerError("ALREADY_EXISTS", `an image named ${name} exists already`, {
           hint: `banger image delete ${name}`,
         });
       await kernels.show(kernel);
       const info = await stat(rootfs).catch(() => null);
       if (info === null || !info.isFile()) throw new BangerError("INVALID_VALUE", `${rootfs} is not a file`);
       return await withStaging(async (staging) => {
-        progress({ stage: "image", message: `Copying ${rootfs}` });
+        progress({ stage: "image", message: `copying ${rootfs}` });
         const target = join(staging, "rootfs.ext4");
         await runTool(["cp", "--sparse=always", "--reflink=auto", "--", rootfs, target], {
           timeoutMs: 30 * 60_000,
           signal,
         });
-        progress({ stage: "image", message: `Checking the file system${await confinementNote()}` });
+        progress({ stage: "image", message: `checking the file system${await confinementNote()}` });
         await runTool(["e2fsck", "-fn", target], {
           timeoutMs: 120_000,
           signal,

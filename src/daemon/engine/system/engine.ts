@@ -332,7 +332,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
       "kvm",
       kind === "kvm" ? (hostKind() !== "hardware" ? "WARN" : "PASS") : "FAIL",
       hostKind() !== "hardware" && kind === "kvm"
-        ? `${reason}; this host is itself a virtual machine, so guests are slower`
+        ? `${reason}; this host is a virtual machine itself, so guests are slower`
         : reason,
       fix,
     );
@@ -360,7 +360,7 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     if (trouble !== undefined) {
       add("names", "WARN", trouble.message, trouble.hint ?? "point your resolver's domain vm at the daemon's port");
     } else if (lacks.length > 0)
-      add("names", "WARN", `${answered}, but this host does not ask there: ${lacks.join(", ")}`, install);
+      add("names", "WARN", `${answered}, and nobody asks there: ${lacks.join(", ")}`, install);
     else add("names", "PASS", answered);
     return rows;
   }

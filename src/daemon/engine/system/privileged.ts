@@ -87,7 +87,7 @@ function readAnswer<V extends HelperVerbName>(verb: V, answer: unknown): HelperO
   }
   const parsed = v.safeParse(HELPER_VERBS[verb].output as v.GenericSchema, result);
   if (parsed.success) return parsed.output as HelperOutputOf<V>;
-  throw new BangerError("VERSION_MISMATCH", `the root helper's answer to ${verb} has an unexpected form`, {
+  throw new BangerError("VERSION_MISMATCH", `the root helper's answer to ${verb} is of another form`, {
     details: { verb, issue: parsed.issues[0].message },
     hint: "sudo banger system restart",
   });

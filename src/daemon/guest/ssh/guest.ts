@@ -214,7 +214,7 @@ export function createGuest(paths: Paths): Guest {
     const abandon = async (why: string): Promise<never> => {
       end();
       await rm(path, { force: true });
-      throw new BangerError("GUEST_NOT_READY", `the guest's sshd refused banger: ${why}`, {
+      throw new BangerError("GUEST_NOT_READY", `the guest's sshd did not let banger in: ${why}`, {
         hint: `banger vm logs ${address.id}`,
       });
     };

@@ -165,7 +165,7 @@ describe("a guest's packet", () => {
     });
     expect(describeUntriedNat(new BangerError("IN_USE", "tap-fc-doctor is open"))).toMatchObject({
       level: "WARN",
-      message: "could not be tried: tap-fc-doctor is open",
+      message: "could not be tested: tap-fc-doctor is open",
       fix: "sudo journalctl -u bangerd-root.service -n 20",
     });
   });
