@@ -46,7 +46,7 @@ clean_up() {
 # Asks on the terminal, which standard input isn't when this script comes through a pipe.
 confirm() {
   [ "$yes" = no ] || return 0
-  if ! (: </dev/tty) 2>/dev/null; then die 2 "there is no terminal to ask on; give --yes"; fi
+  if ! (: </dev/tty) 2>/dev/null; then die 2 "can't ask without a terminal; use --yes to install without asking"; fi
   printf '%s [y/N] ' "$1" >/dev/tty
   answer=''
   read -r answer </dev/tty || :
@@ -64,7 +64,7 @@ need() {
 download() {
   case $1 in
     https://*) ;;
-    *) die 41 "$1 is not https, and nothing is downloaded over anything else" ;;
+    *) die 41 "$1 is not an https address; banger is downloaded over https only" ;;
   esac
   if command -v curl >/dev/null 2>&1; then
     curl -fsSL --proto '=https' --proto-redir '=https' --tlsv1.2 --connect-timeout 30 --max-time 1800 --max-filesize "$3" \
@@ -74,7 +74,7 @@ download() {
   else
     die 30 "curl or wget is missing, which downloads the release; on Debian and Ubuntu: sudo apt-get install -y curl"
   fi
-  [ "$(wc -c <"$2")" -le "$3" ] || die 41 "$1 is larger than the $3 bytes it may have"
+  [ "$(wc -c <"$2")" -le "$3" ] || die 41 "$1 is larger than the limit of $3 bytes"
 }
 
 # One line, and nothing in it that a path, a shell or a pattern reads.
@@ -126,7 +126,7 @@ architecture() {
 # Downloads a release, proves it, and leaves the executable as $staging/banger.
 fetch_release() {
   if [ -z "$RELEASE_HOST" ] || [ -z "$RELEASE_KEY" ]; then
-    die 41 "this install.sh knows no release host and no key to verify a release with, so it downloads nothing; in a checkout: sh install.sh --from-source"
+    die 41 "this install.sh has no release host or key, so it can't download a release; in a checkout: sh install.sh --from-source"
   fi
   arch=$(architecture)
   need openssl "verifies the release's signature" openssl
@@ -139,7 +139,7 @@ fetch_release() {
     is_version "$version" || die 41 "the release host's manifest names no version"
     current_version=$(installed_version)
     if [ -n "$current_version" ] && is_older "$version" "$current_version"; then
-      die 41 "banger $current_version is installed, and the release host's newest is $version, which is older; to go back: --version $version"
+      die 41 "the newest release, $version, is older than the installed banger $current_version; to install it anyway: --version $version"
     fi
   fi
   file=banger-$version-linux-$arch.zst
@@ -149,16 +149,16 @@ fetch_release() {
   printf '%s\n' "$RELEASE_KEY" >"$staging/key.pem"
   base64 -d <"$staging/SHA256SUMS.sig" >"$staging/signature" 2>/dev/null || die 41 "the signature of banger $version is not base64"
   openssl dgst -sha256 -verify "$staging/key.pem" -signature "$staging/signature" "$staging/SHA256SUMS" >/dev/null 2>&1 ||
-    die 41 "the signature of banger $version is not by the release key; nothing was installed"
+    die 41 "the signature of banger $version was not made with the release key; nothing was installed"
   # The name holds the version, so the sums of another release don't pass for this one's.
   wanted=$(grep -E "^[0-9a-f]{64}  banger-" "$staging/SHA256SUMS" | awk -v file="$file" '$2 == file { print $1 }')
-  [ "${#wanted}" = 64 ] || die 41 "the sums of banger $version do not name $file exactly once"
+  [ "${#wanted}" = 64 ] || die 41 "the checksums of banger $version do not list $file exactly once"
   download "$RELEASE_HOST/$version/$file" "$staging/$file" $BINARY_LIMIT
   got=$(sha256sum <"$staging/$file" | cut -d ' ' -f 1)
   [ "$got" = "$wanted" ] || die 41 "$file has the digest $got, not $wanted; nothing was installed"
-  zstd -q -d -c -- "$staging/$file" 2>/dev/null | head -c $((BINARY_LIMIT + 1)) >"$staging/banger" || die 41 "$file does not unpack"
-  [ -s "$staging/banger" ] || die 41 "$file does not unpack"
-  [ "$(wc -c <"$staging/banger")" -le $BINARY_LIMIT ] || die 41 "$file unpacks to more than it may"
+  zstd -q -d -c -- "$staging/$file" 2>/dev/null | head -c $((BINARY_LIMIT + 1)) >"$staging/banger" || die 41 "$file can't be unpacked"
+  [ -s "$staging/banger" ] || die 41 "$file can't be unpacked"
+  [ "$(wc -c <"$staging/banger")" -le $BINARY_LIMIT ] || die 41 "$file unpacks to more than the limit of $BINARY_LIMIT bytes"
   chmod 700 "$staging/banger"
   check_version "$staging/banger" "$version"
 }
@@ -167,7 +167,7 @@ fetch_release() {
 build_from_source() {
   if [ -f "$0" ]; then ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd); else ROOT=$(pwd); fi
   if [ ! -f "$ROOT/scripts/prepare.sh" ] || ! grep -q '"name": "banger"' "$ROOT/package.json" 2>/dev/null; then
-    die 2 "--from-source is for a checkout of banger, and $ROOT is none"
+    die 2 "--from-source needs a checkout of banger, and $ROOT is not one"
   fi
   # shellcheck source=scripts/prepare.sh
   . "$ROOT/scripts/prepare.sh"
@@ -183,10 +183,10 @@ check_version() {
 }
 
 install_for_user() {
-  [ -n "${HOME:-}" ] || die 2 "HOME is not set, and --user installs there"
+  [ -n "${HOME:-}" ] || die 2 "HOME is not set, but --user installs below it"
   target=$HOME/.local/bin/banger
   [ ! -d "$target" ] || die 2 "$target is a directory"
-  say "This puts one file on this machine: $target (for $(id -un); no root)"
+  say "This installs one file: $target (for $(id -un); without root)"
   confirm "Install?"
   mkdir -p -- "$HOME/.local/bin"
   staged=$(mktemp "$HOME/.local/bin/.banger.XXXXXX")
@@ -198,7 +198,7 @@ install_for_user() {
   say "Installed $("$target" version) as $target"
   case ":$PATH:" in
     *":$HOME/.local/bin:"*) say "Next: banger run" ;;
-    *) say "Next: $target run (and put $HOME/.local/bin into PATH)" ;;
+    *) say "Next: $target run (and add $HOME/.local/bin to PATH)" ;;
   esac
 }
 
@@ -206,7 +206,7 @@ install_for_system() {
   owner=$(id -un)
   if [ "$(id -u)" = 0 ]; then
     owner=${SUDO_USER:-}
-    [ -n "$owner" ] || die 2 "run this as the user whose sandboxes these will be, not as root; or give --user"
+    [ -n "$owner" ] || die 2 "run this as the user who will own the VMs, not as root, or use --user"
   else
     need sudo "runs the one step that needs root" sudo
   fi
@@ -214,8 +214,8 @@ install_for_system() {
   say "  /usr/local/bin/banger, and links bangerd and bangerd-root to it"
   say "  /usr/local/lib/banger (Firecracker and its jailer), /etc/banger, /var/lib/banger, /var/cache/banger"
   say "  systemd units bangerd and bangerd-root, with their sockets"
-  say "Root is asked for once, to write those and start the units. The daemon runs as $owner; the helper is the only part that"
-  say "stays root, for a closed list of actions (docs/privileges.md)."
+  say "Root is needed once, to write those files and start the units. The daemon runs as $owner. Only the helper keeps"
+  say "running as root, for a closed list of actions (docs/privileges.md)."
   confirm "Install?"
   if [ "$(id -u)" = 0 ]; then
     env -i PATH=$SAFE_PATH "$1" system install --owner "$owner"
@@ -244,12 +244,12 @@ main() {
         say "usage: sh install.sh [--from-source] [--user] [--version V] [--yes]"
         exit 0
         ;;
-      *) die 2 "unknown argument $1; there are --from-source, --user, --version V, --yes" ;;
+      *) die 2 "unknown argument $1; use --from-source, --user, --version V, --yes" ;;
     esac
     shift
   done
   [ -z "$version" ] || is_version "$version" || die 2 "--version takes a version such as 1.2.3"
-  [ "$source" = release ] || [ -z "$version" ] || die 2 "--version is for releases; a checkout has its own"
+  [ "$source" = release ] || [ -z "$version" ] || die 2 "--version can't be combined with --from-source"
 
   trap clean_up EXIT
   trap 'exit 129' HUP

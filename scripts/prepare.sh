@@ -74,16 +74,16 @@ install_packages() {
   missing=$(missing_packages "$1")
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" != 0 ]; then
-    say "This machine lacks: $missing"
-    say "Run this, then the same command again:"
+    say "Missing on this machine: $missing"
+    say "Install it, then run the same command again:"
     say ""
     say "  sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing"
     say ""
     exit $STATUS_HOST_UNSUPPORTED
   fi
   command -v apt-get >/dev/null 2>&1 ||
-    fail $STATUS_HOST_UNSUPPORTED "this machine lacks (by Debian's names): $missing; and it has no apt-get to install them with"
-  say "Installing from the distribution: $missing"
+    fail $STATUS_HOST_UNSUPPORTED "missing packages (Debian's names): $missing; install them yourself, because there is no apt-get here"
+  say "Installing packages of the distribution: $missing"
   log=$(mktemp)
   # shellcheck disable=SC2086 # a list of package names
   if ! { DEBIAN_FRONTEND=noninteractive apt-get update &&
@@ -103,15 +103,15 @@ install_node_modules() {
   sum=$(cksum <"$ROOT/package-lock.json")
   if [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && bun_works; then return 0; fi
   command -v npm >/dev/null 2>&1 || fail $STATUS_HOST_UNSUPPORTED "npm is missing; on Debian and Ubuntu: sudo apt-get install -y npm"
-  say "Installing from the npm registry, by package-lock.json: Bun $(bun_version) and banger's libraries, into node_modules"
+  say "Installing Bun $(bun_version) and banger's libraries from the npm registry into node_modules"
   # No package's script is run by npm, whose versions differ in whether they would. Bun's only puts its executable in place.
   npm ci --prefix "$ROOT" --ignore-scripts --include=dev --include=optional --no-audit --no-fund --loglevel=error >&2 ||
-    fail 40 "npm could not install what package-lock.json names"
+    fail 40 "npm could not install the packages of package-lock.json"
   bun_works || place_bun
-  bun_works || fail $STATUS_HOST_UNSUPPORTED "the Bun in node_modules does not run on this machine"
+  bun_works || fail $STATUS_HOST_UNSUPPORTED "Bun in node_modules does not run on this machine"
   # For an old Node, npm leaves out the optional packages that ask for a newer one; Bun, which runs them here, adds them.
   if ! bun --bun "$ROOT/node_modules/oxlint/bin/oxlint" --version >/dev/null 2>&1; then
-    (cd "$ROOT" && bun install --frozen-lockfile --ignore-scripts >&2) || say "oxlint could not be installed whole: lint will fail"
+    (cd "$ROOT" && bun install --frozen-lockfile --ignore-scripts >&2) || say "oxlint could not be installed completely: lint will fail"
   fi
   printf '%s\n' "$sum" >"$stamp"
 }

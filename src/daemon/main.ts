@@ -253,7 +253,7 @@ async function lockInstance(paths: Paths, hasSocket: boolean): Promise<InstanceL
     if (lock !== null) return lock;
     if (!hasSocket && (await isListening(relocate(paths).apiSocket))) return null;
     if (Date.now() > deadline) {
-      throw new BangerError("DAEMON_UNREACHABLE", `another daemon holds ${paths.stateDir} and does not answer`, {
+      throw new BangerError("DAEMON_UNREACHABLE", `another daemon uses ${paths.stateDir} but does not answer`, {
         hint: `fuser ${join(paths.stateDir, "daemon.lock")}`,
       });
     }

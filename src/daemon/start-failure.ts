@@ -58,6 +58,6 @@ function describe(code: ErrorCode, path: string, message: string, cause: unknown
       ? ["its file system is full", `df -h ${there}`]
       : code === "READ_ONLY"
         ? ["its file system is read-only", `findmnt --target ${there}`]
-        : ["you may not", `ls -ld ${path}`];
+        : ["permission denied", `ls -ld ${path}`];
   return new BangerError(code, `the daemon can't write ${path}: ${why}`, { details: { path, message }, hint, cause });
 }

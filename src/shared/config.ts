@@ -101,25 +101,25 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
     value: "info",
     read: (raw) => (raw === "debug" || raw === "info" || raw === "warn" || raw === "error" ? raw : null),
     rule: '"debug", "info", "warn" or "error"',
-    summary: "What the daemon's log holds; with \"debug\" how long each step of a VM's life took.",
+    summary: "Level of the daemon's log; \"debug\" adds how long each step of a VM's life took.",
   },
   default_image: {
     value: "debian-trixie",
     read: (raw) => (typeof raw === "string" && IMAGE_NAME_PATTERN.test(raw) ? raw : null),
     rule: "an image name",
-    summary: "The image when --image isn't given.",
+    summary: "Image used if --image isn't given.",
   },
   ssh_key_path: {
     value: null,
     read: (raw) => (typeof raw === "string" && /^(?:~\/|\/)./.test(raw) ? raw : null),
-    rule: "an absolute path, or one that begins with ~/",
-    summary: "A private key of yours that guests accept besides banger's own; its .pub must lie beside it.",
+    rule: "an absolute path, or a path that starts with ~/",
+    summary: "Private key that guests accept besides banger's own; its .pub must be next to it.",
   },
   auto_stop_stale_after: {
     value: 0,
     read: duration,
-    rule: 'a duration such as "12h"; 0 is never',
-    summary: "Stops a running VM that nothing touched for so long.",
+    rule: 'a duration such as "12h"; 0 means never',
+    summary: "Stops a VM after it has been idle this long.",
   },
   stats_poll_interval: {
     value: 10_000,
@@ -128,7 +128,7 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
       return ms !== null && ms >= 1000 ? ms : null;
     },
     rule: 'a duration of at least "1s"',
-    summary: "How often the daemon looks after running VMs.",
+    summary: "How often the daemon checks running VMs.",
   },
   file_sync: {
     value: [],
@@ -136,38 +136,38 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
       const rules = Array.isArray(raw) ? raw.map(readFileSync) : [null];
       return rules.every((rule) => rule !== null) ? rules : null;
     },
-    rule: '[[file_sync]] tables of host ("~/…"), guest ("~/…" or "/root/…") and perhaps mode ("0600")',
-    summary: "Files and trees of your home that every new VM gets a copy of.",
+    rule: '[[file_sync]] tables of host ("~/…"), guest ("~/…" or "/root/…") and optionally mode ("0600")',
+    summary: "Files and directories of your home to copy into every new VM.",
   },
   bridge_name: {
     value: DEFAULT_BRIDGE,
     read: (raw) => (typeof raw === "string" && /^br-fc(?:-[a-z0-9]{1,9})?$/.test(raw) && raw.length <= 15 ? raw : null),
     rule: '"br-fc", or "br-fc-" and up to 9 letters or digits',
-    summary: "The bridge of system mode's guests.",
+    summary: "Bridge that guests of the installed system are connected to.",
   },
   bridge_ip: {
     value: null,
     read: (raw) => (typeof raw === "string" && isPrivateIpv4(raw) ? raw : null),
     rule: "a private IPv4 address",
-    summary: "The bridge's address; banger looks for a free range when it isn't given.",
+    summary: "The bridge's address; default: in a free range that banger finds.",
   },
   cidr: {
     value: 24,
     read: (raw) => whole(raw, 16, 29),
     rule: "a prefix length from 16 to 29",
-    summary: "How large the guests' network is.",
+    summary: "Size of the guests' network.",
   },
   tap_pool_size: {
     value: 2,
     read: (raw) => whole(raw, 0, 64),
     rule: "a whole number from 0 to 64",
-    summary: "How many taps are made ahead, so that a start needn't.",
+    summary: "How many network taps to create in advance, for faster starts.",
   },
   dns: {
     value: "127.0.0.1:42053",
     read: (raw) => (typeof raw === "string" && isLoopbackEndpoint(raw) ? raw : null),
     rule: 'a loopback address and port such as "127.0.0.1:42053"',
-    summary: "Where the daemon answers for NAME.vm.",
+    summary: "Address and port where the daemon answers DNS queries for NAME.vm.",
   },
   "vm_defaults.vcpu": {
     value: null,
@@ -197,7 +197,7 @@ export const CONFIG_KEYS: { readonly [K in ConfigKey]: KeyRule<Config[K]> } = {
     value: false,
     read: (raw) => (typeof raw === "boolean" ? raw : null),
     rule: "true or false",
-    summary: "Whether new VMs reach beyond this host.",
+    summary: "Gives new VMs network access through the host (NAT).",
   },
 };
 

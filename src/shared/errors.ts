@@ -14,44 +14,44 @@ interface ErrorRow {
 
 export const ERROR_TABLE = {
   FAILED: { exit: 1, summary: "The operation failed; the message says why." },
-  CANCELLED: { exit: 1, summary: "The operation was cancelled and everything it had done was undone." },
+  CANCELLED: { exit: 1, summary: "The operation was cancelled, and its work was undone." },
   GUEST_NOT_READY: {
     exit: 1,
-    summary: "The guest did not answer in time. The VM is left running so that its console can be read.",
+    summary: "The guest did not become ready in time. The VM is kept running so that its console can be read.",
   },
   GUEST_FAILED: { exit: 1, summary: "A command banger ran inside the guest failed." },
-  VMM_FAILED: { exit: 1, summary: "The virtual machine monitor did not start or ended by itself." },
+  VMM_FAILED: { exit: 1, summary: "The virtual machine monitor failed to start or stopped unexpectedly." },
   IMAGE_BUILD_FAILED: { exit: 1, summary: "The image could not be built." },
-  KERNEL_INVALID: { exit: 1, summary: "The file holds no kernel that banger can extract or boot." },
-  NOT_YET: { exit: 1, summary: "This command is planned and not built yet." },
-  SOME_FAILED: { exit: 1, summary: "Some of the named things failed; the others went ahead." },
+  KERNEL_INVALID: { exit: 1, summary: "The file contains no kernel that banger can extract or boot." },
+  NOT_YET: { exit: 1, summary: "This command is planned but not available yet." },
+  SOME_FAILED: { exit: 1, summary: "Some items failed; the others succeeded." },
 
-  USAGE: { exit: 2, summary: "The command line is wrong; the message names the word.", hint: "banger --help" },
+  USAGE: { exit: 2, summary: "The command line is wrong; the message names the part.", hint: "banger --help" },
   INVALID_NAME: { exit: 2, summary: "Names are 1 to 63 of a-z, 0-9 and hyphen, with no hyphen at either end." },
-  INVALID_VALUE: { exit: 2, summary: "A value is not of the form its flag or field takes." },
+  INVALID_VALUE: { exit: 2, summary: "A value is not valid for its flag or field." },
   CONFIG_INVALID: {
     exit: 2,
-    summary: "A configuration file holds an unknown key or a wrong value.",
+    summary: "A configuration file contains an unknown key or a wrong value.",
     hint: "banger config",
   },
   INVALID_REQUEST: { exit: 2, summary: "A request to the daemon did not match the API's schema." },
 
   NOT_OWNER: {
     exit: 10,
-    summary: "Only the owner may do this. Root is not the owner: it runs the owner's commands with sudo -u OWNER.",
+    summary: "Only the owner may do this. Root is not the owner; use sudo -u OWNER.",
   },
   NEEDS_ROOT: { exit: 11, summary: "This command needs root." },
   UNSAFE_DIRECTORY: {
     exit: 12,
-    summary: "A directory banger keeps private things in is a link, not a directory, or belongs to somebody else.",
+    summary: "A directory that must be private is a link, is not a directory, or belongs to another user.",
   },
   NO_ACCESS: {
     exit: 14,
-    summary: "This user may not read or write a file or directory that banger needs; the message names it.",
+    summary: "You may not read or write a file or directory that banger needs; the message names it.",
   },
   NOT_A_FILE: {
     exit: 15,
-    summary: "A path is not of the kind it must be: a directory where a file must be, or the other way round.",
+    summary: "A path has the wrong type, such as a directory instead of a file.",
   },
   HELPER_REFUSED: { exit: 13, summary: "The root helper refused the request." },
 
@@ -59,42 +59,53 @@ export const ERROR_TABLE = {
   IMAGE_NOT_FOUND: { exit: 20, summary: "No image has that name.", hint: "banger image list" },
   IMAGE_NOT_BUILT: {
     exit: 20,
-    summary: "The image is known and not built yet; on an installed system its owner's own command builds it.",
+    summary: "The image is not built yet. On an installed system, the owner builds it with banger image build.",
   },
   KERNEL_NOT_FOUND: { exit: 20, summary: "No kernel has that name.", hint: "banger kernel list" },
-  OPERATION_NOT_FOUND: { exit: 20, summary: "No operation has that id; ended ones are forgotten after a while." },
+  OPERATION_NOT_FOUND: {
+    exit: 20,
+    summary: "No operation has that id. Finished operations are forgotten after a while.",
+  },
   FORWARD_NOT_FOUND: {
     exit: 20,
-    summary: "No such port of this host is forwarded to that VM.",
+    summary: "This host's port is not forwarded to that VM.",
     hint: "banger vm ports",
   },
-  ALREADY_EXISTS: { exit: 21, summary: "The name is taken." },
-  WRONG_STATE: { exit: 22, summary: "The VM is not in a state in which this can be done." },
-  AMBIGUOUS: { exit: 23, summary: "The id prefix fits several VMs; give more of it." },
-  IN_USE: { exit: 24, summary: "Something still uses it." },
+  ALREADY_EXISTS: { exit: 21, summary: "The name is already in use." },
+  WRONG_STATE: { exit: 22, summary: "The VM's state does not allow this operation." },
+  AMBIGUOUS: { exit: 23, summary: "The id prefix matches several VMs; use a longer one." },
+  IN_USE: { exit: 24, summary: "Something still uses it; the message says what." },
 
-  NO_KVM: { exit: 30, summary: "Hardware virtualization is needed and not usable here.", hint: "banger doctor" },
-  TOOL_MISSING: { exit: 30, summary: "A program banger needs is not installed.", hint: "banger doctor" },
+  NO_KVM: {
+    exit: 30,
+    summary: "Hardware virtualization is needed but not usable on this host.",
+    hint: "banger doctor",
+  },
+  TOOL_MISSING: { exit: 30, summary: "A program that banger needs is not installed.", hint: "banger doctor" },
   NO_SPACE: { exit: 31, summary: "The disk is full.", hint: "banger gc" },
   READ_ONLY: { exit: 31, summary: "A file system that banger must write to is read-only; the message names the path." },
-  OUTPUT_FAILED: { exit: 31, summary: "The answer could not be written to standard output: full, or broken." },
-  HOST_UNSUPPORTED: { exit: 32, summary: "This host lacks something banger needs.", hint: "banger doctor" },
+  OUTPUT_FAILED: { exit: 31, summary: "The output could not be written, for example because the disk is full." },
+  HOST_UNSUPPORTED: { exit: 32, summary: "This host lacks something that banger needs.", hint: "banger doctor" },
 
   NETWORK: { exit: 40, summary: "A download failed." },
-  DIGEST_MISMATCH: { exit: 41, summary: "Downloaded bytes do not have the digest they must have." },
+  DIGEST_MISMATCH: { exit: 41, summary: "A downloaded file does not have the expected digest." },
   ARCHIVE_FAILED: {
     exit: 42,
-    summary: "The Debian archive could not be used: unreachable, or its signature did not verify.",
+    summary: "The Debian archive can't be reached, or its signature is not valid.",
   },
 
   DAEMON_UNREACHABLE: { exit: 50, summary: "The owner daemon does not answer.", hint: "banger daemon logs" },
   HELPER_UNREACHABLE: { exit: 50, summary: "The root helper does not answer.", hint: "banger system status" },
-  VERSION_MISMATCH: { exit: 51, summary: "CLI and daemon speak versions too far apart.", hint: "banger daemon stop" },
-  STORE_TOO_NEW: { exit: 52, summary: "The store was written by a newer banger than this one." },
+  VERSION_MISMATCH: {
+    exit: 51,
+    summary: "The CLI and the daemon have incompatible versions.",
+    hint: "banger daemon stop",
+  },
+  STORE_TOO_NEW: { exit: 52, summary: "The database was written by a newer banger." },
 
-  INTERNAL: { exit: 70, summary: "A bug in banger. The message and operation id are worth reporting." },
+  INTERNAL: { exit: 70, summary: "This is a bug in banger. Report the message and the operation id." },
 
-  EXEC_TIMEOUT: { exit: 124, summary: "The guest command ran longer than --timeout and was ended." },
+  EXEC_TIMEOUT: { exit: 124, summary: "The guest command ran longer than --timeout and was stopped." },
   EXEC_FAILED: { exit: 125, summary: "banger failed before the guest command could run." },
 } as const satisfies Record<string, ErrorRow>;
 
@@ -165,7 +176,7 @@ export function toBangerError(thrown: unknown, op?: string): BangerError {
     });
   }
   if (isErrno(thrown, "ENOENT") && thrown.message.startsWith(PROGRAM_MISSING)) {
-    const message = `${thrown.path ?? "a program"} is not installed, and banger needs it here`;
+    const message = `${thrown.path ?? "a program"} is not installed, but banger needs it`;
     return new BangerError("TOOL_MISSING", message, { cause: thrown, ...(op === undefined ? {} : { op }) });
   }
   if (thrown instanceof DOMException && thrown.name === "AbortError") {

@@ -296,7 +296,7 @@ test("nothing is asked of a host without TLS, be it the script's or one that was
     const { status, stderr } = await run(["sh", plainScript, "--user", "--yes", ...words], { home });
     expect({ status, stderr }).toEqual({
       status: 41,
-      stderr: expect.stringContaining("not https") as unknown as string,
+      stderr: expect.stringContaining("not an https address") as unknown as string,
     });
   }
   expect(await listHome(home)).toEqual([]);
@@ -412,7 +412,7 @@ test.each([
   [["--version", "1.2.3\n"], "--version takes"],
   [["--version", "1.2.3;id"], "--version takes"],
   [["--version=$(id)"], "--version takes"],
-  [["--from-source", "--version", "1.2.3"], "--version is for releases"],
+  [["--from-source", "--version", "1.2.3"], "--version can't be combined with --from-source"],
 ])("%j is wrong usage", async (args, says) => {
   const home = await makeHome();
   const { status, stderr } = await run(["sh", script, ...args], { home });

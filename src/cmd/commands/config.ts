@@ -7,7 +7,7 @@ import { isErrno } from "../../shared/errors.ts";
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["banger config", "every setting, its value and the file it comes from"]],
+  examples: [["banger config", "shows every setting, its value and where it comes from"]],
   next: "edit the file named on standard error, then banger daemon stop",
   run: async ({ env, json, out }) => {
     const { configFiles } = localPaths(env);

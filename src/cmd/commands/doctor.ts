@@ -9,7 +9,7 @@ const COLORS = { PASS: "green", WARN: "yellow", FAIL: "red" } as const;
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["banger doctor", "what this host can do, and the fix for what it can't"]],
+  examples: [["banger doctor", "checks this host and prints a fix for each problem"]],
   next: "banger vm run",
   run: async ({ client, json, out }) => {
     const rows: DoctorRow[] = [];

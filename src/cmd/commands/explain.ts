@@ -17,12 +17,16 @@ function rowOf(code: ErrorCode): {
 
 export const command = defineCommand({
   args: {
-    code: { type: "positional", required: false, description: "The code in brackets; every one when none is given." },
+    code: {
+      type: "positional",
+      required: false,
+      description: "An error code, as printed in brackets; default: all codes.",
+    },
   },
   json: true,
   examples: [
-    ["banger explain GUEST_NOT_READY", "what it means, its exit status, what to type next"],
-    ["banger explain", "every code"],
+    ["banger explain GUEST_NOT_READY", "explains the code, its exit status and what to do next"],
+    ["banger explain", "lists every code"],
   ],
   run: async ({ args, json, out }) => {
     if (args.code === undefined) {

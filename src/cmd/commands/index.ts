@@ -9,21 +9,21 @@ const table = (commands: Record<string, Entry | Group>): Readonly<Record<string,
   Object.assign(Object.create(null) as Record<string, Entry | Group>, commands);
 
 const run: Entry = {
-  summary: "Creates a sandbox, starts it, and gives you a shell or runs a command in it.",
+  summary: "Creates and starts a VM, then opens a shell or runs a command in it.",
   load: async () => (await import("./vm/run.ts")).command,
 };
 const list: Entry = {
-  summary: "Lists VMs, the running ones.",
+  summary: "Lists running VMs, or all with -a.",
   aliases: ["ls", "ps"],
   load: async () => (await import("./vm/list.ts")).command,
 };
 const remove: Entry = {
-  summary: "Stops VMs and removes everything of them.",
+  summary: "Deletes VMs and their disks; stops running ones first.",
   aliases: ["rm"],
   load: async () => (await import("./vm/delete.ts")).command,
 };
 const logs: Entry = {
-  summary: "Shows the serial console, or the log of the virtual machine monitor.",
+  summary: "Shows a VM's serial console, or the log of its virtual machine monitor (VMM).",
   load: async () => (await import("./vm/logs.ts")).command,
 };
 const ssh: Entry = {
@@ -31,26 +31,25 @@ const ssh: Entry = {
   load: async () => (await import("./vm/ssh.ts")).command,
 };
 const exec: Entry = {
-  summary: "Runs a command in a VM; input, output and exit status are the command's own.",
+  summary: "Runs a command in a VM and passes through its input, output and exit status.",
   load: async () => (await import("./vm/exec.ts")).command,
 };
 const cp: Entry = {
-  summary: "Copies files and trees into a VM or out of it.",
+  summary: "Copies files and directories into or out of a VM.",
   load: async () => (await import("./vm/cp.ts")).command,
 };
 
 const vm: Group = {
-  summary: "Sandboxes: create, use, stop, delete.",
-  purpose:
-    "Sandboxes. Each is a microVM with its own kernel, root disk and work disk at /root; it lives until you delete it.",
+  summary: "Manages VMs: create, use, stop, delete.",
+  purpose: "Manages VMs. Each VM has its own kernel, root disk and work disk at /root. It exists until you delete it.",
   usual: [
-    ["banger vm run", "a shell in a fresh sandbox"],
-    ["banger vm run --rm -- uname -a", "one command in a sandbox that is gone afterwards"],
+    ["banger vm run", "opens a shell in a new VM"],
+    ["banger vm run --rm -- uname -a", "runs one command in a new VM, then deletes the VM"],
   ],
   next: [
-    ["banger vm list", "what runs"],
-    ["banger vm exec NAME -- make test", "a command in a sandbox that runs"],
-    ["banger vm delete NAME", "stop it and give back its disk"],
+    ["banger vm list", "lists running VMs"],
+    ["banger vm exec NAME -- make test", "runs a command in a running VM"],
+    ["banger vm delete NAME", "stops the VM and deletes its disks"],
   ],
   commands: table({
     run,
@@ -62,33 +61,36 @@ const vm: Group = {
       summary: "Starts stopped VMs and waits until each is ready.",
       load: async () => (await import("./vm/start.ts")).command,
     },
-    stop: { summary: "Stops VMs; what they wrote stays.", load: async () => (await import("./vm/stop.ts")).command },
+    stop: { summary: "Stops VMs and keeps their disks.", load: async () => (await import("./vm/stop.ts")).command },
     restart: {
       summary: "Stops VMs and starts them again.",
       load: async () => (await import("./vm/restart.ts")).command,
     },
     kill: {
-      summary: "Sends a signal to the virtual machine monitors of VMs.",
+      summary: "Sends a signal to VMs' monitors; by default, cuts their power.",
       load: async () => (await import("./vm/kill.ts")).command,
     },
     delete: remove,
     list,
     show: { summary: "Shows the record of a VM.", load: async () => (await import("./vm/show.ts")).command },
     stats: {
-      summary: "Shows what VMs use: CPU, memory, disk, network.",
+      summary: "Shows VMs' use of CPU, memory, disk and network.",
       load: async () => (await import("./vm/stats.ts")).command,
     },
     logs,
-    set: { summary: "Changes the sizes of a stopped VM.", load: async () => (await import("./vm/set.ts")).command },
+    set: {
+      summary: "Changes a stopped VM's CPUs, memory, disk size or network access.",
+      load: async () => (await import("./vm/set.ts")).command,
+    },
     ssh,
     exec,
     cp,
     ports: {
-      summary: "Lists the ports that guests listen on.",
+      summary: "Lists the ports that guests listen on, and their forwards.",
       load: async () => (await import("./vm/ports.ts")).command,
     },
     forward: {
-      summary: "Forwards a port of this host's loopback to a port in a VM.",
+      summary: "Forwards a port on this host's loopback to a port in a VM.",
       load: async () => (await import("./vm/forward.ts")).command,
     },
     prune: {
@@ -96,17 +98,18 @@ const vm: Group = {
       load: async () => (await import("./vm/prune.ts")).command,
     },
     workspace: {
-      summary: "A git repository in a VM: put it there, get the changes back.",
-      purpose: "Puts what git tracks of a repository into a VM, and gets back what changed there as one patch.",
-      usual: [["banger vm workspace prepare NAME .", "this repository at /root/repo of the VM"]],
-      next: [["banger vm workspace export NAME", "what changed in there, for git apply"]],
+      summary: "Copies git repositories into VMs and exports changes (not available yet).",
+      purpose:
+        "Copies a repository's tracked files into a VM, and exports the changes made there as one patch. Not available yet.",
+      usual: [["banger vm workspace prepare NAME .", "copies this repository to /root/repo in the VM"]],
+      next: [["banger vm workspace export NAME", "prints the changes as a patch for git apply"]],
       commands: table({
         prepare: {
-          summary: "Puts a git repository into a VM.",
+          summary: "Copies a git repository into a VM (not available yet).",
           load: async () => (await import("./vm/workspace/prepare.ts")).command,
         },
         export: {
-          summary: "Prints everything changed in the VM's workspace as one patch.",
+          summary: "Prints the changes in a VM's workspace as one patch (not available yet).",
           load: async () => (await import("./vm/workspace/export.ts")).command,
         },
       }),
@@ -115,45 +118,46 @@ const vm: Group = {
 };
 
 const image: Group = {
-  summary: "Images that VMs are made of.",
-  purpose: "Root file systems that VMs start from. One that is missing is built when the first VM needs it.",
-  usual: [["banger image list", "what is here"]],
+  summary: "Manages images: the file systems that VMs start from.",
+  purpose:
+    "Manages images: the root file systems that VMs start from. A missing image is built when a VM first needs it.",
+  usual: [["banger image list", "lists images"]],
   next: [
-    ["banger image build debian-trixie --force", "build it anew, with today's packages"],
-    ["banger vm run --image debian-trixie", "a sandbox made of it"],
+    ["banger image build debian-trixie --force", "rebuilds the image with today's packages"],
+    ["banger vm run --image debian-trixie", "starts a VM from the image"],
   ],
   commands: table({
     list: { summary: "Lists images.", aliases: ["ls"], load: async () => (await import("./image/list.ts")).command },
     build: {
-      summary: "Builds an image of the catalog from the distribution's archive.",
+      summary: "Builds a catalog image from the distribution's archive.",
       load: async () => (await import("./image/build.ts")).command,
     },
     show: { summary: "Shows an image.", load: async () => (await import("./image/show.ts")).command },
     register: {
-      summary: "Makes an image from a root file system on this host.",
+      summary: "Creates an image from a root file system on this host.",
       load: async () => (await import("./image/register.ts")).command,
     },
     delete: {
-      summary: "Removes an image that no VM uses.",
+      summary: "Deletes an image that no VM uses.",
       aliases: ["rm"],
       load: async () => (await import("./image/delete.ts")).command,
     },
     pull: {
-      summary: "Makes an image from a container registry.",
+      summary: "Pulls an image from a container registry (not available yet).",
       load: async () => (await import("./image/pull.ts")).command,
     },
     promote: {
-      summary: "Makes an image from a VM's disk.",
+      summary: "Creates an image from a VM's disk (not available yet).",
       load: async () => (await import("./image/promote.ts")).command,
     },
     cache: {
-      summary: "What pulls keep for the next one.",
-      purpose: "Downloaded layers that a later pull may use again.",
-      usual: [["banger image cache prune --dry-run", "what could go"]],
-      next: [["banger image list", "the images themselves, which stay"]],
+      summary: "Manages downloaded image layers (not available yet).",
+      purpose: "Manages downloaded layers that a later pull can reuse. Not available yet.",
+      usual: [["banger image cache prune --dry-run", "lists layers that can be removed"]],
+      next: [["banger image list", "lists the images, which are kept"]],
       commands: table({
         prune: {
-          summary: "Removes downloaded layers.",
+          summary: "Removes downloaded layers (not available yet).",
           load: async () => (await import("./image/cache/prune.ts")).command,
         },
       }),
@@ -162,38 +166,40 @@ const image: Group = {
 };
 
 const kernel: Group = {
-  summary: "Kernels that VMs boot.",
-  purpose: "Kernels that VMs boot. Each built image brings its own; import others to boot an image with them.",
-  usual: [["banger kernel list", "what is here"]],
+  summary: "Manages kernels that VMs boot.",
+  purpose: "Manages kernels that VMs boot. Each built image comes with a kernel; import others to use instead.",
+  usual: [["banger kernel list", "lists kernels"]],
   next: [
-    ["banger kernel import mine --from ./bzImage", "take one from a file, a .deb or a directory"],
-    ["banger vm run --kernel mine", "boot it"],
+    ["banger kernel import mine --from ./bzImage", "imports a kernel from a file, a .deb or a directory"],
+    ["banger vm run --kernel mine", "boots a VM with it"],
   ],
   commands: table({
     list: { summary: "Lists kernels.", aliases: ["ls"], load: async () => (await import("./kernel/list.ts")).command },
     show: { summary: "Shows a kernel.", load: async () => (await import("./kernel/show.ts")).command },
     import: {
-      summary: "Takes a kernel from a vmlinux, a bzImage, a .deb or a directory.",
+      summary: "Imports a kernel from a vmlinux, a bzImage, a .deb or a directory.",
       load: async () => (await import("./kernel/import.ts")).command,
     },
     delete: {
-      summary: "Removes a kernel that nothing uses.",
+      summary: "Deletes a kernel that nothing uses.",
       aliases: ["rm"],
       load: async () => (await import("./kernel/delete.ts")).command,
     },
-    pull: { summary: "Downloads a kernel.", load: async () => (await import("./kernel/pull.ts")).command },
+    pull: {
+      summary: "Downloads a kernel (not available yet).",
+      load: async () => (await import("./kernel/pull.ts")).command,
+    },
   }),
 };
 
 const system: Group = {
-  summary: "The installed system: Firecracker, its jail, networking, names.",
-  purpose:
-    "Installs banger as a system service, so that VMs run under Firecracker in a jail, with addresses and names.",
-  usual: [["banger system status", "what is installed and whether it answers"]],
-  next: [["banger doctor", "what this host can do"]],
+  summary: "Manages the installed system: Firecracker, its jail, network and names.",
+  purpose: "Installs banger as a system service. VMs then run under Firecracker in a jail, with addresses and names.",
+  usual: [["banger system status", "shows what is installed and running"]],
+  next: [["banger doctor", "checks this host and suggests fixes"]],
   commands: table({
     install: {
-      summary: "Installs the executable, its units and directories.",
+      summary: "Installs or upgrades the executable, its units and directories.",
       forRoot: true,
       load: async () => (await import("./system/install.ts")).command,
     },
@@ -203,12 +209,12 @@ const system: Group = {
       load: async () => (await import("./system/status.ts")).command,
     },
     restart: {
-      summary: "Restarts the daemons; VMs keep running.",
+      summary: "Restarts the daemon and the root helper; VMs keep running.",
       forRoot: true,
       load: async () => (await import("./system/restart.ts")).command,
     },
     uninstall: {
-      summary: "Removes units and executable.",
+      summary: "Removes the units and the executable.",
       forRoot: true,
       load: async () => (await import("./system/uninstall.ts")).command,
     },
@@ -216,20 +222,20 @@ const system: Group = {
 };
 
 const daemon: Group = {
-  summary: "The background process of this user.",
-  purpose: "The background process that looks after your VMs. The first command that needs it starts it.",
-  usual: [["banger daemon status", "whether it runs, and since when"]],
+  summary: "Manages the daemon, your background process.",
+  purpose: "Manages the background process that looks after your VMs. The first command that needs it starts it.",
+  usual: [["banger daemon status", "shows if the daemon runs, and since when"]],
   next: [
-    ["banger daemon logs -f", "what it does"],
-    ["banger daemon stop", "end it; VMs keep running"],
+    ["banger daemon logs -f", "follows the daemon's log"],
+    ["banger daemon stop", "stops the daemon; VMs keep running"],
   ],
   commands: table({
     status: {
-      summary: "Shows whether the daemon runs.",
+      summary: "Shows if the daemon is running.",
       load: async () => (await import("./daemon/status.ts")).command,
     },
     stop: {
-      summary: "Ends the daemon; VMs keep running.",
+      summary: "Stops the daemon; VMs keep running.",
       load: async () => (await import("./daemon/stop.ts")).command,
     },
     logs: { summary: "Shows the daemon's log.", load: async () => (await import("./daemon/logs.ts")).command },
@@ -238,18 +244,17 @@ const daemon: Group = {
 
 /** Everything after `banger`. */
 export const ROOT: Group = {
-  summary: "Sandboxes in microVMs.",
-  purpose:
-    "Disposable or long-lived Linux sandboxes on this machine, each a microVM with its own kernel, root disk and work disk at /root.",
+  summary: "Runs Linux sandboxes in VMs.",
+  purpose: "Runs Linux sandboxes on this machine: VMs, each with its own kernel, root disk and work disk at /root.",
   usual: [
-    ["banger run", "a shell in a fresh sandbox"],
-    ["banger run --rm -- uname -a", "one command in a sandbox that is gone afterwards"],
+    ["banger run", "opens a shell in a new VM"],
+    ["banger run --rm -- uname -a", "runs one command in a new VM, then deletes the VM"],
   ],
   next: [
-    ["banger ps", "what runs"],
-    ["banger exec NAME -- make test", "a command in a sandbox that runs"],
-    ["banger rm NAME", "stop it and give back its disk"],
-    ["banger doctor", "what this host can do, and how to make it faster"],
+    ["banger ps", "lists running VMs"],
+    ["banger exec NAME -- make test", "runs a command in a running VM"],
+    ["banger rm NAME", "stops the VM and deletes its disks"],
+    ["banger doctor", "checks this host and suggests fixes"],
   ],
   commands: table({
     run,
@@ -265,25 +270,25 @@ export const ROOT: Group = {
     system,
     daemon,
     update: {
-      summary: "Replaces this banger by a newer one; VMs keep running.",
+      summary: "Updates banger (not available yet).",
       forRoot: true,
       load: async () => (await import("./update.ts")).command,
     },
     doctor: {
-      summary: "Checks this host and says how to fix what is wrong.",
+      summary: "Checks this host and suggests how to fix what is wrong.",
       load: async () => (await import("./doctor.ts")).command,
     },
-    gc: { summary: "Removes what no VM owns.", load: async () => (await import("./gc.ts")).command },
+    gc: { summary: "Removes leftovers that belong to no VM.", load: async () => (await import("./gc.ts")).command },
     config: {
-      summary: "Shows the settings in effect and where each comes from.",
+      summary: "Shows every setting, its value and where it comes from.",
       load: async () => (await import("./config.ts")).command,
     },
     "ssh-config": {
-      summary: "Makes ssh NAME.vm, scp, rsync and remote editors work.",
+      summary: "Sets up ssh NAME.vm, and so scp, rsync and remote editors.",
       load: async () => (await import("./ssh-config.ts")).command,
     },
     completion: {
-      summary: "Prints the completion script of a shell.",
+      summary: "Prints a completion script for your shell.",
       forRoot: true,
       load: async () => (await import("./completion.ts")).command,
     },
@@ -294,24 +299,24 @@ export const ROOT: Group = {
     },
     version: { summary: "Shows the version.", forRoot: true, load: async () => (await import("./version.ts")).command },
     help: {
-      summary: "Shows the help of a command.",
+      summary: "Shows help for a command.",
       forRoot: true,
       load: async () => (await import("./help.ts")).command,
     },
     internal: {
-      summary: "banger's own processes.",
+      summary: "Runs banger's own processes.",
       hidden: true,
-      purpose: "For banger's own processes.",
+      purpose: "Runs banger's own processes.",
       usual: [],
       next: [],
       commands: table({
         complete: {
-          summary: "Candidates for a shell's completion.",
+          summary: "Prints completion candidates for a shell.",
           forRoot: true,
           load: async () => (await import("./internal/complete.ts")).command,
         },
         socket: {
-          summary: "Where the daemon's API is, for a banger on another machine.",
+          summary: "Prints the path of the daemon's API socket.",
           load: async () => (await import("./internal/socket.ts")).command,
         },
         "ssh-proxy": {
@@ -319,7 +324,7 @@ export const ROOT: Group = {
           load: async () => (await import("./internal/ssh-proxy.ts")).command,
         },
         "known-hosts": {
-          summary: "Host keys of a VM, for ssh.",
+          summary: "Prints a VM's host keys for ssh.",
           load: async () => (await import("./internal/known-hosts.ts")).command,
         },
       }),

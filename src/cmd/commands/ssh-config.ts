@@ -11,17 +11,17 @@ import {
 
 export const command = defineCommand({
   args: {
-    install: { type: "boolean", description: "Writes banger's ssh config file and includes it in ~/.ssh/config." },
-    uninstall: { type: "boolean", description: "Takes the include out of ~/.ssh/config again." },
+    install: { type: "boolean", description: "Writes banger's ssh configuration and includes it in ~/.ssh/config." },
+    uninstall: { type: "boolean", description: "Removes the include from ~/.ssh/config." },
   },
   examples: [
-    ["banger ssh-config --install", "from now on: ssh NAME.vm, scp, rsync, remote editors"],
-    ["banger ssh-config", "prints what would be written"],
+    ["banger ssh-config --install", "sets up ssh NAME.vm, scp, rsync and remote editors"],
+    ["banger ssh-config", "prints the configuration without writing it"],
   ],
   next: "ssh NAME.vm",
   run: async ({ args, env, out }) => {
     if (args.install === true && args.uninstall === true)
-      throw usageError("--install and --uninstall are opposites: give one", ["ssh-config"]);
+      throw usageError("--install and --uninstall can't be combined", ["ssh-config"]);
     const paths = localPaths(env);
     if (args.install === true) {
       const included = await writeBangerSshConfig(paths);

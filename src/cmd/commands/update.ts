@@ -3,18 +3,18 @@ import { BangerError } from "../../shared/errors.ts";
 
 export const command = defineCommand({
   args: {
-    check: { type: "boolean", description: "Says whether there is a newer one." },
-    to: { type: "string", valueHint: "version", description: "This version." },
-    "dry-run": { type: "boolean", description: "Says what would be done." },
-    force: { type: "boolean", description: "Though it is the same version." },
-    rollback: { type: "boolean", description: "Goes back to the version before." },
+    check: { type: "boolean", description: "Checks for a newer version." },
+    to: { type: "string", valueHint: "version", description: "Installs this version." },
+    "dry-run": { type: "boolean", description: "Prints what would be done and does nothing." },
+    force: { type: "boolean", description: "Reinstalls even if this version is already installed." },
+    rollback: { type: "boolean", description: "Goes back to the previous version." },
   },
   json: true,
-  examples: [["banger update --check", "whether there is a newer one"]],
+  examples: [["banger update --check", "checks for a newer version"]],
   run: async () => {
     throw new BangerError(
       "NOT_YET",
-      "banger can't update itself yet: put the new executable in the place of the old one and stop the daemon; VMs keep running",
+      "banger can't update itself yet: replace the executable with the new one, then stop the daemon; VMs keep running",
       { hint: "banger daemon stop" },
     );
   },

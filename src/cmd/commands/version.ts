@@ -11,7 +11,7 @@ export function printVersion(out: Output, json: boolean): void {
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["banger version", "the version of this executable"]],
+  examples: [["banger version", "shows this executable's version"]],
   next: "banger daemon status shows the daemon's",
   run: async ({ out, json }) => printVersion(out, json),
 });

@@ -86,7 +86,7 @@ export function ownPaths(env: Env): Paths {
  */
 export function localPaths(env: Env): Paths {
   if (hostOf(env) === null) return ownPaths(env);
-  throw new BangerError("USAGE", "this command is about this machine, and BANGER_HOST names another one", {
+  throw new BangerError("USAGE", "this command works on this machine only, but BANGER_HOST names another one", {
     hint: "unset BANGER_HOST",
   });
 }
@@ -156,13 +156,13 @@ export async function connectClient(
         });
       const { startDaemon } = await import("./start.ts");
       ({ apiSocket } = await out.waiting(
-        "starting the daemon",
+        "Starting the daemon",
         async () => await startDaemon(paths, env, interrupts.signal),
       ));
       try {
         return await request();
       } catch (thrown) {
-        throw thrown instanceof NobodyListens ? unreachable("the daemon ended right after its start") : thrown;
+        throw thrown instanceof NobodyListens ? unreachable("the daemon stopped right after it started") : thrown;
       }
     },
   };
@@ -176,7 +176,7 @@ async function connectHost(host: string, paths: Paths, start: boolean, context: 
     via,
     call: async (method, input, watch = {}) => {
       if (method === "vm.forward")
-        throw new BangerError("NOT_YET", "a forward would listen on the other machine, not on this one", {
+        throw new BangerError("NOT_YET", "forwards to another machine's VMs are not available yet", {
           hint: `ssh -L PORT:127.0.0.1:PORT ${via.at(-1)}`,
         });
       try {
@@ -194,7 +194,7 @@ function versionWarner(out: Output): (version: string) => void {
     if (hasWarned) return;
     hasWarned = true;
     out.warn(
-      `the daemon is banger ${version}, this is ${VERSION}; "banger daemon stop" lets the next command start this one`,
+      `the daemon is banger ${version}, but this is ${VERSION}; after "banger daemon stop" the next command starts this version`,
     );
   };
 }
@@ -240,7 +240,7 @@ async function callOnce<M extends MethodName>(
   interrupts.signal.addEventListener("abort", cancel);
   try {
     const response = await context.out.waiting(
-      "waiting for the daemon",
+      "Waiting for the daemon",
       async () => await send(socket, method, input, hangUp.signal),
     );
     checkVersion(response, context);
@@ -282,7 +282,7 @@ function explain(thrown: unknown, hungUp: AbortSignal): unknown {
   if (typeof code === "string" || thrown instanceof SyntaxError)
     return new BangerError(
       "DAEMON_UNREACHABLE",
-      `the daemon went away before it answered (${String(code ?? "half an answer")})`,
+      `the daemon stopped before it answered (${String(code ?? "half an answer")})`,
       { cause: thrown, details: { gone: true } },
     );
   return thrown;
@@ -295,7 +295,7 @@ function checkVersion(response: Response, { warnOfVersion }: CallContext): void 
   if (!(level >= MINIMUM_API_LEVEL)) {
     throw new BangerError(
       "VERSION_MISMATCH",
-      `the daemon is banger ${version} and speaks API level ${level}; this one needs ${MINIMUM_API_LEVEL}`,
+      `the daemon is banger ${version} with API level ${level}; this banger needs level ${MINIMUM_API_LEVEL} or later`,
     );
   }
   if (version !== VERSION) warnOfVersion(version);
@@ -329,7 +329,7 @@ async function follow(socket: string, response: Response, watch: Watch, context:
     watch.stop?.removeEventListener("abort", cancel);
     stages.end();
   }
-  throw unreachable("the daemon ended before the operation did; what it had begun is undone when it starts again");
+  throw unreachable("the daemon stopped before the operation ended; unfinished work is undone when it starts again");
 }
 
 async function* events(response: Response): AsyncGenerator<StreamEvent> {

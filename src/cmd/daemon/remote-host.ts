@@ -36,9 +36,13 @@ export function parseHost(text: string): RemoteHost {
       text,
     );
   if (match === null)
-    throw new BangerError("INVALID_VALUE", `BANGER_HOST is ssh://[USER@]HOST[:PORT], not ${JSON.stringify(text)}`, {
-      hint: "unset BANGER_HOST",
-    });
+    throw new BangerError(
+      "INVALID_VALUE",
+      `BANGER_HOST must be ssh://[USER@]HOST[:PORT], not ${JSON.stringify(text)}`,
+      {
+        hint: "unset BANGER_HOST",
+      },
+    );
   return { destination: (match[1] ?? "").replace(/[[\]]/g, ""), port: match[2] ?? null };
 }
 
@@ -73,7 +77,7 @@ async function say(argv: readonly string[], { destination }: RemoteHost, timeout
     if ((await child.exited) === 0) return stdout.trim();
     throw new BangerError(
       "DAEMON_UNREACHABLE",
-      `${destination}: ${stderr.trim() || "ssh failed and did not say why"}`,
+      `${destination}: ${stderr.trim() || "ssh failed without an error message"}`,
       {
         hint: `ssh ${destination} banger daemon status`,
       },

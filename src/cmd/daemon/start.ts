@@ -55,7 +55,10 @@ export async function startDaemon(
       if (exitCode === 0) {
         // It gave way to another one, which ended meanwhile.
         if (attempt >= ATTEMPTS)
-          throw new BangerError("DAEMON_UNREACHABLE", `${ATTEMPTS} daemons in a row ended before they answered`);
+          throw new BangerError(
+            "DAEMON_UNREACHABLE",
+            `the daemon stopped before it answered, ${ATTEMPTS} times in a row`,
+          );
         return await startDaemon(before, env, signal, attempt + 1);
       }
       if (Date.now() > deadline)

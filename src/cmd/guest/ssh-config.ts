@@ -19,7 +19,7 @@ export function userConfigPath(): string {
 /** A value of ssh_config(5): quoted; `%` begins its tokens. @throws BangerError INVALID_VALUE for what it can't hold */
 function sshValue(text: string): string {
   if (/["\n\r]/.test(text))
-    throw new BangerError("INVALID_VALUE", `ssh's configuration can't hold the path ${JSON.stringify(text)}`);
+    throw new BangerError("INVALID_VALUE", `ssh's configuration can't contain the path ${JSON.stringify(text)}`);
   return `"${text.replaceAll("%", "%%")}"`;
 }
 
@@ -185,7 +185,7 @@ async function lookAt(path: string): Promise<UserFile> {
     }
     target = resolve(dirname(target), await readlink(target));
   }
-  throw new BangerError("NOT_A_FILE", `${path} is a link to itself`, { hint: `ls -l ${path}` });
+  throw new BangerError("NOT_A_FILE", `${path} is a link that leads back to itself`, { hint: `ls -l ${path}` });
 }
 
 async function readOrNull({ target, info }: UserFile): Promise<string | null> {

@@ -12,7 +12,7 @@ const REF_LIMIT = 63;
 
 /** The one VM a command is about. */
 export const VM_ARG = {
-  vm: { type: "positional", required: true, description: "Name, id, or unambiguous beginning of an id." },
+  vm: { type: "positional", required: true, description: "Name, id, or a unique prefix of its id." },
 } as const satisfies ArgsDef;
 
 /** For a loop whose own input must stay: `while read x; do banger exec -n box -- …; done`. */
@@ -22,7 +22,7 @@ export const NO_STDIN_ARG = {
 
 export const VMS = {
   name: "vm",
-  description: "Names, ids, or unambiguous beginnings of ids.",
+  description: "Names, ids, or unique prefixes of ids.",
   least: 1,
 } as const;
 
@@ -38,8 +38,9 @@ export const SPEC_ARGS = {
   "system-overlay-size": { type: "string", valueHint: "size", description: "Size of the root file system." },
   nat: {
     type: "boolean",
-    description: "Lets the guest reach beyond this host; rootless, services on this host's loopback too.",
-    negativeDescription: "Keeps the guest away from everything beyond this host.",
+    description:
+      "Gives the VM network access through the host (NAT). Without root, also to services on the host's loopback.",
+    negativeDescription: "No network access (the default for a new VM).",
   },
 } as const satisfies ArgsDef;
 
@@ -61,7 +62,7 @@ export interface PartialSpec {
 }
 
 function invalid(flag: string, value: string, rule: string): BangerError {
-  return new BangerError("INVALID_VALUE", `${flag} is ${rule}, not ${JSON.stringify(value)}`, {
+  return new BangerError("INVALID_VALUE", `${flag} must be ${rule}, not ${JSON.stringify(value)}`, {
     details: { flag, value },
   });
 }
@@ -115,7 +116,7 @@ export function checkVmName(flag: string, name: string): string {
   if (NAME_PATTERN.test(name)) return name;
   throw new BangerError(
     "INVALID_NAME",
-    `${flag} is 1 to 63 of a-z, 0-9 and hyphen with no hyphen at either end, not ${JSON.stringify(name)}`,
+    `${flag} must be 1 to 63 of a-z, 0-9 and hyphen, with no hyphen at either end, not ${JSON.stringify(name)}`,
   );
 }
 
@@ -124,14 +125,14 @@ export function checkImageName(flag: string, name: string): string {
   if (IMAGE_NAME_PATTERN.test(name)) return name;
   throw new BangerError(
     "INVALID_NAME",
-    `${flag} is 1 to 64 of a-z, 0-9, dot, underscore and hyphen, not ${JSON.stringify(name)}`,
+    `${flag} must be 1 to 64 of a-z, 0-9, dot, underscore and hyphen, not ${JSON.stringify(name)}`,
   );
 }
 
 /** A name, id or beginning of an id; anything that can be none of them is no VM. @throws BangerError VM_NOT_FOUND */
 export function checkVmRef(ref: string): string {
   if (ref.length <= REF_LIMIT && NAME_PATTERN.test(ref)) return ref;
-  throw new BangerError("VM_NOT_FOUND", `there is no VM ${JSON.stringify(ref)}, nor can there be`);
+  throw new BangerError("VM_NOT_FOUND", `${JSON.stringify(ref)} is not a valid VM name or id`);
 }
 
 /** A TCP port. @throws BangerError INVALID_VALUE */

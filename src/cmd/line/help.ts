@@ -1,4 +1,4 @@
-/** Help: what is it for, the command wanted most, what comes next. */
+/** Help: the purpose, the most common commands, next steps. */
 
 import { type Command, type Entry, type Group, isGroup } from "./command.ts";
 import { aliasesOf, valueName } from "./parse.ts";
@@ -29,16 +29,16 @@ export function groupHelp(path: readonly string[], group: Group): string {
     "",
     ...wrap(group.purpose, WIDTH),
     "",
-    "What you want most of the time:",
+    "Most common:",
     ...columns(group.usual),
     "",
-    "What comes next:",
+    "Next steps:",
     ...columns(group.next),
     "",
     "Commands:",
     ...columns(rows),
     "",
-    `${called} COMMAND --help says more about one.`,
+    `For help on a command: ${called} COMMAND --help`,
     "",
   ].join("\n");
 }
@@ -76,7 +76,7 @@ export function commandHelp(path: readonly string[], command: Command, entry: En
     const shorts = aliasesOf(arg).map((alias) => (alias.length === 1 ? `-${alias}` : `--${alias}`));
     const value = arg.type === "boolean" ? "" : ` ${valueName(name, arg)}`;
     const choices = arg.type === "enum" ? ` One of ${(arg.options ?? []).join(", ")}.` : "";
-    const again = command.repeatable?.includes(name) === true ? " May be given several times." : "";
+    const again = command.repeatable?.includes(name) === true ? " Can be repeated." : "";
     if (!(arg.type === "boolean" && arg.default === true && arg.negativeDescription !== undefined))
       flags.push([`${[...shorts, `--${name}`].join(", ")}${value}`, `${arg.description ?? ""}${choices}${again}`]);
     if (arg.type === "boolean" && arg.negativeDescription !== undefined)
@@ -89,7 +89,7 @@ export function commandHelp(path: readonly string[], command: Command, entry: En
   }
   if (command.trailing !== undefined) positionals.push([`-- ${command.trailing.name}`, command.trailing.description]);
   if (command.json === true) flags.push(["--json", "Prints the answer as JSON."]);
-  flags.push(["--no-color", "No colour (so does NO_COLOR)."], ["-h, --help", "Shows this help."]);
+  flags.push(["--no-color", "Turns colours off, as NO_COLOR does."], ["-h, --help", "Shows this help."]);
   return [
     usageLine(path, command),
     "",

@@ -13,7 +13,7 @@ import { usageError } from "./usage.ts";
 /** Flags that every command takes. */
 export const GLOBAL_FLAGS = {
   help: { alias: "h", description: "Shows this help." },
-  color: { alias: undefined, description: "No colour (as does NO_COLOR)." },
+  color: { alias: undefined, description: "Turns colours off, as NO_COLOR does." },
 } as const;
 
 export interface Scanned {
@@ -192,7 +192,7 @@ export function scanArguments(words: readonly string[], command: Command, path: 
   }
 
   if (values.get("help") === true) return "help";
-  if (rest !== null && command.trailing === undefined) fail(`${called} takes nothing after --`);
+  if (rest !== null && command.trailing === undefined) fail(`${called} takes no command after --`);
 
   // The words at the end are for the positionals that stand after the variadic one.
   const named = Object.values(command.args).filter(({ type }) => type === "positional").length;
@@ -207,7 +207,7 @@ export function scanArguments(words: readonly string[], command: Command, path: 
     if (arg.type === "enum" && value !== undefined && !(arg.options ?? []).includes(String(value))) {
       const options = arg.options ?? [];
       fail(
-        `--${name} is one of ${options.join(", ")}, not ${JSON.stringify(value)}${didYouMean(String(value), options)}`,
+        `--${name} must be one of ${options.join(", ")}, not ${JSON.stringify(value)}${didYouMean(String(value), options)}`,
       );
     }
     args[name] = value;
@@ -217,7 +217,7 @@ export function scanArguments(words: readonly string[], command: Command, path: 
     fail(`${called} needs at least one ${command.variadic?.name.toUpperCase()}`);
   const [extra] = positionals;
   if (extra !== undefined) {
-    const after = command.trailing === undefined ? "" : "; the command stands after --";
+    const after = command.trailing === undefined ? "" : "; the command goes after --";
     fail(`${called} does not take ${JSON.stringify(extra)}${after}`);
   }
   if (problem !== null) throw problem;

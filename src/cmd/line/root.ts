@@ -44,7 +44,7 @@ export function distrustedOwner(uid: number, owner: Owner | null): Owner | null 
 /** The refusal of a command line, with the one to type instead. */
 export function refuseRoot({ name }: Owner, argv: readonly string[]): BangerError {
   const command = ["sudo", "-u", name, "banger", ...argv].map(quote).join(" ");
-  return new BangerError("NOT_OWNER", `root does not use the sandboxes of ${name}: run this as ${name}`, {
+  return new BangerError("NOT_OWNER", `root can't use the VMs of ${name}: run this as ${name}`, {
     hint: command,
   });
 }

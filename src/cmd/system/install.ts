@@ -101,7 +101,7 @@ export async function installSystem(options: InstallOptions): Promise<InstallRes
   say(`executable ${EXECUTABLE} (banger ${VERSION})`);
   note(EXECUTABLE, await placeFile(EXECUTABLE, executable, 0o755));
   for (const path of [DAEMON_EXECUTABLE, HELPER_EXECUTABLE]) {
-    say(`link ${path} to it`);
+    say(`link ${path} to ${EXECUTABLE}`);
     note(path, await placeLink(path, basename(EXECUTABLE)));
   }
   for (const file of renderSystemFiles(config, paths, bridge)) {
@@ -170,49 +170,57 @@ async function readSelf(): Promise<Uint8Array> {
 async function decideOwner(asked: string | null, before: InstallConfig | null): Promise<InstallConfig["owner"]> {
   const name = asked ?? before?.owner.name ?? process.env["SUDO_USER"];
   if (name === undefined || name === "")
-    throw new BangerError("USAGE", "whose sandboxes will these be?", {
+    throw new BangerError("USAGE", "no owner given: name the user who will own the VMs", {
       hint: "sudo banger system install --owner $USER",
     });
   const owner = await findOwner(name);
   if (before !== null && before.owner.uid !== owner.uid)
-    throw new BangerError("IN_USE", `banger is installed for ${before.owner.name} and has one owner`, {
-      hint: "sudo banger system uninstall --purge",
-    });
+    throw new BangerError(
+      "IN_USE",
+      `banger is already installed for ${before.owner.name} and can have only one owner`,
+      {
+        hint: "sudo banger system uninstall --purge",
+      },
+    );
   return owner;
 }
 
 function pickRange(tables: Parameters<typeof pickReservedRange>[0]): InstallConfig["vm_ids"] {
   const range = pickReservedRange(tables);
-  if (range === null) throw new BangerError("HOST_UNSUPPORTED", "no range of user ids is free for VMs");
+  if (range === null) throw new BangerError("HOST_UNSUPPORTED", "this host has no free range of user ids for VMs");
   return range;
 }
 
 async function placeFirecracker(options: InstallOptions, before: Installed | undefined): Promise<Installed | null> {
   const { firecracker: wanted, say } = options;
   if (wanted === "none") {
-    say("no Firecracker: VMs can't start until one is installed");
+    say(
+      before === undefined
+        ? "no Firecracker: VMs can't start until it is installed"
+        : `keeping Firecracker ${before.version}`,
+    );
     return before ?? null;
   }
   if (wanted !== null) {
-    say(`Firecracker and jailer of ${wanted.directory} to ${FIRECRACKER_DIR}`);
+    say(`copying Firecracker and jailer from ${wanted.directory} to ${FIRECRACKER_DIR}`);
     return await placeFromDirectory(wanted.directory);
   }
   if (before !== undefined) {
-    say(`Firecracker ${before.version} stays`);
+    say(`keeping Firecracker ${before.version}`);
     return before;
   }
   const found = await findInSystem();
   if (found !== null) {
-    say(`Firecracker and jailer of ${found} to ${FIRECRACKER_DIR}`);
+    say(`copying Firecracker and jailer from ${found} to ${FIRECRACKER_DIR}`);
     return await placeFromDirectory(found);
   }
   const release = pinnedRelease(process.arch);
-  say(`Firecracker ${release.version}, downloaded from ${release.url}, to ${FIRECRACKER_DIR}`);
+  say(`downloading Firecracker ${release.version} from ${release.url} to ${FIRECRACKER_DIR}`);
   return await placeFromRelease(release);
 }
 
 async function startUnits(say: (message: string) => void, paths: SystemPaths, isChanged: boolean): Promise<void> {
-  say("systemd reads its units anew and starts banger's");
+  say("reloading systemd and starting banger's units");
   await systemctl("daemon-reload");
   await takeSocketDirectory(say, paths);
   await runRootTool(["systemd-tmpfiles", "--create", TMPFILES_PATH], TOOL_TIMEOUT_MS);
@@ -237,7 +245,7 @@ async function takeSocketDirectory(say: (message: string) => void, paths: System
     throw thrown;
   });
   if (directory === null || (await directory.stat()).uid === 0) return;
-  say(`directory ${paths.apiSocketDir} is root's from now on; callers find no daemon for a moment`);
+  say(`directory ${paths.apiSocketDir} now belongs to root; the daemon is unavailable for a moment`);
   await systemctl("stop", "bangerd.service", "bangerd.socket");
   await directory.chown(0, 0);
   await directory.chmod(0o711);
@@ -266,6 +274,6 @@ export async function waitForAnswers(paths: SystemPaths): Promise<void> {
     ["root helper", helper.version],
   ] as const) {
     if (version !== VERSION)
-      throw new BangerError("VERSION_MISMATCH", `the ${name} answers as ${version}, and this is ${VERSION}`);
+      throw new BangerError("VERSION_MISMATCH", `the ${name} is version ${version}, but this banger is ${VERSION}`);
   }
 }

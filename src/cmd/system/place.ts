@@ -84,10 +84,10 @@ export async function checkRootOnly(path: string): Promise<void> {
         : info.uid !== 0
           ? `belongs to uid ${info.uid}`
           : (info.mode & 0o022) !== 0
-            ? "can be written by others than root"
+            ? "can be written by users other than root"
             : null;
       if (why !== null)
-        throw new BangerError("UNSAFE_DIRECTORY", `${at} ${why}, and what lies below it is run as root`, {
+        throw new BangerError("UNSAFE_DIRECTORY", `${at} ${why}, but files below it run as root`, {
           hint: `sudo chown root: ${at} && sudo chmod go-w ${at}`,
           details: { path: at },
         });
@@ -136,7 +136,9 @@ async function syncDirectory(path: string): Promise<void> {
 export async function placeLink(path: string, target: string): Promise<boolean> {
   const info = await lstat(path).catch(() => null);
   if (info !== null && !info.isSymbolicLink())
-    throw new BangerError("ALREADY_EXISTS", `${path} is there already and is not banger's`, { details: { path } });
+    throw new BangerError("ALREADY_EXISTS", `${path} already exists and does not belong to banger`, {
+      details: { path },
+    });
   if (info !== null && (await readlink(path)) === target) return false;
   const staging = join(dirname(path), `.banger-${process.pid}-${Bun.randomUUIDv7()}`);
   await symlink(target, staging);

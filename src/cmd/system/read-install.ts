@@ -14,7 +14,7 @@ export async function readInstall(path: string): Promise<InstallConfig | null> {
     await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
     const info = await file.stat();
     if (!info.isFile() || info.uid !== 0 || (info.mode & 0o022) !== 0)
-      throw new BangerError("UNSAFE_DIRECTORY", `${path} is not a file that only root may write`, {
+      throw new BangerError("UNSAFE_DIRECTORY", `${path} is not a file that only root can write`, {
         details: { path },
       });
     return parseInstallConfig(await file.readFile("utf8"));

@@ -27,7 +27,7 @@ export async function restartSystem(say: (message: string) => void): Promise<Res
   const after = new Set(await listVmScopes());
   const lost = before.filter((scope) => !after.has(scope));
   if (lost.length > 0)
-    throw new BangerError("FAILED", `these VMs ended while the daemons restarted: ${lost.join(", ")}`, {
+    throw new BangerError("FAILED", `these VMs stopped while the daemon and the helper restarted: ${lost.join(", ")}`, {
       details: { lost },
     });
   return { runningVms: before.length };
@@ -35,7 +35,7 @@ export async function restartSystem(say: (message: string) => void): Promise<Res
 
 /** The error of a command that needs an installed system. */
 export function notInstalled(): BangerError {
-  return new BangerError("WRONG_STATE", "banger is not installed as a system", {
+  return new BangerError("WRONG_STATE", "banger is not installed on this system", {
     hint: "sudo banger system install --owner $USER",
   });
 }

@@ -52,8 +52,8 @@ export async function uninstallSystem(options: UninstallOptions): Promise<Uninst
   if (config === null && !(purge && existsSync(paths.baseDir))) throw notInstalled();
   const running = await listVmScopes();
   if (running.length > 0 && !force) {
-    throw new BangerError("IN_USE", `${running.length} VMs run`, {
-      hint: "banger vm stop VM…, or: sudo banger system uninstall --force",
+    throw new BangerError("IN_USE", `${running.length} ${running.length === 1 ? "VM is" : "VMs are"} running`, {
+      hint: "banger vm stop NAME…, or: sudo banger system uninstall --force",
       details: { running },
     });
   }
@@ -70,7 +70,7 @@ export async function uninstallSystem(options: UninstallOptions): Promise<Uninst
   say("stopping the owner daemon");
   await attempt("owner daemon", async () => await systemctl("stop", "bangerd.socket", "bangerd.service"));
   if (running.length > 0) {
-    say(`ending ${running.length} VMs`);
+    say(`stopping ${running.length} VMs`);
     await attempt("VMs", async () => await systemctl("kill", "--signal=KILL", ...running));
   }
   if (config !== null) await removeHostObjects(paths, say, attempt);
@@ -134,7 +134,7 @@ async function removeHostObjects(paths: SystemPaths, say: (message: string) => v
   for (const id of ids) {
     await attempt(`VM ${id}`, async () => {
       const vm = v.parse(VmId, id);
-      say(`taking down what VM ${vm} holds`);
+      say(`removing the resources of VM ${vm}`);
       await callHelper(paths.helperSocket, "priv.kill_process", { vm });
       await callHelper(paths.helperSocket, "priv.cleanup_jailer_chroot", { vm });
       await callHelper(paths.helperSocket, "priv.remove_dm_snapshot", { vm, discard: false });
@@ -152,7 +152,7 @@ async function removeLink(path: string): Promise<void> {
   const info = await lstat(path).catch(() => null);
   if (info === null) return;
   if (!info.isSymbolicLink() || (await readlink(path)) !== basename(EXECUTABLE))
-    throw new BangerError("ALREADY_EXISTS", `${path} is not banger's`);
+    throw new BangerError("ALREADY_EXISTS", `${path} does not belong to banger`);
   await rm(path);
 }
 

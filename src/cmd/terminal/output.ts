@@ -26,7 +26,7 @@ export interface Sink {
 /** What an answer can't be written for (open(2), write(2)). */
 const WHY: Readonly<Record<string, string>> = {
   ENOSPC: "no space is left on the device",
-  EDQUOT: "the disk quota is used up",
+  EDQUOT: "the disk quota is exceeded",
   EFBIG: "the file would become too large",
   EIO: "the device failed",
 };

@@ -10,9 +10,9 @@ import { checkImageName, checkVmName, readSpec, SPEC_ARGS, type SpecValues } fro
 import type { Invocation } from "../line/command.ts";
 
 export const CREATE_ARGS = {
-  name: { type: "string", description: "The VM's name; two words are made up when none is given." },
-  image: { type: "string", description: "The image; built first when it is missing." },
-  kernel: { type: "string", valueHint: "name", description: "Another kernel than the image's own." },
+  name: { type: "string", description: "The VM's name; default: two random words." },
+  image: { type: "string", description: "The image; built first if it is missing." },
+  kernel: { type: "string", valueHint: "name", description: "The kernel; default: the image's own." },
   ...SPEC_ARGS,
 } as const satisfies ArgsDef;
 
@@ -40,7 +40,7 @@ export function describeSpec({ image, imagePresent, spec, acceleration, accelera
     `${spec.vcpu} vCPU`,
     `${formatBytes(spec.memoryMiB * 1024 ** 2)} memory`,
     `${formatBytes(spec.diskBytes)} at /root`,
-    spec.nat ? "reaches beyond this host" : "reaches nothing beyond this host",
+    spec.nat ? "network through the host" : "no network",
     acceleration === "kvm" ? "KVM" : `emulated: ${accelerationReason}`,
   ].join(", ");
 }
@@ -66,7 +66,7 @@ export async function createVm(
   if (interrupts.signal.aborted) {
     // The VM was ready before the daemon heard of the interrupt.
     await (await client({ ignoreInterrupts: true })).call("vm.delete", { vms: [vm.id] });
-    throw new BangerError("CANCELLED", "interrupted; the VM was deleted again");
+    throw new BangerError("CANCELLED", "interrupted; the VM was deleted");
   }
   const took = formatDuration(performance.now() - began);
   out.note(request.start ? `${vm.name}: ready in ${took}` : `${vm.name}: created in ${took}`);

@@ -25,7 +25,7 @@ export async function addForward(
     if (known.vm === vm.id && known.guestPort === guestPort) return forward;
     throw new BangerError(
       "IN_USE",
-      `${HOST_ADDRESS}:${hostPort} is forwarded to port ${known.guestPort} of ${holder.name} already`,
+      `${HOST_ADDRESS}:${hostPort} is already forwarded to port ${known.guestPort} of ${holder.name}`,
       { hint: `banger vm forward --stop ${holder.name} ${hostPort}` },
     );
   }

@@ -39,7 +39,8 @@ export async function serveApi(
   bodyTimeoutMs = BODY_TIMEOUT_MS,
 ): Promise<ApiServer> {
   if ("path" in at) {
-    if (await isListening(at.path)) throw new BangerError("ALREADY_EXISTS", `another daemon listens on ${at.path}`);
+    if (await isListening(at.path))
+      throw new BangerError("ALREADY_EXISTS", `another daemon already listens on ${at.path}`);
     await rm(at.path, { force: true });
   }
   const http = createHttpServer({ keepAliveTimeout: 5000 }, (request, response) => {
@@ -146,7 +147,7 @@ function check(name: MethodName, result: unknown): unknown {
   if (parsed.success) return parsed.output;
   throw new BangerError(
     "INTERNAL",
-    `${name} made a result that is not of its schema: ${v.getDotPath(parsed.issues[0]) ?? ""} ${parsed.issues[0].message}`,
+    `${name}'s result does not match its schema: ${v.getDotPath(parsed.issues[0]) ?? ""} ${parsed.issues[0].message}`,
   );
 }
 

@@ -36,17 +36,21 @@ export function describeClock({ now, made, timedatectl }: ClockFacts): DoctorRow
   const future = made.filter(({ at }) => at > now).toSorted((a, b) => b.at.getTime() - a.at.getTime())[0];
   if (future !== undefined) {
     const [today, then] = [now, future.at].map((date) => date.toISOString());
-    return row("WARN", `says ${today}, and ${future.what} was made ${then}: it is wrong, or was then`, keep);
+    return row(
+      "WARN",
+      `reads ${today}, but ${future.what} is dated ${then}, which is later: the clock is wrong now, or was wrong then`,
+      keep,
+    );
   }
   switch (said("NTPSynchronized")) {
     case true:
       return row("PASS", "kept by NTP", null);
     case false:
       return said("NTP") === true
-        ? row("WARN", "NTP is on and has not set it yet", "timedatectl timesync-status")
-        : row("WARN", "nothing keeps it right", keep);
+        ? row("WARN", "NTP is on but has not set the clock yet", "timedatectl timesync-status")
+        : row("WARN", "no time service keeps the clock right", keep);
     case null:
-      return row("PASS", "plausible; nothing here tells whether NTP keeps it", null);
+      return row("PASS", "plausible; this host does not report if NTP is in use", null);
   }
 }
 

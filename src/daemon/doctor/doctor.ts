@@ -45,7 +45,7 @@ async function examineConfinement(): Promise<DoctorRow[]> {
     {
       check: "confinement",
       level: "WARN",
-      message: `foreign images and kernels are read without namespaces of their own: ${reason}`,
+      message: `imported images and kernels are read without separate namespaces: ${reason}`,
       fix: "register and import only images and kernels that you trust",
     },
   ];
@@ -70,7 +70,7 @@ async function examineSockets({ paths }: Examined): Promise<DoctorRow[]> {
   ] as const) {
     const info = await lstat(path).catch(() => null);
     if (info === null) {
-      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is gone", fix: restartCommand(paths.mode) });
+      rows.push({ check: `mode ${path}`, level: "FAIL", message: "is missing", fix: restartCommand(paths.mode) });
     } else if ((info.mode & 0o777 & ~mode) !== 0) {
       const octal = (info.mode & 0o777).toString(8);
       rows.push({
@@ -142,8 +142,10 @@ async function examineLeftovers(parts: Examined): Promise<DoctorRow[]> {
     found = await findLeftovers(parts);
   } catch (thrown) {
     const { message, hint } = toBangerError(thrown);
-    return [{ check: "leftovers", level: "WARN", message: `could not be looked for: ${message}`, fix: hint ?? null }];
+    return [{ check: "leftovers", level: "WARN", message: `could not be searched for: ${message}`, fix: hint ?? null }];
   }
   if (found.length === 0) return [pass("leftovers", "none")];
-  return [{ check: "leftovers", level: "WARN", message: `${found.length} things that no VM owns`, fix: "banger gc" }];
+  return [
+    { check: "leftovers", level: "WARN", message: `${found.length} leftovers that belong to no VM`, fix: "banger gc" },
+  ];
 }

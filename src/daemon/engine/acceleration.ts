@@ -32,11 +32,11 @@ export function decideAcceleration(facts: KvmFacts): Acceleration {
     case "forbidden":
       return {
         kind: "tcg",
-        reason: `/dev/kvm may not be opened by this user, ${slow}`,
+        reason: `this user may not open /dev/kvm, ${slow}`,
         fix: 'sudo usermod -aG kvm "$USER", then log in again',
       };
     case "broken":
-      return { kind: "tcg", reason: `/dev/kvm does not open, ${slow}`, fix: "dmesg | grep -i kvm" };
+      return { kind: "tcg", reason: `/dev/kvm can't be opened, ${slow}`, fix: "dmesg | grep -i kvm" };
     case "usable": {
       const hardware = facts.modules.find((name) => name === "kvm_intel" || name === "kvm_amd");
       if (hardware !== undefined) return { kind: "kvm", reason: `${hardware} is loaded and /dev/kvm opens`, fix: null };
@@ -44,7 +44,7 @@ export function decideAcceleration(facts: KvmFacts): Acceleration {
       return {
         kind: "tcg",
         reason: `/dev/kvm is provided by ${other}, not by hardware virtualization, ${slow}`,
-        fix: "run on a machine (or with a nested-virtualization setting) that offers VT-x or AMD-V",
+        fix: "use a machine with VT-x or AMD-V, or turn on nested virtualization",
       };
     }
   }

@@ -85,7 +85,7 @@ export class Runner {
         const error = toBangerError(cause);
         throw new BangerError(
           error.code,
-          `${error.message}; and not everything could be undone: ${(undoError as Error).message}`,
+          `${error.message}; not everything could be undone: ${(undoError as Error).message}`,
           {
             ...error.toDocument(),
             hint: "banger gc",

@@ -22,7 +22,7 @@ export async function checkHostPort(port: number): Promise<readonly string[]> {
           hint: `ss -Hltnp "sport = :${port}"`,
         });
       if (isErrno(thrown, "EACCES") || isErrno(thrown, "EPERM"))
-        throw new BangerError("NO_ACCESS", `you may not listen on ${shown}: this host keeps low ports for root`, {
+        throw new BangerError("NO_ACCESS", `you may not listen on ${shown}: low ports are reserved for root`, {
           hint: `banger vm forward NAME ${port < 1024 ? port + 8000 : port}:PORT`,
         });
       throw thrown;

@@ -83,8 +83,8 @@ export async function waitUntilReady(
     const console = await lastLines(vm.serialLogPath, 20);
     const vmm = code === "VMM_FAILED" ? await lastLines(vm.vmmLogPath, 5) : [];
     const quoted = (lines: readonly string[]): string => lines.map((line) => `  ${line}`).join("\n");
-    const message = `${why}; the console's last words:\n${quoted(console)}`;
-    throw new BangerError(code, vmm.length === 0 ? message : `${message}\nand the VMM's:\n${quoted(vmm)}`, {
+    const message = `${why}; the end of the console:\n${quoted(console)}`;
+    throw new BangerError(code, vmm.length === 0 ? message : `${message}\nand of the VMM's log:\n${quoted(vmm)}`, {
       details: { console, vmm, ...more },
       hint: `banger vm logs ${vm.name}`,
     });
@@ -99,7 +99,7 @@ export async function waitUntilReady(
         panic: beforeInit ? "before init" : "after init",
       });
     }
-    if (!alive) await fail("VMM_FAILED", "the VMM ended while the guest was booting");
+    if (!alive) await fail("VMM_FAILED", "the VMM stopped while the guest was booting");
     if (Date.now() > deadline)
       await fail("GUEST_NOT_READY", `the guest did not answer within ${Math.round(deadlineMs / 1000)} s`);
   };

@@ -29,7 +29,7 @@ export async function collectSyncedFiles(
     if (totalBytes > TOTAL_LIMIT_BYTES || files.length >= FILES_LIMIT) {
       throw new BangerError(
         "INVALID_VALUE",
-        `file_sync names more than ${TOTAL_LIMIT_BYTES / 1024 ** 2} MiB or ${FILES_LIMIT} files`,
+        `file_sync selects more than ${TOTAL_LIMIT_BYTES / 1024 ** 2} MiB or ${FILES_LIMIT} files`,
       );
     }
     await using handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);

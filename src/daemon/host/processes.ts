@@ -70,7 +70,7 @@ export async function waitUntilGone(
 export async function killProcess(identity: ProcessIdentity): Promise<void> {
   await signalProcess(identity, "SIGKILL");
   if (!(await waitUntilGone(identity, 10_000))) {
-    throw new BangerError("VMM_FAILED", `process ${identity.pid} did not end on SIGKILL; it hangs in the kernel`);
+    throw new BangerError("VMM_FAILED", `process ${identity.pid} did not end after SIGKILL; it hangs in the kernel`);
   }
 }
 

@@ -89,7 +89,7 @@ export async function buildDebian(recipe: DebianRecipe, stagingDir: string, opti
   await writeFile(join(stagingDir, "guest.tar"), writeTar(guestFiles()), { mode: 0o600 });
   await runMmdebstrap(recipe, mode, stagingDir, options);
 
-  progress({ stage: "filesystem", message: "checking the root file system" });
+  progress({ stage: "filesystem", message: "Checking the root file system" });
   const out = join(stagingDir, "out");
   const rootfsPath = join(stagingDir, ROOTFS);
   await rename(join(out, "rootfs.ext4"), rootfsPath);
@@ -135,7 +135,7 @@ async function runMmdebstrap(
         if (step !== null) options.progress(step);
       },
     };
-    options.progress({ stage: "resolve", message: "reading the Debian archive's index" });
+    options.progress({ stage: "resolve", message: "Reading the Debian archive's index" });
     const result = await tryTool([...containment(mode), ...mmdebstrapArgv(recipe, mode)], toolOptions);
     if (result.exitCode !== 0) throw buildFailure(result.stderr);
   } finally {
@@ -207,7 +207,7 @@ async function sizeRootfs(path: string, signal: AbortSignal): Promise<void> {
   if (check.exitCode !== 0) {
     throw new BangerError(
       "IMAGE_BUILD_FAILED",
-      `the new root file system is not sound: ${check.stdout.trim().split("\n").slice(-3).join("; ")}`,
+      `the new root file system is damaged: ${check.stdout.trim().split("\n").slice(-3).join("; ")}`,
     );
   }
 }
@@ -229,7 +229,7 @@ export function buildFailure(stderr: string): BangerError {
     });
   }
   if (/NO_PUBKEY|BADSIG|EXPKEYSIG|is not signed|signatures? (?:was|were|couldn't|could not)/.test(stderr)) {
-    return new BangerError("ARCHIVE_FAILED", `the Debian archive's signature did not verify:\n${message}`, { details });
+    return new BangerError("ARCHIVE_FAILED", `the Debian archive's signature is not valid:\n${message}`, { details });
   }
   if (
     /Failed to fetch|Could not resolve|Unable to connect|Could not connect|Temporary failure resolving|Hash Sum mismatch/.test(

@@ -33,7 +33,7 @@ export async function chooseBuildMode(signal: AbortSignal): Promise<BuildMode> {
     if (!hasSubordinateIds(table, user.username, user.uid)) {
       throw new BangerError(
         "HOST_UNSUPPORTED",
-        `${file} gives ${user.username} no ${IDS_NEEDED} ids, which a build without root needs`,
+        `${file} gives ${user.username} fewer than ${IDS_NEEDED} ids in a row, which a build without root needs`,
         {
           hint: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ${user.username}`,
           details: { file, user: user.username },
@@ -48,7 +48,7 @@ export async function chooseBuildMode(signal: AbortSignal): Promise<BuildMode> {
   if (probe.exitCode !== 0) {
     throw new BangerError(
       "HOST_UNSUPPORTED",
-      `this host lets plain users make no user namespaces (${probe.stderr.trim()})`,
+      `this host does not let unprivileged users create user namespaces (${probe.stderr.trim()})`,
       {
         hint: await userNamespaceFix(),
       },
@@ -95,5 +95,5 @@ async function userNamespaceFix(): Promise<string> {
     const value = await readFile(path, "utf8").catch(() => null);
     if (value?.trim() === forbids) return fix;
   }
-  return "run where user namespaces are allowed, or build the image as root";
+  return "allow user namespaces on this host, or build the image as root";
 }

@@ -16,21 +16,21 @@ export function createBuildProgress(): (line: string) => Progress | null {
       return null;
     }
     if (/^Get:\d+ .* Packages \[/.test(line) || /^I: running apt-get update/.test(line))
-      return { stage: "resolve", message: "reading the Debian archive's index" };
+      return { stage: "resolve", message: "Reading the Debian archive's index" };
     if (/^Get:\d+ .*\[[\d.,]+ k?M?B\]/.test(line) && packages > 0) {
       fetched += 1;
-      return { stage: "download", message: "downloading packages", ...counted(fetched, packages) };
+      return { stage: "download", message: "Downloading packages", ...counted(fetched, packages) };
     }
     if (/^Unpacking /.test(line)) {
       unpacked += 1;
-      return { stage: "unpack", message: "unpacking packages", ...counted(unpacked, packages) };
+      return { stage: "unpack", message: "Unpacking packages", ...counted(unpacked, packages) };
     }
     if (/^Setting up /.test(line)) {
       configured += 1;
-      return { stage: "configure", message: "configuring packages", ...counted(configured, packages) };
+      return { stage: "configure", message: "Configuring packages", ...counted(configured, packages) };
     }
     if (/^I: running --customize-hook in shell/.test(line))
-      return { stage: "filesystem", message: "writing the root file system" };
+      return { stage: "filesystem", message: "Writing the root file system" };
     return null;
   };
 }

@@ -25,7 +25,7 @@ export async function buildImage(argv: readonly string[]): Promise<number> {
     const { owner } = parseInstallConfig(await readFile(paths.installFile, "utf8"));
     // Somebody else's files, root's included, would be in the daemon's way.
     if (process.getuid?.() !== owner.uid)
-      throw new BangerError("NOT_OWNER", `images of this system are built by ${owner.name}`, {
+      throw new BangerError("NOT_OWNER", `only ${owner.name} can build images on this system`, {
         hint: `sudo -u ${owner.name} banger image build ${name}`,
       });
     await ensurePrivateDirectory(paths.stateDir);

@@ -24,7 +24,7 @@ export async function decompressByTool(
   if (Bun.which(argv[0], { PATH: toolPath() }) === null) {
     throw new BangerError(
       "TOOL_MISSING",
-      `this kernel is packed with ${compression}, and ${argv[0]} is not installed`,
+      `this kernel is compressed with ${compression}, but ${argv[0]} is not installed`,
       {
         hint: `sudo apt install ${OWNER_TOOLS[argv[0]].package}`,
         details: { program: argv[0] },
@@ -50,7 +50,7 @@ export async function decompressByTool(
       if (length > limitBytes)
         throw new BangerError(
           "KERNEL_INVALID",
-          `the ${compression} payload unpacks to more than the ${limitBytes} bytes it may`,
+          `the ${compression} payload unpacks to more than the limit of ${limitBytes} bytes`,
         );
       chunks.push(chunk);
     }

@@ -43,7 +43,7 @@ async function readDirectory(directory: string): Promise<KernelSource> {
     for (const pattern of patterns) {
       const fitting = names.filter((name) => pattern.test(name)).sort();
       if (fitting.length > 1) {
-        throw new BangerError("KERNEL_INVALID", `${directory} holds several: ${fitting.join(", ")}`, {
+        throw new BangerError("KERNEL_INVALID", `${directory} contains several kernels: ${fitting.join(", ")}`, {
           hint: "name the file itself with --from",
         });
       }
@@ -52,7 +52,7 @@ async function readDirectory(directory: string): Promise<KernelSource> {
     return null;
   };
   const image = first(/^vmlinux$/, /^vmlinux-/, /^vmlinuz$/, /^vmlinuz-/, /^bzImage$/);
-  if (image === null) throw new BangerError("KERNEL_INVALID", `${directory} holds neither vmlinux nor vmlinuz`);
+  if (image === null) throw new BangerError("KERNEL_INVALID", `${directory} contains neither vmlinux nor vmlinuz`);
   const config = first(/^config$/, /^config-/);
   return {
     image: await readBounded(image),
@@ -72,12 +72,12 @@ async function readPackage(path: string, workDir: string, signal: AbortSignal): 
     confined: { reads: [real], writes: [unpacked], processes: 32, memoryBytes: UNPACK_MEMORY_BYTES },
   });
   if (result.exitCode !== 0)
-    throw new BangerError("KERNEL_INVALID", `${path} is no sound Debian package: ${result.stderr.trim()}`);
+    throw new BangerError("KERNEL_INVALID", `${path} is not a valid Debian package: ${result.stderr.trim()}`);
   const boot = join(unpacked, "boot");
   const info = await lstat(boot).catch(() => null);
   if (info === null || !info.isDirectory()) {
-    throw new BangerError("KERNEL_INVALID", `${path} holds no boot/vmlinuz-*`, {
-      hint: "take the package linux-image-<version>, not a meta package",
+    throw new BangerError("KERNEL_INVALID", `${path} contains no boot/vmlinuz-*`, {
+      hint: "use the package linux-image-<version>, not a metapackage",
     });
   }
   return await readDirectory(boot);

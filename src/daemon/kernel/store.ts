@@ -92,7 +92,7 @@ export function createKernelStore(paths: Paths): KernelStore {
     { name, image, initrd, source }: KernelParts,
     { signal, progress }: KernelRun,
   ): Promise<KernelRecord> {
-    progress({ stage: "kernel", message: "extracting the kernel" });
+    progress({ stage: "kernel", message: "Extracting the kernel" });
     const elf = await extractKernel(image, (compression, bytes, limitBytes) =>
       decompressByTool(compression, bytes, limitBytes, signal),
     );
@@ -130,11 +130,11 @@ export function createKernelStore(paths: Paths): KernelStore {
     },
     import: async ({ name, from, initrd }, run) => {
       if (existsSync(dir(name)))
-        throw new BangerError("ALREADY_EXISTS", `a kernel named ${name} exists already`, {
+        throw new BangerError("ALREADY_EXISTS", `a kernel named ${name} already exists`, {
           hint: `banger kernel rm ${name}`,
         });
       return await withStaging(async (staging) => {
-        run.progress({ stage: "kernel", message: `reading ${from}` });
+        run.progress({ stage: "kernel", message: `Reading ${from}` });
         const source = await readKernelSource(from, staging, run.signal);
         const findings = source.config === null ? null : checkKernelConfig(source.config);
         if (findings !== null && findings.missing.length > 0) {

@@ -55,7 +55,10 @@ export function openDatabase(path: string): Database {
   const version = versionOf(db);
   if (version > SCHEMA_VERSION) {
     db.close();
-    throw new BangerError("STORE_TOO_NEW", `${path} has schema ${version}; this banger knows ${SCHEMA_VERSION}`);
+    throw new BangerError(
+      "STORE_TOO_NEW",
+      `${path} has schema ${version}, but this banger supports only up to ${SCHEMA_VERSION}`,
+    );
   }
   for (let next = version; next < SCHEMA_VERSION; next++) {
     db.transaction(() => {

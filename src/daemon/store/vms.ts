@@ -23,7 +23,7 @@ export class VmTable {
   insert(record: VmRecord): void {
     const known = this.#db.query("SELECT 1 FROM vms WHERE name = ?").get(record.name);
     if (known !== null) {
-      throw new BangerError("ALREADY_EXISTS", `a VM named ${record.name} exists already`, {
+      throw new BangerError("ALREADY_EXISTS", `a VM named ${record.name} already exists`, {
         hint: `banger vm show ${record.name}`,
       });
     }

@@ -89,7 +89,7 @@ const VmCreateInput = v.strictObject({
 
 export const METHODS = {
   "system.ping": method({
-    summary: "Who answers, and at which version.",
+    summary: "Returns the daemon's identity, version and API level.",
     input: Nothing,
     output: v.strictObject({
       version: v.string(),
@@ -105,26 +105,26 @@ export const METHODS = {
     errors: [],
   }),
   "system.doctor": method({
-    summary: "Checks of this host as the daemon sees it.",
+    summary: "Checks this host from the daemon's side.",
     input: Nothing,
     output: v.array(DoctorRow),
     errors: [],
   }),
   "system.gc": method({
-    summary: "What no VM owns; removed unless dryRun.",
+    summary: "Removes leftovers that belong to no VM, or only lists them with `dryRun`.",
     input: v.strictObject({ dryRun: v.boolean() }),
     output: v.array(Leftover),
     errors: [],
   }),
   "system.shutdown": method({
-    summary: "Ends the daemon; VMs keep running.",
+    summary: "Stops the daemon; VMs keep running.",
     input: Nothing,
     output: v.strictObject({ runningVms: v.number() }),
     errors: [],
   }),
 
   "operation.list": method({
-    summary: "Operations under way or just ended.",
+    summary: "Lists operations that are running or ended recently.",
     input: Nothing,
     output: v.array(OperationRecord),
     errors: [],
@@ -137,14 +137,14 @@ export const METHODS = {
     errors: ["OPERATION_NOT_FOUND"],
   }),
   "operation.cancel": method({
-    summary: "Cancels an operation; what it did is undone.",
+    summary: "Cancels an operation and undoes its work.",
     input: v.strictObject({ id: OperationId }),
     output: Nothing,
     errors: ["OPERATION_NOT_FOUND"],
   }),
 
   "vm.create": method({
-    summary: "Makes a VM (building or choosing its image first), and starts it when `start`.",
+    summary: "Creates a VM, building its image first if needed, and starts it if `start` is true.",
     input: VmCreateInput,
     output: VmRecord,
     stream: true,
@@ -163,7 +163,7 @@ export const METHODS = {
     ],
   }),
   "vm.resolveSpec": method({
-    summary: "The spec a create with these values would use, and where each came from.",
+    summary: "Returns the spec that a create with these values would use, and where each value comes from.",
     input: v.strictObject({ image: v.optional(ImageName), spec: v.optional(v.partial(VmSpec), {}) }),
     output: ResolvedSpec,
     errors: ["CONFIG_INVALID"],
@@ -176,21 +176,21 @@ export const METHODS = {
     errors: ["VM_NOT_FOUND", "WRONG_STATE", "VMM_FAILED", "GUEST_NOT_READY"],
   }),
   "vm.stop": method({
-    summary: "Stops VMs, keeping what the guest wrote.",
+    summary: "Stops VMs and keeps their disks.",
     input: Many,
     output: ManyResult,
     stream: true,
     errors: ["VM_NOT_FOUND", "WRONG_STATE"],
   }),
   "vm.restart": method({
-    summary: "Stops and starts VMs.",
+    summary: "Stops VMs and starts them again.",
     input: Many,
     output: ManyResult,
     stream: true,
     errors: ["VM_NOT_FOUND", "WRONG_STATE"],
   }),
   "vm.kill": method({
-    summary: "Sends a signal to the VMM; after KILL the VM is stopped.",
+    summary: "Sends a signal to VMs' monitors; KILL stops the VM.",
     input: v.strictObject({
       ...Many.entries,
       signal: v.optional(v.picklist(["TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT"]), "KILL"),
@@ -200,27 +200,32 @@ export const METHODS = {
     errors: ["VM_NOT_FOUND", "WRONG_STATE"],
   }),
   "vm.delete": method({
-    summary: "Stops VMs if they run, and removes every trace of them.",
+    summary: "Deletes VMs and their disks; stops running ones first.",
     input: Many,
     output: ManyResult,
     stream: true,
     errors: ["VM_NOT_FOUND"],
   }),
   "vm.list": method({
-    summary: "VMs, running ones only unless `all`.",
+    summary: "Lists running VMs, or all if `all` is true.",
     input: v.strictObject({ all: v.boolean() }),
     output: v.array(VmRecord),
     errors: [],
   }),
-  "vm.show": method({ summary: "One VM.", input: One, output: VmRecord, errors: ["VM_NOT_FOUND", "AMBIGUOUS"] }),
+  "vm.show": method({
+    summary: "Returns one VM.",
+    input: One,
+    output: VmRecord,
+    errors: ["VM_NOT_FOUND", "AMBIGUOUS"],
+  }),
   "vm.stats": method({
-    summary: "Use of CPU, memory, disk and network; all running VMs when none is named.",
+    summary: "Returns the use of CPU, memory, disk and network; with no VM named, of all running VMs.",
     input: v.strictObject({ vms: v.array(VmRef) }),
     output: v.array(VmStats),
     errors: ["VM_NOT_FOUND"],
   }),
   "vm.logs": method({
-    summary: "The serial console, or the VMM's own log; `data` events.",
+    summary: "Sends the serial console or the VMM's log as `data` events.",
     input: v.strictObject({
       vm: VmRef,
       source: v.optional(v.picklist(["serial", "vmm"]), "serial"),
@@ -232,25 +237,25 @@ export const METHODS = {
     errors: ["VM_NOT_FOUND"],
   }),
   "vm.set": method({
-    summary: "Changes a stopped VM (a disk only grows).",
+    summary: "Changes a stopped VM; a disk can't shrink.",
     input: v.strictObject({ vm: VmRef, spec: v.partial(VmSpec) }),
     output: VmRecord,
     errors: ["VM_NOT_FOUND", "WRONG_STATE", "INVALID_VALUE"],
   }),
   "vm.connect": method({
-    summary: "A way into the guest, by kind; opens the connection that all clients share, and counts as use.",
+    summary: "Returns a way into the guest, by kind. Opens the shared control connection, and counts as use.",
     input: v.strictObject({ vm: VmRef }),
     output: WayIn,
     errors: ["VM_NOT_FOUND", "AMBIGUOUS", "WRONG_STATE", "GUEST_NOT_READY"],
   }),
   "vm.ports": method({
-    summary: "Listening TCP ports inside running guests, and forwards that nobody listens behind.",
+    summary: "Lists TCP ports that running guests listen on, and forwards without a listener.",
     input: v.strictObject({ vms: v.array(VmRef) }),
     output: v.array(Port),
     errors: ["VM_NOT_FOUND", "WRONG_STATE"],
   }),
   "vm.forward": method({
-    summary: "Listens on the host's loopback and forwards to a port in the guest, until removed or the VM stops.",
+    summary: "Forwards a port on the host's loopback to a port in the guest, until removed or the VM stops.",
     input: v.strictObject({ vm: VmRef, hostPort: v.number(), guestPort: v.number() }),
     output: Forward,
     errors: ["VM_NOT_FOUND", "WRONG_STATE", "INVALID_VALUE", "IN_USE", "NO_ACCESS"],
@@ -263,7 +268,7 @@ export const METHODS = {
   }),
 
   "image.build": method({
-    summary: "Builds an image of the catalog; a second asker waits for the first and shares the result.",
+    summary: "Builds a catalog image; concurrent requests share one build.",
     input: v.strictObject({ name: ImageName, force: v.boolean() }),
     output: ImageRecord,
     stream: true,
@@ -279,42 +284,42 @@ export const METHODS = {
     ],
   }),
   "image.register": method({
-    summary: "Makes an image from files of this host (copied).",
+    summary: "Creates an image from files on this host, which are copied.",
     input: v.strictObject({ name: ImageName, rootfs: v.string(), kernel: KernelName }),
     output: ImageRecord,
     stream: true,
     errors: ["ALREADY_EXISTS", "KERNEL_NOT_FOUND", "INVALID_VALUE", "NO_SPACE"],
   }),
-  "image.list": method({ summary: "Images.", input: Nothing, output: v.array(ImageRecord), errors: [] }),
+  "image.list": method({ summary: "Lists images.", input: Nothing, output: v.array(ImageRecord), errors: [] }),
   "image.show": method({
-    summary: "One image.",
+    summary: "Returns one image.",
     input: v.strictObject({ name: ImageName }),
     output: ImageRecord,
     errors: ["IMAGE_NOT_FOUND"],
   }),
   "image.delete": method({
-    summary: "Removes an image no VM uses.",
+    summary: "Deletes an image that no VM uses.",
     input: v.strictObject({ name: ImageName }),
     output: Nothing,
     errors: ["IMAGE_NOT_FOUND", "IN_USE"],
   }),
 
-  "kernel.list": method({ summary: "Kernels.", input: Nothing, output: v.array(KernelRecord), errors: [] }),
+  "kernel.list": method({ summary: "Lists kernels.", input: Nothing, output: v.array(KernelRecord), errors: [] }),
   "kernel.show": method({
-    summary: "One kernel.",
+    summary: "Returns one kernel.",
     input: v.strictObject({ name: KernelName }),
     output: KernelRecord,
     errors: ["KERNEL_NOT_FOUND"],
   }),
   "kernel.import": method({
-    summary: "Takes a kernel from a vmlinux, bzImage, .deb or directory of this host.",
+    summary: "Imports a kernel from a vmlinux, a bzImage, a .deb or a directory on this host.",
     input: v.strictObject({ name: KernelName, from: v.string(), initrd: v.optional(v.string()) }),
     output: KernelRecord,
     stream: true,
     errors: ["KERNEL_INVALID", "ALREADY_EXISTS", "TOOL_MISSING", "NO_SPACE"],
   }),
   "kernel.delete": method({
-    summary: "Removes a kernel no image uses.",
+    summary: "Deletes a kernel that no image or VM uses.",
     input: v.strictObject({ name: KernelName }),
     output: Nothing,
     errors: ["KERNEL_NOT_FOUND", "IN_USE"],

@@ -20,7 +20,7 @@ export const scenario: Scenario = {
     await host.until("a VM's scope", "systemctl is-active --quiet banger-vm-0123456789ab.scope", 30_000);
     const refused = await host.run([BANGER, "system", "uninstall"]);
     equal(refused.status, 24, refused.stderr);
-    match(refused.stderr, /1 VMs run/);
+    match(refused.stderr, /1 VM is running/);
     equal((await host.run([BANGER, "system", "status"])).status, 0);
     await host.ok([BANGER, "system", "uninstall", "--force"], { timeoutMs: 240_000 });
     equal((await host.run(["systemctl", "is-active", "banger-vm-0123456789ab.scope"])).status !== 0, true);

@@ -40,7 +40,7 @@ describe("what the system refuses is no bug in banger", () => {
     }
     expect(toBangerError(thrown).toDocument()).toMatchObject({
       code: "TOOL_MISSING",
-      message: "no-such-program-of-banger is not installed, and banger needs it here",
+      message: "no-such-program-of-banger is not installed, but banger needs it",
     });
   });
 

@@ -9,12 +9,12 @@ const CHUNK_BYTES = 1024 * 1024;
 
 export const command = defineCommand({
   args: {
-    follow: { type: "boolean", alias: "f", description: "Goes on as the log grows, until ctrl-c." },
-    tail: { type: "string", alias: "n", valueHint: "lines", description: "Only so many of the last lines." },
+    follow: { type: "boolean", alias: "f", description: "Follows the log until ctrl-c." },
+    tail: { type: "string", alias: "n", valueHint: "lines", description: "Shows only the last N lines." },
   },
   examples: [
-    ["banger daemon logs -n 20", "the last of what it did, one JSON object per line"],
-    ["banger daemon logs -f", "what it does"],
+    ["banger daemon logs -n 20", "shows the last 20 entries, one JSON object per line"],
+    ["banger daemon logs -f", "follows the log"],
   ],
   next: "banger daemon status",
   run: async ({ args, env, out, interrupts }) => {

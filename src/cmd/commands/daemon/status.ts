@@ -7,7 +7,7 @@ import { BangerError } from "../../../shared/errors.ts";
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["banger daemon status", "whether it runs, and since when"]],
+  examples: [["banger daemon status", "shows if the daemon runs, and since when"]],
   next: "banger daemon logs",
   run: async ({ client, json, out, env }) => {
     const daemon = await client({ start: false, timeoutMs: 10_000 });

@@ -9,7 +9,7 @@ const POLL_MS = 20;
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["banger daemon stop", "ends it; VMs keep running, and the next command starts it again"]],
+  examples: [["banger daemon stop", "stops the daemon; the next command starts it again"]],
   next: "banger ps",
   run: async ({ client, json, out, interrupts, env }) => {
     const daemon = await client({ start: false });
@@ -21,7 +21,7 @@ export const command = defineCommand({
     } catch (thrown) {
       if (!(thrown instanceof BangerError) || thrown.details?.["listens"] !== false) throw thrown;
       if (json) out.json({ pid: null, runningVms: null });
-      else out.note("no daemon runs");
+      else out.note("the daemon is not running");
       return;
     }
     if ((env["BANGER_HOST"] ?? "") !== "") {
@@ -30,13 +30,13 @@ export const command = defineCommand({
       return;
     }
     const deadline = Date.now() + STOP_TIMEOUT_MS;
-    await out.waiting("waiting for the daemon to end", async () => {
+    await out.waiting("Waiting for the daemon to stop", async () => {
       while (await isAlive(pid)) {
         interrupts.signal.throwIfAborted();
         if (Date.now() > deadline)
           throw new BangerError(
             "FAILED",
-            `the daemon (process ${pid}) did not end within ${STOP_TIMEOUT_MS / 1000} s`,
+            `the daemon (process ${pid}) did not stop within ${STOP_TIMEOUT_MS / 1000} s`,
             {
               hint: "banger daemon logs",
             },
@@ -45,7 +45,7 @@ export const command = defineCommand({
       }
     });
     if (json) out.json({ pid, runningVms });
-    else out.note(`the daemon ended; ${runningVms} ${runningVms === 1 ? "VM keeps" : "VMs keep"} running`);
+    else out.note(`the daemon stopped; ${runningVms} ${runningVms === 1 ? "VM keeps" : "VMs keep"} running`);
   },
 });
 

@@ -7,14 +7,14 @@ export const command = defineCommand({
       type: "positional",
       required: true,
       valueHint: "name",
-      description: "An image of the catalog: debian-trixie.",
+      description: "A catalog image: debian-trixie.",
     },
-    force: { type: "boolean", alias: "f", description: "Builds it anew though it is here." },
+    force: { type: "boolean", alias: "f", description: "Rebuilds the image even if it exists." },
   },
   json: true,
   examples: [
-    ["banger image build debian-trixie", "builds it unless it is here"],
-    ["banger image build --force debian-trixie", "builds it anew, with today's packages"],
+    ["banger image build debian-trixie", "builds the image unless it exists"],
+    ["banger image build --force debian-trixie", "rebuilds the image with today's packages"],
   ],
   next: "banger vm run --image NAME",
   run: async ({ args, client, json, out }) => {

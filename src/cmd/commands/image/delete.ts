@@ -2,9 +2,9 @@ import { checkImageName } from "../../line/args.ts";
 import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
-  args: { image: { type: "positional", required: true, valueHint: "name", description: "The image." } },
+  args: { image: { type: "positional", required: true, valueHint: "name", description: "The image to delete." } },
   json: true,
-  examples: [["banger image delete debian-trixie", "gives back its disk space; a VM that uses it prevents that"]],
+  examples: [["banger image delete debian-trixie", "deletes the image, unless a VM uses it"]],
   next: "banger image list",
   run: async ({ args, client, json, out }) => {
     const name = checkImageName("NAME", args.image);

@@ -5,7 +5,7 @@ import { formatBytes } from "../../../shared/text/sizes.ts";
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["banger image list", "the images that are here"]],
+  examples: [["banger image list", "lists images"]],
   next: "banger vm run --image NAME",
   run: async ({ client, json, out }) => {
     const images = await (await client()).call("image.list", {});

@@ -7,8 +7,10 @@ export const command = defineCommand({
     name: { type: "positional", required: true, description: "The new image's name." },
   },
   json: true,
-  examples: [["banger image promote box mine", "an image made of box"]],
+  examples: [["banger image promote box mine", "creates an image from box's disk"]],
   run: async () => {
-    throw new BangerError("NOT_YET", "a VM can't be made an image yet", { hint: "banger image register --help" });
+    throw new BangerError("NOT_YET", "creating an image from a VM is not available yet", {
+      hint: "banger image register --help",
+    });
   },
 });

@@ -6,11 +6,11 @@ import { defineCommand } from "../../line/command.ts";
 export const command = defineCommand({
   args: {
     name: { type: "positional", required: true, description: "The new image's name." },
-    rootfs: { type: "string", valueHint: "file", description: "An ext4 file system." },
-    kernel: { type: "string", valueHint: "name", description: "A kernel of banger kernel list." },
+    rootfs: { type: "string", valueHint: "file", description: "An ext4 file system image." },
+    kernel: { type: "string", valueHint: "name", description: "A kernel from banger kernel list." },
   },
   json: true,
-  examples: [["banger image register mine --rootfs ./mine.ext4 --kernel mine", "copies the file"]],
+  examples: [["banger image register mine --rootfs ./mine.ext4 --kernel mine", "copies the file into a new image"]],
   next: "banger vm run --image NAME",
   run: async ({ args, client, json, out }) => {
     if (args.rootfs === undefined || args.kernel === undefined)

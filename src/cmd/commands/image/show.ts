@@ -4,9 +4,9 @@ import { flattenRecord } from "../../terminal/format.ts";
 import { formatTable } from "../../terminal/output.ts";
 
 export const command = defineCommand({
-  args: { image: { type: "positional", required: true, valueHint: "name", description: "The image." } },
+  args: { image: { type: "positional", required: true, valueHint: "name", description: "The image to show." } },
   json: true,
-  examples: [["banger image show debian-trixie", "where it came from, its digest, its kernel"]],
+  examples: [["banger image show debian-trixie", "shows the image's source, digest and kernel"]],
   next: "banger kernel show NAME",
   run: async ({ args, client, json, out }) => {
     const image = await (await client()).call("image.show", { name: checkImageName("NAME", args.image) });

@@ -7,8 +7,8 @@ import { printableLine } from "../../terminal/printable.ts";
 const TIMEOUT_MS = 500;
 
 export const command = defineCommand({
-  args: { shell: { type: "positional", required: true, description: "Whose completion." } },
-  trailing: { name: "WORDS", description: "What is typed so far, after banger." },
+  args: { shell: { type: "positional", required: true, description: "The shell." } },
+  trailing: { name: "WORDS", description: "The words typed after banger." },
   examples: [],
   run: async ({ args, rest, client, tree, out }) => {
     const shell = readShell(args.shell);

@@ -7,7 +7,7 @@ import { vmOfHost } from "../../guest/vm-host.ts";
 export const command = defineCommand({
   args: {
     host: { type: "positional", required: true, description: "NAME.vm" },
-    alias: { type: "positional", required: false, description: "The name ssh looks for, when it is another one." },
+    alias: { type: "positional", required: false, description: "The name ssh looks up, if different." },
   },
   examples: [],
   run: async ({ args, client, env, out }) => {

@@ -3,7 +3,12 @@ import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {
-    start: { type: "boolean", default: true, description: "Starts the daemon.", negativeDescription: "Starts none." },
+    start: {
+      type: "boolean",
+      default: true,
+      description: "Starts the daemon.",
+      negativeDescription: "Doesn't start the daemon.",
+    },
   },
   examples: [],
   run: async ({ args, client, env, out }) => {

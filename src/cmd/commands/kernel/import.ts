@@ -9,14 +9,14 @@ export const command = defineCommand({
     from: {
       type: "string",
       valueHint: "path",
-      description: "A vmlinux, a bzImage, a .deb, or a directory that holds one.",
+      description: "A vmlinux, a bzImage, a .deb, or a directory with a kernel.",
     },
-    initrd: { type: "string", valueHint: "file", description: "An initrd to boot it with." },
+    initrd: { type: "string", valueHint: "file", description: "An initrd to boot with the kernel." },
   },
   json: true,
   examples: [
-    ["banger kernel import mine --from ./arch/x86/boot/bzImage", "a kernel you built"],
-    ["banger kernel import cloud --from ./linux-image-cloud-amd64.deb", "a distribution's"],
+    ["banger kernel import mine --from ./arch/x86/boot/bzImage", "imports a kernel you built"],
+    ["banger kernel import cloud --from ./linux-image-cloud-amd64.deb", "imports a distribution's kernel"],
   ],
   next: "banger vm run --kernel NAME",
   run: async ({ args, client, json, out }) => {

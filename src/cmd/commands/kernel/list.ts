@@ -4,9 +4,9 @@ import { formatBytes } from "../../../shared/text/sizes.ts";
 import { BangerError } from "../../../shared/errors.ts";
 
 export const command = defineCommand({
-  args: { available: { type: "boolean", description: "Those that can be downloaded." } },
+  args: { available: { type: "boolean", description: "Lists kernels that can be downloaded (not available yet)." } },
   json: true,
-  examples: [["banger kernel list", "the kernels that are here"]],
+  examples: [["banger kernel list", "lists kernels"]],
   next: "banger kernel import NAME --from FILE",
   run: async ({ args, client, json, out }) => {
     if (args.available === true)

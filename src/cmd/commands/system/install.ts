@@ -6,22 +6,25 @@ export const command = defineCommand({
     owner: {
       type: "string",
       valueHint: "user",
-      description: "Whose sandboxes these will be; default: who called sudo.",
+      description: "The user who will own the VMs; default: the caller of sudo.",
     },
     "firecracker-dir": {
       type: "string",
       valueHint: "dir",
-      description: "Where firecracker and jailer are; default: the system's, else the pinned release, downloaded.",
+      description: "Directory of firecracker and jailer; default: the system's, or a downloaded release.",
     },
-    "no-firecracker": { type: "boolean", description: "Installs without; no VM starts until there is one." },
+    "no-firecracker": {
+      type: "boolean",
+      description: "Installs without Firecracker; VMs can't start until it is added.",
+    },
   },
   json: true,
-  examples: [["sudo banger system install --owner $USER", "VMs under Firecracker, in a jail"]],
+  examples: [["sudo banger system install --owner $USER", "installs banger for you"]],
   next: "banger doctor",
   run: async ({ args, json, out }) => {
     const directory = args["firecracker-dir"];
     if (directory !== undefined && args["no-firecracker"] === true)
-      throw new BangerError("USAGE", "--firecracker-dir and --no-firecracker exclude each other");
+      throw new BangerError("USAGE", "--firecracker-dir and --no-firecracker can't be combined");
     const { installSystem } = await import("../../system/install.ts");
     const result = await installSystem({
       owner: args.owner ?? null,
@@ -29,7 +32,8 @@ export const command = defineCommand({
       say: (message) => out.note(message),
     });
     if (json) return out.json(result);
-    const what = result.changed.length === 0 ? "nothing changed" : `${result.changed.length} files and directories`;
-    out.line(`banger ${result.version} is installed for ${result.owner} and answers (${what})`);
+    const what =
+      result.changed.length === 0 ? "nothing changed" : `${result.changed.length} files and directories changed`;
+    out.line(`banger ${result.version} is installed for ${result.owner} and running (${what})`);
   },
 });

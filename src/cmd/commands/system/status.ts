@@ -5,7 +5,7 @@ const ANSWERS = "answers";
 export const command = defineCommand({
   args: {},
   json: true,
-  examples: [["banger system status", "what is installed and whether it answers"]],
+  examples: [["banger system status", "shows what is installed and running"]],
   next: "journalctl -b -u bangerd.service -u bangerd-root.service",
   run: async ({ json, out }) => {
     const { isHealthy, readSystemStatus } = await import("../../system/status.ts");

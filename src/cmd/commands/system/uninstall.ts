@@ -3,13 +3,13 @@ import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {
-    force: { type: "boolean", description: "Though VMs run; they are ended." },
-    purge: { type: "boolean", description: "Removes VMs, images and settings as well." },
+    force: { type: "boolean", description: "Stops running VMs first." },
+    purge: { type: "boolean", description: "Removes VMs, images and settings, too." },
   },
   json: true,
   examples: [
-    ["sudo banger system uninstall", "removes units and executable, keeps VMs' disks and images"],
-    ["sudo banger system uninstall --purge", "leaves nothing"],
+    ["sudo banger system uninstall", "removes the units and the executable, keeps VMs and images"],
+    ["sudo banger system uninstall --purge", "removes everything"],
   ],
   run: async ({ args, json, out }) => {
     const { uninstallSystem } = await import("../../system/uninstall.ts");
@@ -19,12 +19,14 @@ export const command = defineCommand({
       say: (message) => out.note(message),
     });
     if (result.left.length > 0)
-      throw new BangerError("SOME_FAILED", `not everything could be removed:\n${result.left.join("\n")}`, {
+      throw new BangerError("SOME_FAILED", `some things could not be removed:\n${result.left.join("\n")}`, {
         details: { left: result.left },
       });
     if (json) return out.json(result);
     out.line(
-      result.stateDir === null ? "banger is gone" : `banger is gone; ${result.stateDir} holds your VMs and images`,
+      result.stateDir === null
+        ? "banger is uninstalled"
+        : `banger is uninstalled; ${result.stateDir} keeps your VMs and images`,
     );
   },
 });

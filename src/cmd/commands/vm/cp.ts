@@ -14,27 +14,31 @@ export const command = defineCommand({
       required: true,
       description: "Destination. If it is an existing directory, the copy goes inside it.",
     },
-    recursive: { type: "boolean", alias: "r", description: "Accepted as in cp; directories are always copied whole." },
-    archive: { type: "boolean", alias: "a", description: "Accepted as in cp; modes, times and links are always kept." },
+    recursive: {
+      type: "boolean",
+      alias: "r",
+      description: "Has no effect: directories are always copied with their contents.",
+    },
+    archive: { type: "boolean", alias: "a", description: "Has no effect: modes, times and links are always kept." },
   },
   variadic: {
     name: "src",
-    description: "A file or tree; VM:PATH is in a VM; DIR/. is what DIR holds; - is a tar stream.",
+    description: "A file or directory; VM:PATH is in a VM; DIR/. copies DIR's contents; - reads a tar stream.",
     least: 1,
     first: true,
   },
   examples: [
-    ["banger cp ./project box:/root/project", "a tree into box"],
-    ["banger cp box:/var/log/dpkg.log .", "a file out of it"],
-    ["banger cp a.txt b.txt box:", "several files into /root of box"],
-    ["tar -c . | banger cp - box:/root/here", "a tar stream, unpacked in there"],
+    ["banger cp ./project box:/root/project", "copies a directory into box"],
+    ["banger cp box:/var/log/dpkg.log .", "copies a file out of box"],
+    ["banger cp a.txt b.txt box:", "copies files into /root in box"],
+    ["tar -c . | banger cp - box:/root/here", "unpacks a tar stream in box"],
   ],
   next: "banger exec NAME -- ls /root",
   run: async ({ args, many, client, out, interrupts }) => {
     const [sources, target] = [many.map(parseEndpoint), parseEndpoint(args.dst)];
     for (const source of sources)
       if ((source.kind === "guest") === (target.kind === "guest"))
-        throw usageError("one side is in a VM, written VM:PATH, and the other is not", PATH);
+        throw usageError("exactly one side must be in a VM, written VM:PATH", PATH);
     if (sources.length > 1) await checkSeveral(sources, target);
     const daemon = await client();
     const connect = async (vm: string) => ({
@@ -55,11 +59,11 @@ export const command = defineCommand({
 /** @throws BangerError USAGE unless the target can hold several things */
 async function checkSeveral(sources: readonly Endpoint[], target: Endpoint): Promise<void> {
   if (target.kind === "stream" || sources.some(({ kind }) => kind === "stream"))
-    throw usageError("a tar stream goes alone", PATH);
+    throw usageError("a tar stream can't be combined with several sources", PATH);
   if (target.kind === "guest") return;
   const isDirectory = await stat(target.path).then(
     (info) => info.isDirectory(),
     () => false,
   );
-  if (!isDirectory) throw usageError(`several sources need a directory, and ${target.path} is none`, PATH);
+  if (!isDirectory) throw usageError(`several sources need a directory, and ${target.path} is not one`, PATH);
 }

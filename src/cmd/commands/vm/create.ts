@@ -13,8 +13,8 @@ export const command = defineCommand({
   },
   json: true,
   examples: [
-    ["banger vm create --name box", "a VM that runs"],
-    ["banger vm create --name box --no-start", "a VM that is ready to be started"],
+    ["banger vm create --name box", "creates box and starts it"],
+    ["banger vm create --name box --no-start", "creates box without starting it"],
   ],
   next: "banger vm start NAME, banger exec NAME -- CMD",
   run: async (invocation) => {

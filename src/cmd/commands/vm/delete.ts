@@ -7,8 +7,8 @@ export const command = defineCommand({
   variadic: VMS,
   json: true,
   examples: [
-    ["banger rm box", "stops box if it runs, and removes its disks"],
-    ["banger rm one two", "both"],
+    ["banger rm box", "stops box and deletes its disks"],
+    ["banger rm one two", "deletes both"],
   ],
   next: "banger ps -a",
   run: async (invocation) => await changeMany(invocation, "vm.delete", invocation.many),

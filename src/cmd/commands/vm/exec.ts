@@ -9,8 +9,8 @@ const PATH = ["vm", "exec"];
 function readEnv(pairs: readonly string[]): (readonly [string, string])[] {
   return pairs.map((pair) => {
     const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(pair);
-    if (match === null) throw usageError(`-e is NAME=VALUE, not ${JSON.stringify(pair)}`, PATH);
-    if (pair.includes("\0")) throw usageError("-e holds a NUL byte", PATH);
+    if (match === null) throw usageError(`-e must be NAME=VALUE, not ${JSON.stringify(pair)}`, PATH);
+    if (pair.includes("\0")) throw usageError("-e contains a NUL byte", PATH);
     return [match[1] ?? "", match[2] ?? ""];
   });
 }
@@ -19,12 +19,12 @@ export const command = defineCommand({
   args: {
     ...VM_ARG,
     tty: { type: "boolean", alias: "t", description: "Gives the command a terminal." },
-    env: { type: "string", alias: "e", valueHint: "name=value", description: "Sets a variable." },
+    env: { type: "string", alias: "e", valueHint: "name=value", description: "Sets an environment variable." },
     workdir: {
       type: "string",
       alias: "w",
       valueHint: "dir",
-      description: "Where to run; else the workspace or /root.",
+      description: "Working directory; default: /root.",
     },
     ...NO_STDIN_ARG,
     timeout: {
@@ -34,17 +34,17 @@ export const command = defineCommand({
     },
   },
   repeatable: ["env"],
-  trailing: { name: "CMD...", description: "The command; everything after -- is its own." },
+  trailing: { name: "CMD...", description: "The command and its arguments." },
   isGuestStatus: true,
   examples: [
-    ["banger exec box -- uname -a", "a command, with its own exit status"],
-    ["banger exec box -- tar -c . > out.tar", "output is what the command wrote, byte for byte"],
-    ["banger exec -t box -- top", "with a terminal"],
+    ["banger exec box -- uname -a", "runs a command and returns its exit status"],
+    ["banger exec box -- tar -c . > out.tar", "writes the output byte for byte"],
+    ["banger exec -t box -- top", "runs it in a terminal"],
   ],
   next: "banger cp box:/root/result .",
   run: async ({ args, lists, rest, client, interrupts }) => {
     if (rest === null || rest.length === 0)
-      throw usageError("banger vm exec needs a command after --, as in banger exec box -- uname -a", PATH);
+      throw usageError("banger vm exec needs a command after --, for example: banger exec box -- uname -a", PATH);
     const env = readEnv(lists["env"] ?? []);
     const timeoutMs = args.timeout === undefined ? null : readDuration("--timeout", args.timeout);
     const connection = await connectGuest(await client(), checkVmRef(args.vm));

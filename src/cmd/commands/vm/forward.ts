@@ -9,7 +9,7 @@ const LOOK_MS = 2000;
 function readForward(text: string): { readonly hostPort: number; readonly guestPort: number } {
   const parts = text.split(":");
   if (parts.length > 2)
-    throw new BangerError("INVALID_VALUE", `a forward is PORT or HOSTPORT:PORT, not ${JSON.stringify(text)}`);
+    throw new BangerError("INVALID_VALUE", `a forward must be PORT or HOSTPORT:PORT, not ${JSON.stringify(text)}`);
   const guestPort = readPort("a port", parts.at(-1) ?? "");
   return { hostPort: parts.length === 2 ? readPort("a port", parts[0] ?? "") : guestPort, guestPort };
 }
@@ -17,15 +17,15 @@ function readForward(text: string): { readonly hostPort: number; readonly guestP
 export const command = defineCommand({
   args: {
     ...VM_ARG,
-    detach: { type: "boolean", alias: "d", description: "Leaves the forwards there until the VM stops." },
-    stop: { type: "boolean", description: "Takes forwards of these host ports away." },
+    detach: { type: "boolean", alias: "d", description: "Keeps the forwards until the VM stops." },
+    stop: { type: "boolean", description: "Removes the forwards of these host ports." },
   },
-  variadic: { name: "[host:]port", description: "The guest's port, and this host's when it is another one.", least: 1 },
+  variadic: { name: "[host:]port", description: "Guest port, optionally preceded by a different host port.", least: 1 },
   json: true,
   examples: [
-    ["banger vm forward box 8080", "127.0.0.1:8080 here is port 8080 in box, until ctrl-c"],
-    ["banger vm forward -d box 18080:80", "127.0.0.1:18080 here is port 80 in box, until box stops"],
-    ["banger vm forward --stop box 18080", "takes it away"],
+    ["banger vm forward box 8080", "forwards 127.0.0.1:8080 to port 8080 in box until ctrl-c"],
+    ["banger vm forward -d box 18080:80", "forwards 127.0.0.1:18080 to port 80 in box until box stops"],
+    ["banger vm forward --stop box 18080", "removes the forward"],
   ],
   next: "banger vm ports NAME",
   run: async ({ args, many, client, json, out, interrupts }) => {
@@ -60,7 +60,7 @@ export const command = defineCommand({
       await interrupts.sleep(LOOK_MS);
       if (interrupts.signal.aborted) break;
       const { state } = await daemon.call("vm.show", { vm: id });
-      if (state !== "running") throw new BangerError("WRONG_STATE", `${name} is ${state}, and its forwards are gone`);
+      if (state !== "running") throw new BangerError("WRONG_STATE", `${name} is ${state}, so its forwards are gone`);
     }
     await takeAway();
     return 0;

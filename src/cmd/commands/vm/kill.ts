@@ -13,14 +13,14 @@ export const command = defineCommand({
       alias: "s",
       default: "KILL",
       valueHint: "name",
-      description: `One of ${SIGNALS.join(", ")}.`,
+      description: `One of ${SIGNALS.join(", ")}; default: KILL.`,
     },
   },
   variadic: VMS,
   json: true,
   examples: [
-    ["banger vm kill box", "cuts the power; box is stopped afterwards"],
-    ["banger vm kill --signal TERM box", "asks the monitor to end"],
+    ["banger vm kill box", "cuts the power, which stops box"],
+    ["banger vm kill --signal TERM box", "asks box's VMM to end"],
   ],
   next: "banger vm start NAME",
   run: async (invocation) => {
@@ -29,7 +29,7 @@ export const command = defineCommand({
     if (signal === undefined) {
       const near = suggest(name, SIGNALS);
       throw usageError(
-        `--signal is one of ${SIGNALS.join(", ")}, not ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`,
+        `--signal must be one of ${SIGNALS.join(", ")}, not ${JSON.stringify(name)}${near === null ? "" : `; did you mean ${near}?`}`,
         ["vm", "kill"],
       );
     }

@@ -4,13 +4,13 @@ import { formatAge } from "../../terminal/format.ts";
 
 export const command = defineCommand({
   args: {
-    all: { type: "boolean", alias: "a", description: "Stopped ones too." },
+    all: { type: "boolean", alias: "a", description: "Lists stopped VMs, too." },
     quiet: { type: "boolean", alias: "q", description: "Prints ids only." },
   },
   json: true,
   examples: [
-    ["banger ps", "what runs"],
-    ["banger ps -a", "everything there is"],
+    ["banger ps", "lists running VMs"],
+    ["banger ps -a", "lists all VMs"],
     ["banger rm $(banger ps -aq)", "deletes every VM"],
   ],
   next: "banger exec NAME -- CMD, banger vm show NAME",

@@ -4,15 +4,15 @@ import { defineCommand } from "../../line/command.ts";
 export const command = defineCommand({
   args: {
     ...VM_ARG,
-    follow: { type: "boolean", alias: "f", description: "Goes on as the log grows, until ctrl-c." },
-    tail: { type: "string", alias: "n", valueHint: "lines", description: "Only so many of the last lines." },
-    vmm: { type: "boolean", description: "The log of the virtual machine monitor instead of the serial console." },
+    follow: { type: "boolean", alias: "f", description: "Follows the log until ctrl-c." },
+    tail: { type: "string", alias: "n", valueHint: "lines", description: "Shows only the last N lines." },
+    vmm: { type: "boolean", description: "Shows the VMM's log instead of the serial console." },
   },
   json: true,
   examples: [
-    ["banger logs box", "the guest's console"],
-    ["banger logs -f -n 20 box", "its last lines, and what comes"],
-    ["banger logs --vmm box", "what the monitor said"],
+    ["banger logs box", "shows the guest's console"],
+    ["banger logs -f -n 20 box", "shows the last 20 lines, then follows"],
+    ["banger logs --vmm box", "shows the VMM's log"],
   ],
   next: "banger ssh NAME",
   run: async ({ args, client, json, out, interrupts }) => {

@@ -3,9 +3,9 @@ import { defineCommand } from "../../line/command.ts";
 
 export const command = defineCommand({
   args: {},
-  variadic: { name: "vm", description: "Names or ids; every running VM when none is given.", least: 0 },
+  variadic: { name: "vm", description: "Names or ids; default: every running VM.", least: 0 },
   json: true,
-  examples: [["banger vm ports box", "what listens in box, and where this host reaches it"]],
+  examples: [["banger vm ports box", "lists box's listening ports and their host addresses"]],
   next: "banger vm forward NAME PORT",
   run: async ({ many, client, json, out }) => {
     const ports = await (await client()).call("vm.ports", { vms: many.map(checkVmRef) });

@@ -7,11 +7,11 @@ import { changeMany } from "../../vm/many.ts";
 const PASSING = new Set(["running", "starting", "stopping"]);
 
 export const command = defineCommand({
-  args: { force: { type: "boolean", alias: "f", description: "Doesn't ask." } },
+  args: { force: { type: "boolean", alias: "f", description: "Deletes without asking." } },
   json: true,
   examples: [
-    ["banger vm prune", "shows what would go, and asks"],
-    ["banger vm prune -f", "doesn't ask"],
+    ["banger vm prune", "lists VMs to delete, then asks"],
+    ["banger vm prune -f", "deletes without asking"],
   ],
   next: "banger gc",
   run: async (invocation) => {
@@ -19,13 +19,13 @@ export const command = defineCommand({
     const vms = (await (await client()).call("vm.list", { all: true })).filter(({ state }) => !PASSING.has(state));
     if (vms.length === 0) {
       if (json) out.json([]);
-      else out.note("every VM is running: nothing to delete");
+      else out.note("nothing to delete: there are no stopped VMs");
       return 0;
     }
     if (args.force !== true) {
       if (!isatty(0) || !out.stderr.isTerminal)
-        throw usageError("there is no terminal to ask on; -f deletes without asking", ["vm", "prune"]);
-      out.note(`to be deleted with their disks: ${vms.map(({ name, state }) => `${name} (${state})`).join(", ")}`);
+        throw usageError("can't ask without a terminal; use -f to delete without asking", ["vm", "prune"]);
+      out.note(`VMs to delete with their disks: ${vms.map(({ name, state }) => `${name} (${state})`).join(", ")}`);
       const { confirm } = await import("../../terminal/confirm.ts");
       if (!(await confirm("delete them?", out, interrupts))) {
         out.note("nothing was deleted");

@@ -6,7 +6,7 @@ export const command = defineCommand({
   args: {},
   variadic: VMS,
   json: true,
-  examples: [["banger vm restart box", "stops box and starts it"]],
+  examples: [["banger vm restart box", "stops box and starts it again"]],
   next: "banger exec NAME -- CMD",
   run: async (invocation) => await changeMany(invocation, "vm.restart", invocation.many),
 });

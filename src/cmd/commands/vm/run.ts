@@ -11,15 +11,22 @@ const PATH = ["vm", "run"];
 
 export const command = defineCommand({
   args: {
-    path: { type: "positional", required: false, description: "A git repository, which will be at /root/repo." },
+    path: {
+      type: "positional",
+      required: false,
+      description: "A git repository to copy to /root/repo (not available yet).",
+    },
     ...CREATE_ARGS,
-    rm: { type: "boolean", description: "Deletes the VM after the command or shell, whatever its status." },
-    detach: { type: "boolean", alias: "d", description: "Leaves the VM running and prints its name." },
+    rm: { type: "boolean", description: "Deletes the VM when the command or shell ends." },
+    detach: { type: "boolean", alias: "d", description: "Starts the VM, prints its name and returns." },
     tty: { type: "boolean", alias: "t", description: "Gives the command a terminal." },
-    branch: { type: "string", description: "With PATH: a new branch, made in the guest only." },
-    from: { type: "string", valueHint: "ref", description: "With --branch: what the branch begins at." },
-    "include-untracked": { type: "boolean", description: "With PATH: untracked files too, never ignored ones." },
-    "dry-run": { type: "boolean", description: "With PATH: prints the files that would be copied, makes nothing." },
+    branch: { type: "string", description: "With PATH: creates this branch in the guest." },
+    from: { type: "string", valueHint: "ref", description: "With --branch: starts the branch here." },
+    "include-untracked": {
+      type: "boolean",
+      description: "With PATH: copies untracked files, too, but not ignored ones.",
+    },
+    "dry-run": { type: "boolean", description: "With PATH: prints the files to copy and creates nothing." },
     bootstrap: {
       type: "boolean",
       default: true,
@@ -27,13 +34,13 @@ export const command = defineCommand({
       negativeDescription: "With PATH: doesn't install the tools that the repository pins.",
     },
   },
-  trailing: { name: "CMD...", description: "Runs this instead of a shell; its exit status is banger's." },
+  trailing: { name: "CMD...", description: "Runs this instead of a shell and returns its exit status." },
   isGuestStatus: true,
   json: true,
   examples: [
-    ["banger run", "a shell in a fresh sandbox"],
-    ["banger run --rm -- uname -a", "one command in a sandbox that is gone afterwards"],
-    ["banger run -d --name box --memory 4G", "a sandbox that stays, for banger exec"],
+    ["banger run", "opens a shell in a new VM"],
+    ["banger run --rm -- uname -a", "runs one command in a new VM, then deletes the VM"],
+    ["banger run -d --name box --memory 4G", "starts a VM to use with banger exec"],
   ],
   next: "banger exec NAME -- CMD, banger ssh NAME, banger rm NAME",
   run: async (invocation) => {
@@ -41,7 +48,7 @@ export const command = defineCommand({
     checkCombination(args, rest, json);
     const request = readCreate(args, true);
     if (args.path !== undefined) {
-      throw new BangerError("NOT_YET", "workspaces are not built yet: a VM can't be given a repository", {
+      throw new BangerError("NOT_YET", "workspaces are not available yet, so vm run takes no PATH", {
         hint: "banger run -d --name box && banger cp . box:/root/repo",
       });
     }
@@ -69,14 +76,14 @@ interface Values {
 
 function checkCombination(args: Values, rest: readonly string[] | null, json: boolean): void {
   if (args.detach === true && args.rm === true)
-    throw usageError("-d leaves the VM running and --rm deletes it: give one of them", PATH);
+    throw usageError("-d can't be combined with --rm: -d keeps the VM and --rm deletes it", PATH);
   if (args.detach === true && rest !== null)
-    throw usageError("-d runs no command: leave away -d, or the command and its --", PATH);
-  if (rest?.length === 0) throw usageError("nothing stands after --", PATH);
-  if (json && rest !== null) throw usageError("--json does not go with a command, whose output is its own", PATH);
+    throw usageError("-d can't be combined with a command: drop -d or `-- CMD`", PATH);
+  if (rest?.length === 0) throw usageError("there is no command after --", PATH);
+  if (json && rest !== null) throw usageError("--json can't be combined with a command: stdout is the command's", PATH);
   if (args.path !== undefined) return;
   for (const flag of ["branch", "from", "include-untracked", "dry-run"] as const) {
-    if (args[flag] !== undefined) throw usageError(`--${flag} goes with PATH, a git repository`, PATH);
+    if (args[flag] !== undefined) throw usageError(`--${flag} needs PATH, a git repository`, PATH);
   }
 }
 
@@ -90,7 +97,7 @@ async function use(
   try {
     connection = await connectGuest(await client(), vm.id);
   } catch (thrown) {
-    out.note(`${vm.name} is kept, so that its console can be read: banger logs ${vm.name}`);
+    out.note(`${vm.name} is kept; read its console with: banger logs ${vm.name}`);
     throw thrown;
   }
   try {
@@ -110,7 +117,7 @@ async function use(
         async () => await always.call("vm.delete", { vms: [vm.id] }, { progress: () => undefined }),
       );
     } else {
-      out.note(`${vm.name} keeps running: banger ssh ${vm.name} goes back in, banger rm ${vm.name} deletes it`);
+      out.note(`${vm.name} keeps running; banger ssh ${vm.name} reconnects, banger rm ${vm.name} deletes it`);
     }
   }
 }

@@ -6,8 +6,8 @@ export const command = defineCommand({
   args: { ...VM_ARG, ...SPEC_ARGS },
   json: true,
   examples: [
-    ["banger vm set box --memory 4G --vcpu 4", "more memory and CPUs from the next start on"],
-    ["banger vm set box --disk-size 40G", "a larger /root; a disk only grows"],
+    ["banger vm set box --memory 4G --vcpu 4", "gives box more memory and CPUs at its next start"],
+    ["banger vm set box --disk-size 40G", "enlarges /root; a disk can't shrink"],
   ],
   next: "banger vm start NAME",
   run: async ({ args, client, json, out }) => {

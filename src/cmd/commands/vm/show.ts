@@ -6,7 +6,7 @@ import { formatTable } from "../../terminal/output.ts";
 export const command = defineCommand({
   args: VM_ARG,
   json: true,
-  examples: [["banger vm show box", "everything known about box"]],
+  examples: [["banger vm show box", "prints box's record"]],
   next: "banger vm stats NAME, banger logs NAME",
   run: async ({ args, client, json, out }) => {
     const vm = await (await client()).call("vm.show", { vm: checkVmRef(args.vm) });

@@ -11,18 +11,18 @@ export const command = defineCommand({
     tty: { type: "boolean", alias: "t", description: "Gives the command a terminal." },
     ...NO_STDIN_ARG,
   },
-  trailing: { name: "CMD...", description: "Runs this instead of a shell; its exit status is banger's." },
+  trailing: { name: "CMD...", description: "Runs this instead of a shell and returns its exit status." },
   isGuestStatus: true,
   examples: [
-    ["banger ssh box", "a shell in box"],
-    ["banger ssh box -- journalctl -n 20", "one command"],
+    ["banger ssh box", "opens a shell in box"],
+    ["banger ssh box -- journalctl -n 20", "runs one command"],
   ],
   next: "banger ssh-config --install makes plain ssh box.vm work",
   run: async ({ args, rest, client, out, interrupts }) => {
-    if (rest?.length === 0) throw usageError("nothing stands after --", ["vm", "ssh"]);
+    if (rest?.length === 0) throw usageError("there is no command after --", ["vm", "ssh"]);
     const noStdin = args["no-stdin"] === true;
     if (noStdin && rest === null)
-      throw usageError("-n needs a command after --: a shell reads its input", ["vm", "ssh"]);
+      throw usageError("-n needs a command after --, because a shell reads its input", ["vm", "ssh"]);
     const connection = await connectGuest(await client(), checkVmRef(args.vm));
     if (rest !== null) {
       const command = { argv: rest, workDir: "/root", env: [], tty: args.tty === true, timeoutMs: null, noStdin };

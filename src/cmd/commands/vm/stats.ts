@@ -24,12 +24,12 @@ function formatStats(stats: readonly VmStats[]): string {
 }
 
 export const command = defineCommand({
-  args: { watch: { type: "boolean", alias: "w", description: "Shows it anew every two seconds, until ctrl-c." } },
-  variadic: { name: "vm", description: "Names or ids; every running VM when none is given.", least: 0 },
+  args: { watch: { type: "boolean", alias: "w", description: "Refreshes every two seconds until ctrl-c." } },
+  variadic: { name: "vm", description: "Names or ids; default: every running VM.", least: 0 },
   json: true,
   examples: [
-    ["banger vm stats", "what every running VM uses"],
-    ["banger vm stats --watch box", "the same of box, as it changes"],
+    ["banger vm stats", "shows every running VM's use"],
+    ["banger vm stats --watch box", "shows box's use and keeps refreshing"],
   ],
   next: "banger vm set NAME --memory 4G",
   run: async (invocation) => {

@@ -6,7 +6,7 @@ export const command = defineCommand({
   args: {},
   variadic: VMS,
   json: true,
-  examples: [["banger vm stop box", "stops box, keeping what it wrote"]],
+  examples: [["banger vm stop box", "stops box and keeps its disks"]],
   next: "banger vm start NAME",
   run: async (invocation) => await changeMany(invocation, "vm.stop", invocation.many),
 });

@@ -93,7 +93,9 @@ export async function copyOut(
   const pack = sshTo(connection, packLine(plan));
   if (target.kind === "stream") {
     if (out.stdout.isTerminal)
-      throw new BangerError("INVALID_VALUE", "a tar stream is not for a terminal", { hint: "banger cp VM:PATH ." });
+      throw new BangerError("INVALID_VALUE", "a tar stream can't be written to a terminal", {
+        hint: "banger cp VM:PATH .",
+      });
     const gate = new TarGate(null);
     warnOf(await runGated(pack, gate, { write: (bytes) => out.data(bytes) }, interrupts), out);
     return warnOfSkipped(gate, out);
@@ -175,7 +177,7 @@ async function lookAt(typed: string): Promise<Place> {
   });
   if (info === null) {
     if ((await lstat(path).catch(() => null))?.isSymbolicLink() === true)
-      throw new BangerError("FAILED", `${typed} is a link to nothing`, { hint: `ls -ld ${typed}` });
+      throw new BangerError("FAILED", `${typed} is a broken link`, { hint: `ls -ld ${typed}` });
     return { kind: "missing", path };
   }
   if (info.isDirectory()) return { kind: "directory", path };
@@ -202,9 +204,9 @@ function warnOfSkipped({ skipped }: TarGate, out: Output): void {
 
 function notThere(path: string, thrown: unknown): unknown {
   if (isErrno(thrown, "ENOENT") || isErrno(thrown, "ENOTDIR"))
-    return new BangerError("FAILED", `${path} is not there`, { hint: `ls -ld ${path}` });
+    return new BangerError("FAILED", `${path} does not exist`, { hint: `ls -ld ${path}` });
   if (isErrno(thrown, "EACCES") || isErrno(thrown, "EROFS"))
-    return new BangerError("FAILED", `${path}: not permitted`, { hint: `ls -ld ${path}` });
+    return new BangerError("FAILED", `${path}: permission denied`, { hint: `ls -ld ${path}` });
   return thrown;
 }
 

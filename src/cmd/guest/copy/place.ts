@@ -33,14 +33,16 @@ export async function checkPlace(from: Buffer, to: Buffer): Promise<void> {
     throw new BangerError(
       "FAILED",
       incoming.isDirectory()
-        ? `${to} is not a directory, and the copy has one of this name`
-        : `${to} is a directory, and the copy has a file of this name`,
+        ? `${to} is not a directory, but the copy has a directory of this name`
+        : `${to} is a directory, but the copy has a file of this name`,
       { hint: `ls -ld ${to}` },
     );
   if (incoming.isDirectory()) {
     for (const name of await byteEntries(from)) await checkPlace(joinBytes(from, name), joinBytes(to, name));
   } else if (!there.isFile() && !there.isSymbolicLink()) {
-    throw new BangerError("FAILED", `${to} is a device, fifo or socket, and stays one`, { hint: `ls -ld ${to}` });
+    throw new BangerError("FAILED", `${to} is a device, fifo or socket, which is not replaced`, {
+      hint: `ls -ld ${to}`,
+    });
   }
 }
 

@@ -53,9 +53,9 @@ const quoteName = (bytes: string): string => JSON.stringify(Buffer.from(bytes, "
 /** The parts of a member's name. @throws BangerError FAILED for one that leads out of where it is unpacked */
 function safeParts(name: string): string[] {
   if (name.startsWith("/")) throw refuse(`the name ${quoteName(name)} is absolute`);
-  if (name.includes("\0")) throw refuse("a name holds a NUL byte");
+  if (name.includes("\0")) throw refuse("a name contains a NUL byte");
   const parts = name.split("/").filter((part) => part !== "" && part !== ".");
-  if (parts.includes("..")) throw refuse(`the name ${quoteName(name)} leads out of the copy`);
+  if (parts.includes("..")) throw refuse(`the name ${quoteName(name)} leads outside the copy`);
   return parts;
 }
 
@@ -109,7 +109,7 @@ export class TarGate {
 
   /** The end of the stream; returns the archive's own. @throws BangerError FAILED when the stream was cut off */
   end(): Uint8Array {
-    if (!this.#isOver) throw refuse("it ends in the middle");
+    if (!this.#isOver) throw refuse("it is cut short");
     return new Uint8Array(2 * BLOCK);
   }
 
@@ -131,7 +131,7 @@ export class TarGate {
     const passed = this.#member(block, type);
     const hasBody = FILES.has(type);
     // Only files have contents; what another member claims to have would be read as the next header by some tars.
-    if (!hasBody && !SPECIAL.has(type) && size !== 0) throw refuse("a member without contents claims some");
+    if (!hasBody && !SPECIAL.has(type) && size !== 0) throw refuse("a member that can't have contents declares some");
     if (size > 0) this.#body = { left: padded(size), keep: passed.length > 0, meta: null, type };
     this.#ahead = [];
     this.#pax = new Map();
@@ -169,7 +169,7 @@ export class TarGate {
     }
     if (type === "2") this.#links.add(path);
     // Tars take both for a directory, whatever the type says.
-    if (type !== "5" && (path === "" || name.endsWith("/"))) throw refuse(`${quoteName(name)} is no directory`);
+    if (type !== "5" && (path === "" || name.endsWith("/"))) throw refuse(`${quoteName(name)} is not a directory`);
     let mode = numberOf(block, "mode") & PLAIN_MODE;
     if (type === "5") {
       // It is filled and moved before its own mode holds; the copy's own directory stays closed to others until then.
@@ -244,7 +244,7 @@ function numberOf(block: Buffer, name: Field): number {
     for (const byte of bytes.subarray(1)) value = value * 256 + byte;
   } else {
     const text = field(block, name).trim();
-    if (!/^[0-7]*$/.test(text)) throw refuse("a number is not one");
+    if (!/^[0-7]*$/.test(text)) throw refuse("a number is malformed");
     value = text === "" ? 0 : Number.parseInt(text, 8);
   }
   if (!Number.isSafeInteger(value)) throw refuse("a number is too large");
@@ -286,7 +286,7 @@ function paxRecords(bytes: Buffer): Map<string, string> {
     if (length === 0 || at + length > text.length || !record.endsWith("\n") || equals < 1)
       throw refuse("an extended header is damaged");
     const key = record.slice(0, equals);
-    if (records.has(key)) throw refuse("an extended header says a thing twice");
+    if (records.has(key)) throw refuse("an extended header repeats a key");
     if (PAX_KEYS.test(key)) records.set(key, record.slice(equals + 1, -1));
     at += length;
   }

@@ -49,7 +49,7 @@ export async function placeFromDirectory(directory: string): Promise<Installed> 
       const from = join(directory, name);
       const info = await stat(from).catch(() => null);
       if (info === null || !info.isFile()) {
-        throw new BangerError("TOOL_MISSING", `${directory} holds no ${name}`, {
+        throw new BangerError("TOOL_MISSING", `${directory} contains no ${name}`, {
           hint: "name a directory with firecracker and jailer: --firecracker-dir DIR",
           details: { program: name },
         });
@@ -79,7 +79,7 @@ export async function placeFromRelease(release: PinnedRelease): Promise<Installe
       const pattern = new RegExp(`^${name}-v${release.version.replaceAll(".", "\\.")}-[a-z0-9_]+$`);
       const found = members.find((entry) => entry.isFile() && pattern.test(entry.name));
       if (found === undefined)
-        throw new BangerError("TOOL_MISSING", `the release of Firecracker ${release.version} holds no ${name}`);
+        throw new BangerError("TOOL_MISSING", `the release of Firecracker ${release.version} contains no ${name}`);
       await rename(join(found.parentPath, found.name), join(staging, name));
     }
     return await placeStaged(staging);
@@ -111,19 +111,19 @@ async function placeStaged(staging: string): Promise<Installed> {
       await makeRootExecutable(join(staging, name));
       const { stdout } = await tryRootTool([join(staging, name), "--version"], TOOL_TIMEOUT_MS);
       const version = parseVersion(stdout);
-      if (version === null) throw new BangerError("HOST_UNSUPPORTED", `the ${name} given does not say its version`);
+      if (version === null) throw new BangerError("HOST_UNSUPPORTED", `the given ${name} does not print its version`);
       return version;
     }),
   );
   const [version = "", jailerVersion = ""] = versions;
   if (version !== jailerVersion)
-    throw new BangerError("HOST_UNSUPPORTED", `firecracker is ${version} and jailer is ${jailerVersion}`);
+    throw new BangerError("HOST_UNSUPPORTED", `firecracker is ${version}, but jailer is ${jailerVersion}`);
   const unsafe = whyUnsafe(version);
   if (unsafe !== null) throw new BangerError("HOST_UNSUPPORTED", unsafe);
   if (!isStaticElf((await readFile(join(staging, "firecracker"))).subarray(0, ELF_HEAD_BYTES))) {
     throw new BangerError(
       "HOST_UNSUPPORTED",
-      "the firecracker given is not statically linked: a jail holds no libraries",
+      "the given firecracker is not statically linked, but a jail contains no libraries",
       {
         hint: "use one of Firecracker's own releases: banger system install without --firecracker-dir",
       },

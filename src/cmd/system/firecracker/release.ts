@@ -48,7 +48,7 @@ export function whyUnsafe(version: string, isTestBuild = IS_TEST_BUILD): string 
   if (line === undefined && newest !== undefined && (major > newest[0] || (major === newest[0] && minor > newest[1])))
     return null;
   const wanted = SAFE.map((safe) => safe.join(".")).join(", ");
-  return `Firecracker ${version} has known security holes; the oldest good releases are ${wanted}`;
+  return `Firecracker ${version} has known security holes; the oldest safe releases are ${wanted}`;
 }
 
 /** The version in `firecracker --version` or `jailer --version`; null when it is neither. */

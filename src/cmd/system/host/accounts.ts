@@ -16,7 +16,7 @@ const NAME = /^[a-z_][a-z0-9_-]{0,31}$/;
 export async function findOwner(name: string): Promise<InstallConfig["owner"]> {
   const usage = (message: string): BangerError =>
     new BangerError("USAGE", message, { hint: "sudo banger system install --owner $USER" });
-  if (!NAME.test(name)) throw usage(`${name} is not a user's name`);
+  if (!NAME.test(name)) throw usage(`${name} is not a valid user name`);
   const { status, stdout } = await tryRootTool(["getent", "passwd", name], TOOL_TIMEOUT_MS);
   const [found, , uid, gid] = stdout.trim().split(":");
   if (status !== 0 || found !== name) throw usage(`there is no user ${name}`);

@@ -131,6 +131,6 @@ export function isMarkedInterface(name: string): boolean {
 /** @throws BangerError FAILED, and for an interface that banger didn't make */
 export async function removeInterface(name: string): Promise<void> {
   if (!isMarkedInterface(name))
-    throw new BangerError("FAILED", `${name} has no mark of banger's; see: ip link show ${name}`);
+    throw new BangerError("FAILED", `${name} does not carry banger's mark; see: ip link show ${name}`);
   await runRootTool(["ip", "link", "delete", "dev", name], TOOL_TIMEOUT_MS);
 }

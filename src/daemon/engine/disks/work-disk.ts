@@ -57,7 +57,7 @@ export const growthMarkOf = (path: string): string => `${path}.grown`;
 /** Grows the file; never shrinks it. The guest grows the file system at its next boot. */
 export async function growWorkDisk(path: string, bytes: number): Promise<void> {
   const { size } = await stat(path);
-  if (bytes < size) throw new BangerError("INVALID_VALUE", "a disk only grows");
+  if (bytes < size) throw new BangerError("INVALID_VALUE", "a disk can't shrink");
   await writeFile(growthMarkOf(path), "", { mode: 0o600 });
   await truncate(path, bytes);
 }

@@ -102,7 +102,7 @@ async function endpoint(
     MONITOR_TIMEOUT_MS,
   );
   const sshPort = parseSshPort(String(answer));
-  if (sshPort === null) throw new BangerError("VMM_FAILED", "QEMU lists no forward to the guest's port 22");
+  if (sshPort === null) throw new BangerError("VMM_FAILED", "QEMU reports no forward to the guest's port 22");
   return { sshHost: "127.0.0.1", sshPort };
 }
 
@@ -136,7 +136,7 @@ async function launch(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedVm
       child.kill("SIGKILL");
       await child.exited;
       signal.throwIfAborted();
-      throw new BangerError("VMM_FAILED", `QEMU was not up within ${LAUNCH_TIMEOUT_MS / 1000} s`);
+      throw new BangerError("VMM_FAILED", `QEMU did not start within ${LAUNCH_TIMEOUT_MS / 1000} s`);
     }
     await Bun.sleep(LAUNCH_POLL_MS);
   }

@@ -58,7 +58,7 @@ async function seedWorkDisk(
   { hostKey, hostKeyPublic, authorizedKeys }: GuestIdentity,
 ): Promise<void> {
   const { vm, dirs, signal, progress } = context;
-  progress({ stage: "disk", message: `the image ${vm.image} reads no identity disk, so its keys are set once` });
+  progress({ stage: "disk", message: `The image ${vm.image} reads no identity disk, so keys are set only once` });
   const path = workDiskPath(dirs.state);
   const key = (name: string, mode: number, contents: string): DiskFile => ({
     path: `/.banger/${name}`,

@@ -11,7 +11,7 @@ export const ready: Step = {
     if (launched === undefined) throw new BangerError("INTERNAL", "ready before launch");
     const address = engine.guestAddress({ ...vm, address: `${launched.sshHost}:${launched.sshPort}` }, dirs);
     if (address === null) throw new BangerError("INTERNAL", "a launched VM without an address");
-    progress({ stage: "ready", message: "waiting for the guest" });
+    progress({ stage: "ready", message: "Waiting for the guest" });
     using serial = engine.openLog(id, dirs, "serial");
     using vmm = engine.openLog(id, dirs, "vmm");
     const { bootId } = await waitUntilReady(

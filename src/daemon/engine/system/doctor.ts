@@ -106,7 +106,7 @@ export function describeNat(probe: NatProbe, network: Network): DoctorRow {
     return { check: "NAT", level: "PASS", message: `a guest's packet got out by ${probe.uplink}`, fix: null };
   }
   const [message, fix] = explainDrop(probe, network);
-  return { check: "NAT", level: "WARN", message: `guests with --nat get nowhere: ${message}`, fix };
+  return { check: "NAT", level: "WARN", message: `guests with --nat have no network: ${message}`, fix };
 }
 
 function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Network): readonly [string, string] {
@@ -120,27 +120,27 @@ function explainDrop({ dropped_by: by, where, uplink }: NatProbe, network: Netwo
     case "route": {
       const device = where ?? "another device";
       return [
-        `the way out is ${device}, not ${uplink} of the default route, as a VPN or a policy rule makes it`,
+        `packets leave through ${device} instead of ${uplink} of the default route, because of a VPN or a policy rule`,
         `ip rule show; ip route get 192.0.2.1; then let the default route name ${device}`,
       ];
     }
     case "docker": {
       const accept = (direction: string): string => `sudo iptables -I DOCKER-USER ${direction} ${bridge} -j ACCEPT`;
-      return [`Docker drops what they send${at}`, `${accept("-i")} && ${accept("-o")}`];
+      return [`Docker drops their packets${at}`, `${accept("-i")} && ${accept("-o")}`];
     }
     case "ufw":
-      return [`ufw drops what they send${at}`, `sudo ufw route allow in on ${bridge}`];
+      return [`ufw drops their packets${at}`, `sudo ufw route allow in on ${bridge}`];
     case "firewalld":
       return [
-        `firewalld drops what they send${at}; in its zone trusted they reach this host's ports, too`,
+        `firewalld drops their packets${at}; its zone trusted also lets them reach this host's ports`,
         `sudo firewall-cmd --permanent --zone=trusted --add-interface=${bridge} && sudo firewall-cmd --reload`,
       ];
     case "rule":
-      return [`a rule of this host drops what they send${at}`, letPass(where ?? "", network)];
+      return [`a rule of this host drops their packets${at}`, letPass(where ?? "", network)];
     default:
       return where === null
         ? [
-            "a packet was lost and no counter tells where",
+            "a packet was lost, and no counter shows where",
             "sudo nft list ruleset; sudo iptables-save -c; sysctl -a --pattern rp_filter",
           ]
         : [`a packet was lost, perhaps in ${where}`, letPass(where, network)];
@@ -163,17 +163,22 @@ function letPass(where: string, { bridge, ip, prefix }: Network): string {
   if (where === "iptables-legacy") return accept("iptables-legacy -I FORWARD");
   if (table !== undefined && chain !== undefined && table !== "filter")
     return accept(`iptables -t ${table} -I ${chain}`);
-  return `remove it, or have it leave out ${bridge}`;
+  return `remove the rule, or exclude ${bridge} from it`;
 }
 
 /** The packet could not even be sent. */
 export function describeUntriedNat({ code, message, hint }: BangerError): DoctorRow {
   return code === "NETWORK"
-    ? { check: "NAT", level: "WARN", message, fix: "connect this host; guests without --nat are not concerned" }
+    ? {
+        check: "NAT",
+        level: "WARN",
+        message,
+        fix: "connect this host to a network; guests without --nat are not affected",
+      }
     : {
         check: "NAT",
         level: "WARN",
-        message: `could not be tried: ${message}`,
+        message: `could not be tested: ${message}`,
         fix: hint ?? "sudo journalctl -u bangerd-root.service -n 20",
       };
 }

@@ -21,7 +21,7 @@ describe("BANGER_HOST", () => {
     "ssh://box/path",
     "ssh://a@b@c",
     "ssh://box:x",
-  ])("%s is refused", (text) => expect(() => parseHost(text)).toThrow("BANGER_HOST is ssh://"));
+  ])("%s is refused", (text) => expect(() => parseHost(text)).toThrow("BANGER_HOST must be ssh://"));
 
   test("a guest's line goes through the other machine as one quoted word", () => {
     const connection = {

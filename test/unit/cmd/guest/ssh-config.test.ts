@@ -256,5 +256,5 @@ describe("with OpenSSH", () => {
 test("banger's own file can't be steered by odd paths", () => {
   const text = bangerSshConfig(rootlessPaths({}, "/home/a b%h'c", 1000));
   expect(text).toContain(`IdentityFile "/home/a b%%h'c/.local/state/banger/ssh/id_ed25519"`);
-  expect(() => bangerSshConfig(rootlessPaths({}, '/home/"\nProxyCommand id', 1000))).toThrow("can't hold the path");
+  expect(() => bangerSshConfig(rootlessPaths({}, '/home/"\nProxyCommand id', 1000))).toThrow("can't contain the path");
 });

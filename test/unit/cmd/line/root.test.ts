@@ -60,7 +60,7 @@ describe("root on an installed system", () => {
       const argv = await words(path, entry);
       const { calls, stdout, stderr, status } = await runInProcess(argv, {}, {}, OWNER);
       expect(stderr).toBe(
-        `error: root does not use the sandboxes of dev: run this as dev [NOT_OWNER]\ntry: sudo -u dev banger ${argv.join(" ")}\n`,
+        `error: root can't use the VMs of dev: run this as dev [NOT_OWNER]\ntry: sudo -u dev banger ${argv.join(" ")}\n`,
       );
       expect({ calls, stdout }).toEqual({ calls: [], stdout: "" });
       expect(status).toBe(path.endsWith("exec") ? 125 : 10);

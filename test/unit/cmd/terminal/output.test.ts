@@ -209,17 +209,17 @@ describe("stages", () => {
   test("a wait is shown after a second, and leaves no line", async () => {
     const { out, stderr, pass, calls } = makeLive();
     const work = Promise.withResolvers<number>();
-    const waited = out.waiting("starting the daemon", async () => await work.promise);
+    const waited = out.waiting("Starting the daemon", async () => await work.promise);
     pass(900);
     expect(screen(stderr.text).at(-1)).toBe("");
     pass(2200);
-    expect(screen(stderr.text).at(-1)).toBe("/ starting the daemon 3s");
+    expect(screen(stderr.text).at(-1)).toBe("/ Starting the daemon 3s");
     work.resolve(7);
     expect(await waited).toBe(7);
     expect(screen(stderr.text)).toEqual([""]);
     expect(calls.size).toBe(0);
     const piped = makeOutput(false);
-    await piped.out.waiting("starting the daemon", async () => undefined);
+    await piped.out.waiting("Starting the daemon", async () => undefined);
     expect(piped.stderr.text).toBe("");
   });
 

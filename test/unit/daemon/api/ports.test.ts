@@ -65,7 +65,7 @@ describe("forwards of a running VM", () => {
     ] as const)
       await expect(addForward(service, vm, 8080, guestPort)).rejects.toMatchObject({
         code: "IN_USE",
-        message: "127.0.0.1:8080 is forwarded to port 80 of box already",
+        message: "127.0.0.1:8080 is already forwarded to port 80 of box",
         hint: "banger vm forward --stop box 8080",
       });
     expect(asked).toEqual(["+8080:80"]);

@@ -30,7 +30,7 @@ test("a clock before something that was made already is wrong, though NTP is con
   const row = describe(show("yes", "yes"), made);
   expect(row).toMatchObject({ level: "WARN", fix: "sudo timedatectl set-ntp true" });
   expect(row.message).toContain("2026-11-24T12:00:00.000Z");
-  expect(row.message).toContain("image b was made 2027-01-02T03:04:05.000Z");
+  expect(row.message).toContain("image b is dated 2027-01-02T03:04:05.000Z");
   expect(describe(show("yes", "yes"), made.slice(0, 1)).level).toBe("PASS");
   expect(describe(null, made).fix).toStartWith("sudo date --set ");
 });
@@ -43,6 +43,6 @@ test("this host's clock is looked at, and a cancelled look ends", async () => {
     [{ name: "later", createdAt: "2999-01-01T00:00:00.000Z" }],
     new AbortController().signal,
   );
-  expect(future).toMatchObject({ level: "WARN", message: expect.stringContaining("image later was made 2999-01-01") });
+  expect(future).toMatchObject({ level: "WARN", message: expect.stringContaining("image later is dated 2999-01-01") });
   await expect(examineClock([], AbortSignal.abort(new Error("enough")))).rejects.toThrow("enough");
 });

@@ -116,7 +116,7 @@ describe("NAT", () => {
   test.each(["priv.create_tap", "priv.probe_nat"])("that can't be tried since %s fails is a warning", async (verb) => {
     world.broken.add(verb);
     const rows = await examine();
-    expect(rowOf(rows, "NAT")).toMatchObject({ level: "WARN", message: `could not be tried: ${verb} is broken` });
+    expect(rowOf(rows, "NAT")).toMatchObject({ level: "WARN", message: `could not be tested: ${verb} is broken` });
     expect(failuresOf(rows)).toEqual([]);
     expect(world.host.list()).toEqual([]);
   });

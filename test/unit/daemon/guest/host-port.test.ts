@@ -73,7 +73,7 @@ describe("a port of this host", () => {
     }
     expect(said).toEqual([
       "NO_ACCESS",
-      "you may not listen on 127.0.0.1:80: this host keeps low ports for root",
+      "you may not listen on 127.0.0.1:80: low ports are reserved for root",
       "banger vm forward NAME 8080:PORT",
     ]);
   });

@@ -27,5 +27,5 @@ test("a count past its total loses the total", () => {
   const parse = createBuildProgress();
   parse("0 upgraded, 1 newly installed, 0 to remove");
   parse("Unpacking a (1) ...");
-  expect(parse("Unpacking a (1) over (1) ...")).toEqual({ stage: "unpack", message: "unpacking packages", done: 2 });
+  expect(parse("Unpacking a (1) over (1) ...")).toEqual({ stage: "unpack", message: "Unpacking packages", done: 2 });
 });

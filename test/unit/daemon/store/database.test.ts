@@ -34,7 +34,7 @@ test("--check-migrations: would migrate, up to date, too new; and looking change
   db.run(`PRAGMA user_version = ${SCHEMA_VERSION + 1}`);
   db.close();
   expect(checkMigrations(path)).toBe(2);
-  expect(() => openDatabase(path)).toThrow("this banger knows");
+  expect(() => openDatabase(path)).toThrow("this banger supports only");
 });
 
 test("a file that is no database is known as damaged, another error isn't", async () => {
@@ -59,7 +59,7 @@ test("VM rows: one name once, updates, removal, and forwards that go with the VM
   const forwards = new ForwardTable(db);
   const vm = makeVm();
   vms.insert(vm);
-  expect(() => vms.insert(makeVm({ id: "ffffffffffff" }))).toThrow("exists already");
+  expect(() => vms.insert(makeVm({ id: "ffffffffffff" }))).toThrow("already exists");
   vms.update({ ...vm, state: "running" });
   expect(vms.get(vm.id)).toMatchObject({ state: "running" });
   forwards.add({ vm: vm.id, hostPort: 8080, guestPort: 80 });

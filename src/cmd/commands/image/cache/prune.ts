@@ -3,11 +3,13 @@ import { BangerError } from "../../../../shared/errors.ts";
 
 export const command = defineCommand({
   args: {
-    "dry-run": { type: "boolean", description: "Shows what would go." },
+    "dry-run": { type: "boolean", description: "Lists layers without removing them." },
   },
   json: true,
-  examples: [["banger image cache prune --dry-run", "what would go"]],
+  examples: [["banger image cache prune --dry-run", "lists layers that would be removed"]],
   run: async () => {
-    throw new BangerError("NOT_YET", "nothing is pulled yet, so nothing of it is kept", { hint: "banger gc" });
+    throw new BangerError("NOT_YET", "images can't be pulled yet, so there are no layers to remove", {
+      hint: "banger gc",
+    });
   },
 });

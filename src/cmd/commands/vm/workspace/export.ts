@@ -7,11 +7,11 @@ export const command = defineCommand({
     "base-commit": {
       type: "string",
       valueHint: "commit",
-      description: "What to compare with; else the commit it was prepared at.",
+      description: "The commit to compare with; default: the one it was prepared at.",
     },
   },
-  examples: [["banger vm workspace export box | git apply", "what changed in box, here"]],
+  examples: [["banger vm workspace export box | git apply", "applies the changes made in box here"]],
   run: async () => {
-    throw new BangerError("NOT_YET", "workspaces are not built yet", { hint: "banger cp box:/root/repo ." });
+    throw new BangerError("NOT_YET", "workspaces are not available yet", { hint: "banger cp box:/root/repo ." });
   },
 });

@@ -4,16 +4,20 @@ import { BangerError } from "../../../../shared/errors.ts";
 export const command = defineCommand({
   args: {
     vm: { type: "positional", required: true, description: "The VM." },
-    path: { type: "positional", required: false, description: "The repository; else the one you are in." },
-    mode: { type: "enum", options: ["overlay", "full_copy"], description: "A shallow clone, or the whole history." },
-    branch: { type: "string", description: "A new branch, made in the guest only." },
-    from: { type: "string", valueHint: "ref", description: "What the branch begins at." },
-    "include-untracked": { type: "boolean", description: "Untracked files too, never ignored ones." },
-    "dry-run": { type: "boolean", description: "Prints the files that would be copied." },
+    path: { type: "positional", required: false, description: "The repository; default: the current one." },
+    mode: {
+      type: "enum",
+      options: ["overlay", "full_copy"],
+      description: "Copies a shallow clone, or the whole history.",
+    },
+    branch: { type: "string", description: "Creates this branch in the guest." },
+    from: { type: "string", valueHint: "ref", description: "Starts the branch here." },
+    "include-untracked": { type: "boolean", description: "Copies untracked files, too, but not ignored ones." },
+    "dry-run": { type: "boolean", description: "Prints the files to copy and copies nothing." },
   },
   json: true,
-  examples: [["banger vm workspace prepare box .", "this repository at /root/repo of box"]],
+  examples: [["banger vm workspace prepare box .", "copies this repository to /root/repo in box"]],
   run: async () => {
-    throw new BangerError("NOT_YET", "workspaces are not built yet", { hint: "banger cp . box:/root/repo" });
+    throw new BangerError("NOT_YET", "workspaces are not available yet", { hint: "banger cp . box:/root/repo" });
   },
 });

@@ -11,7 +11,7 @@ const qemu = createQemuVmm();
 export const launch: Step = {
   name: "launch",
   do: async ({ vm, dirs, image, acceleration, signal, progress, outputs }) => {
-    progress({ stage: "boot", message: acceleration === "kvm" ? "booting" : "booting (emulated)" });
+    progress({ stage: "boot", message: acceleration === "kvm" ? "Booting" : "Booting (emulated)" });
     outputs.launched = await qemu.launch(
       {
         id: vm.id,

@@ -9,7 +9,7 @@ export const rootOverlayPath = (stateDir: string): string => join(stateDir, "roo
 export const rootOverlay: Step = {
   name: "root-overlay",
   do: async ({ dirs, image, vm, signal, progress }) => {
-    progress({ stage: "disk", message: "making the disks" });
+    progress({ stage: "disk", message: "Creating disks" });
     await createRootOverlay(rootOverlayPath(dirs.state), image.rootfsPath, vm.spec.systemOverlayBytes, signal);
   },
   undo: async ({ dirs }) => {

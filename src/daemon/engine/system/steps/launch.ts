@@ -37,7 +37,7 @@ export function launch({ privileged, network, vmm, jailRootOf }: LaunchParts): S
     do: async ({ id, vm, dirs, image, progress, outputs }) => {
       const { guestIp } = vm;
       if (guestIp === undefined || guestIp === null) throw new BangerError("INTERNAL", `${vm.name} has no address`);
-      progress({ stage: "boot", message: "booting" });
+      progress({ stage: "boot", message: "Booting" });
       const { process } = await privileged.call("priv.launch_firecracker", {
         vm: id,
         kernel: vm.kernel,

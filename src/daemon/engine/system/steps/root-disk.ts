@@ -19,7 +19,7 @@ export function rootDisk(privileged: Privileged): Step {
   return {
     name: "root-disk",
     do: async ({ dirs, image, vm, signal, progress }) => {
-      progress({ stage: "disk", message: "making the disks" });
+      progress({ stage: "disk", message: "Creating disks" });
       const path = rootFilePath(dirs.state);
       const clone = await tryTool(["cp", "--reflink=always", "--", image.rootfsPath, path], {
         timeoutMs: CLONE_TIMEOUT_MS,

@@ -116,7 +116,7 @@ describe("a guest's packet", () => {
       "nft inet firewalld filter_FORWARD",
       "sudo firewall-cmd --permanent --zone=trusted --add-interface=br-fc && sudo firewall-cmd --reload",
     ],
-    ["rule", "iptables filter FORWARD", "remove it, or have it leave out br-fc"],
+    ["rule", "iptables filter FORWARD", "remove the rule, or exclude br-fc from it"],
     [
       "rule",
       "iptables mangle mine",
@@ -161,11 +161,11 @@ describe("a guest's packet", () => {
     expect(describeUntriedNat(new BangerError("NETWORK", "this host has no default route"))).toMatchObject({
       level: "WARN",
       message: "this host has no default route",
-      fix: expect.stringContaining("guests without --nat are not concerned"),
+      fix: expect.stringContaining("guests without --nat are not affected"),
     });
     expect(describeUntriedNat(new BangerError("IN_USE", "tap-fc-doctor is open"))).toMatchObject({
       level: "WARN",
-      message: "could not be tried: tap-fc-doctor is open",
+      message: "could not be tested: tap-fc-doctor is open",
       fix: "sudo journalctl -u bangerd-root.service -n 20",
     });
   });
