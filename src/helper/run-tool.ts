@@ -1,4 +1,4 @@
-/** External programs: absolute paths from a fixed table, argument vectors, an environment of our own, a deadline. */
+/** Runs external programs: absolute paths from a fixed table, argument vectors, our own environment, a deadline. */
 
 import { existsSync } from "node:fs";
 import { BangerError } from "../shared/errors.ts";
@@ -9,7 +9,7 @@ export type Tool = HelperToolName;
 export interface ToolOptions {
   readonly timeoutMs: number;
   readonly stdin?: string;
-  /** The umask of the program; 077 unless told. */
+  /** The program's umask; 077 by default. */
   readonly umask?: number;
 }
 
@@ -36,10 +36,10 @@ function toolPath(tool: Tool): string {
   return path;
 }
 
-/** @throws BangerError TOOL_MISSING; FAILED past the deadline or beyond the output's limit. */
+/** @throws BangerError TOOL_MISSING; FAILED after the deadline or if the output is too long */
 export async function tryTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<ToolResult> {
   const argv = [toolPath(tool), ...args];
-  // The umask is the process's; nothing else runs between these two lines, and spawn has forked when it returns.
+  // The umask belongs to this process. Nothing else runs between these two lines, and spawn has forked when it returns.
   const umask = process.umask(options.umask ?? 0o077);
   let child;
   try {
@@ -49,7 +49,7 @@ export async function tryTool(tool: Tool, args: readonly string[], options: Tool
       stderr: "pipe",
       env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C.UTF-8" },
       cwd: "/",
-      // A group of its own, so that the deadline ends what the program itself started.
+      // Its own process group, so that the deadline also ends what the program started.
       detached: true,
     });
   } finally {
@@ -61,7 +61,7 @@ export async function tryTool(tool: Tool, args: readonly string[], options: Tool
     try {
       process.kill(-child.pid, "SIGKILL");
     } catch {
-      // It ended by itself in the meantime.
+      // It has ended already.
     }
   };
   const timer = setTimeout(() => end("too late"), options.timeoutMs);
@@ -73,20 +73,20 @@ export async function tryTool(tool: Tool, args: readonly string[], options: Tool
     ]);
     const why = ended as "in time" | "too late" | "too long";
     if (why === "too late") throw new BangerError("FAILED", `${tool} did not end within ${options.timeoutMs / 1000} s`);
-    if (why === "too long") throw new BangerError("FAILED", `${tool} said more than ${STDOUT_LIMIT_BYTES} bytes`);
+    if (why === "too long") throw new BangerError("FAILED", `${tool} printed more than ${STDOUT_LIMIT_BYTES} bytes`);
     return { exitCode, stdout, stderr };
   } finally {
     clearTimeout(timer);
   }
 }
 
-/** Standard output as text; a status other than 0 is FAILED with the last of what the program said. */
+/** Returns standard output as text. A non-zero exit status is FAILED, with the last lines the program printed. */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<string> {
   const { exitCode, stdout, stderr } = await tryTool(tool, args, options);
   const text = new TextDecoder().decode(stdout);
   if (exitCode === 0) return text;
   const said = (stderr.trim() || text.trim()).split("\n").slice(-3).join("; ");
-  throw new BangerError("FAILED", `${tool} ${args[0] ?? ""} ended with ${exitCode}: ${said}`);
+  throw new BangerError("FAILED", `${tool} ${args[0] ?? ""} exited with status ${exitCode}: ${said}`);
 }
 
 async function readUpTo(stream: ReadableStream<Uint8Array>, limit: number, tooLong: () => void): Promise<Uint8Array> {

@@ -247,10 +247,10 @@ describe("taps", () => {
   });
 
   test("that aren't there are not made by handing them over", async () => {
-    expect(() => giveTap("tap-pool-5", 0)).toThrow("there is no tap-pool-5");
+    expect(() => giveTap("tap-pool-5", 0)).toThrow("tap-pool-5 is not a banger tap");
     expect(readInterface("tap-pool-5")).toBeNull();
     ip("tuntap", "add", "dev", "tap-pool-5", "mode", "tap", "user", "0");
-    expect(() => giveTap("tap-pool-5", OWNER)).toThrow("there is no tap-pool-5 of banger's");
+    expect(() => giveTap("tap-pool-5", OWNER)).toThrow("tap-pool-5 is not a banger tap");
     expect(readInterface("tap-pool-5")?.uid).toBe(0);
   });
 

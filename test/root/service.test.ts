@@ -299,7 +299,7 @@ describe("the helper's socket", () => {
     ]);
     for (const { bytes } of [half, empty, dripping, ended]) expect(bytes).toHaveLength(0);
     const lines = helper.log().slice(before);
-    expect(lines.filter(({ reason }) => reason === "no whole request came")).toHaveLength(4);
+    expect(lines.filter(({ reason }) => reason === "no complete request arrived")).toHaveLength(4);
     expect(await ping(helper.path)).toMatchObject(alive);
   }, 20_000);
 
@@ -325,7 +325,9 @@ describe("the helper's socket", () => {
     await helper.logged({ outcome: "REFUSED", uid: OWNER });
     // The owner's connections are the helper's to close after 5 s; these are answered before any of them is.
     for (let round = 0; round < CONNECTION_LIMIT; round++) expect(await ping(helper.path)).toMatchObject(alive);
-    expect(helper.log().some(({ reason, uid }) => reason === "no whole request came" && uid === OWNER)).toBe(false);
+    expect(helper.log().some(({ reason, uid }) => reason === "no complete request arrived" && uid === OWNER)).toBe(
+      false,
+    );
     await owner[Symbol.asyncDispose]();
     const repeated = helper.log().filter(({ outcome, uid }) => outcome === "REFUSED" && uid === OWNER);
     expect(repeated.length).toBeLessThan(CONNECTION_LIMIT);

@@ -13,10 +13,10 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ...["eth0", "lo", "docker0", "br-lan", "br-fc-"].map(
     (bridge) => ["ensure_bridge", { bridge, ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED/] as const,
   ),
-  ["ensure_bridge", { bridge: "br-fc-uplink", ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED.*also holds/],
+  ["ensure_bridge", { bridge: "br-fc-uplink", ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED.*not a banger tap/],
   ["ensure_bridge", { bridge: "br-fc-dummy", ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED.*not a bridge/],
-  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.99", prefix: 24 }, /^HELPER_REFUSED.*collides/],
-  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.2", prefix: 32 }, /^HELPER_REFUSED.*collides/],
+  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.99", prefix: 24 }, /^HELPER_REFUSED.*overlaps/],
+  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.2", prefix: 32 }, /^HELPER_REFUSED.*overlaps/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "172.16.0.1", prefix: 8 }, /^HELPER_REFUSED.*private/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "8.8.8.8", prefix: 24 }, /^HELPER_REFUSED.*private/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "172.29.9.1", prefix: 24, uid: 0 }, /^INVALID_REQUEST/],
@@ -60,7 +60,7 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ["create_dm_snapshot", { vm, image: "../../../dev", root_bytes: 512 * 1024 * 1024 }, /^INVALID_REQUEST/],
   ["create_dm_snapshot", { vm, image: "nothing", root_bytes: 512 * 1024 * 1024 }, /^IMAGE_NOT_FOUND/],
   // The host's own volumes, by names that a VM's would have.
-  ["remove_dm_snapshot", { vm: "cccccccccccc", discard: true }, /^HELPER_REFUSED.*rests on nothing/],
+  ["remove_dm_snapshot", { vm: "cccccccccccc", discard: true }, /^HELPER_REFUSED.*uses no device/],
   ["remove_dm_snapshot", { vm: "dddddddddddd", discard: true }, /^HELPER_REFUSED.*is marked LVM-host/],
   ["create_dm_snapshot", { vm: "cccccccccccc", image: "lab", root_bytes: 512 * 1024 * 1024 }, /^HELPER_REFUSED/],
   ["launch_firecracker", { ...launch, kernel: "link" }, /^HELPER_REFUSED/],
