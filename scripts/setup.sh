@@ -1,6 +1,6 @@
 #!/bin/sh
-# From a fresh Debian or Ubuntu machine to a running sandbox: installs what banger needs, builds dist/banger, makes the default
-# image and boots it, and prints the guest's `uname -a`. Again, it only does what is left to do.
+# Sets up a fresh Debian or Ubuntu machine: installs what banger needs, builds dist/banger, makes the default image,
+# boots it and prints the guest's `uname -a`. Running it again only does what is missing.
 set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$ROOT"
@@ -17,10 +17,10 @@ install_packages "$needs"
 install_node_modules
 build_banger
 
-say "Starting a sandbox (the first time, its image is built from the Debian archive: some minutes)"
+say "Starting a VM (the first time, this builds its image from the Debian archive, which takes some minutes)"
 dist/banger vm run --rm -- uname -a
 say ""
-say "That was a Linux guest with a kernel of its own; it is gone again. Now yours:"
-say "  $ROOT/dist/banger run            a shell in a fresh sandbox"
+say "That was a Linux guest with its own kernel; it has been removed. Now start your own:"
+say "  $ROOT/dist/banger run            a shell in a new VM"
 say "  $ROOT/dist/banger --help         everything else"
 say "  sh install.sh --from-source --user   puts banger into ~/.local/bin"
