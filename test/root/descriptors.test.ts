@@ -202,7 +202,7 @@ describe("files of the owner's", () => {
     while (!existsSync(`${path}.held`)) await Bun.sleep(5);
     using file = openOwnersFile(host.context, "vms/a/work.ext4", "VM_NOT_FOUND", { onlyName: true });
     for (const flags of [constants.O_RDONLY, constants.O_RDWR]) {
-      expect(() => reopen(file, flags)).toThrow(/somebody has a lease on .*vms\/a\/work\.ext4$/);
+      expect(() => reopen(file, flags)).toThrow(/another process has a lease on .*vms\/a\/work\.ext4$/);
       expect(codeOf(() => reopen(file, flags))).toBe("IN_USE");
     }
     file.setAttribute("user.banger", new Uint8Array([1]));
