@@ -1,6 +1,6 @@
 /**
- * `bun run build [--target T] [--outfile FILE] [--for-tests]`: compiles src/main.ts into one executable, runs what it built, and
- * only then puts it in place, with a rename: a running banger keeps its file, and nobody ever sees half of a new one.
+ * `bun run build [--target T] [--outfile FILE] [--for-tests]`: compiles src/main.ts into one executable, runs it, and
+ * only then renames it into place. A running banger keeps its file, and nobody sees a half-written one.
  *
  * `--for-tests` builds dist/banger-for-tests, which accepts an old Firecracker. No installer takes it.
  */
@@ -11,11 +11,11 @@ import { parseArgs } from "node:util";
 import { VERSION } from "../src/shared/version.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
-/** A cross build downloads another Bun first. */
+/** A cross build first downloads another Bun. */
 const COMPILE_TIMEOUT_MS = 300_000;
 const RUN_TIMEOUT_MS = 30_000;
 
-/** Names of `--target`, and Bun's for them. Without one, the binary is for the machine that builds. */
+/** The names of `--target` and Bun's names for them. Without one, the binary is for the build machine. */
 export const BUILD_TARGETS = {
   x64: "bun-linux-x64",
   "x64-baseline": "bun-linux-x64-baseline",
@@ -26,15 +26,15 @@ export type BuildTarget = keyof typeof BUILD_TARGETS;
 export interface BuildOptions {
   readonly entry: string;
   readonly outfile: string;
-  /** Null: the machine that builds. */
+  /** Null for the build machine. */
   readonly target: BuildTarget | null;
   /** Makes a test build (`IS_TEST_BUILD` in src/shared/version.ts). */
   readonly forTests?: boolean;
 }
 
 /**
- * Arguments after `bun`. Nothing of the directory that banger is started in may run code in it, so every autoload is
- * off; `--bytecode` without `--format=esm` makes a binary that starts and does nothing.
+ * The arguments after `bun`. No file in the directory where banger starts may run code in it, so every autoload is off.
+ * `--bytecode` without `--format=esm` makes a binary that starts and does nothing.
  */
 export function buildArgv(options: BuildOptions): readonly string[] {
   return [
@@ -57,7 +57,7 @@ export function buildArgv(options: BuildOptions): readonly string[] {
   ];
 }
 
-/** True when a binary of this target runs on a machine of `arch` (`process.arch`). */
+/** True if a binary of this target runs on a machine of `arch` (`process.arch`). */
 export function canRunTarget(target: BuildTarget | null, arch: string): boolean {
   return target === null || (target === "arm64") === (arch === "arm64");
 }
@@ -86,9 +86,9 @@ async function run(
 }
 
 /**
- * Builds into a staging directory beside `outfile`, checks that `<binary> version` prints `version`, renames.
- * @returns one sentence about what was built
- * @throws Error with what the compiler or the new binary said; `outfile` is then as it was
+ * Builds into a staging directory beside `outfile`, checks that `<binary> version` prints `version`, and renames.
+ * @returns one sentence about the result
+ * @throws Error with the output of the compiler or the new binary; `outfile` is then unchanged
  */
 export async function build(options: BuildOptions, version: string): Promise<string> {
   await mkdir(dirname(options.outfile), { recursive: true });
@@ -97,7 +97,7 @@ export async function build(options: BuildOptions, version: string): Promise<str
     const staged = join(staging, basename(options.outfile));
     const compiled = await run(
       [process.execPath, ...buildArgv({ ...options, outfile: staged })],
-      // The staging directory, so that what the compiler leaves beside its work goes with it.
+      // In the staging directory, so that the compiler's extra files are removed with it.
       { ...process.env, NO_COLOR: "1" },
       staging,
       COMPILE_TIMEOUT_MS,
@@ -115,7 +115,7 @@ export async function build(options: BuildOptions, version: string): Promise<str
       );
       if (said.status !== 0 || !said.stdout.trim().split(/\s+/).includes(version))
         throw new Error(
-          `the new binary does not tell its version ${version}: status ${said.status}\nstdout: ${said.stdout}\nstderr: ${said.stderr}`,
+          `the new binary does not print its version ${version}: status ${said.status}\nstdout: ${said.stdout}\nstderr: ${said.stderr}`,
         );
     }
     const { size } = Bun.file(staged);

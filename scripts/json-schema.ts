@@ -1,6 +1,6 @@
 /**
- * The contracts' Valibot schemas as JSON Schema (2020-12), converted by `@valibot/to-json-schema`. This file adds
- * banger's names for shared records, and the types in words for the reference pages, which no library has.
+ * Converts the contracts' Valibot schemas to JSON Schema (2020-12) with `@valibot/to-json-schema`. This file adds
+ * banger's names for shared records, and types in words for the reference pages, which no library provides.
  */
 
 import { type ConversionConfig, toJsonSchema as convert, toJsonSchemaDefs } from "@valibot/to-json-schema";
@@ -17,12 +17,12 @@ const reference = (name: string): string => `#/components/schemas/${name}`;
 
 const CONFIG: ConversionConfig = {
   target: "draft-2020-12",
-  // A brand is for the compiler. What a check refuses is documented on the method's page.
+  // A brand is for the compiler. The method's page documents what a check rejects.
   ignoreActions: ["brand", "check"],
   overrideRef: ({ referenceId }) => reference(referenceId),
   overrideSchema: ({ valibotSchema, jsonSchema }) => {
     if (valibotSchema.type === "custom") return describeCustom((valibotSchema as { message?: unknown }).message);
-    // The library writes an empty list where nothing is required.
+    // The library writes an empty list if nothing is required.
     const { required, ...rest } = jsonSchema;
     return required?.length === 0 ? rest : null;
   },
@@ -53,7 +53,7 @@ export function defineJsonSchemas(named: readonly Named[]): Readonly<Record<stri
   return Object.fromEntries(Object.entries(converted).map(([name, schema]) => [name, { ...schema }]));
 }
 
-/** A type as a person reads it, in Markdown: `integer 1 to 64`, `string or null`, `list of VmRecord`. */
+/** Describes a type in Markdown, for people: `integer 1 to 64`, `string or null`, `list of VmRecord`. */
 export function describeType(schema: JsonSchema): string {
   if (typeof schema["$ref"] === "string") return schema["$ref"].replace("#/components/schemas/", "");
   // A variant is oneOf, any other union anyOf.
@@ -62,7 +62,7 @@ export function describeType(schema: JsonSchema): string {
   if (Array.isArray(schema["enum"])) return schema["enum"].map((value) => JSON.stringify(value)).join(", ");
   if ("const" in schema) return JSON.stringify(schema["const"]);
   const range = (low: string, high: string): string => {
-    // That JSON carries integers exactly up to here is no limit of this field's own.
+    // JSON's limit for exact integers is not a limit of this field.
     const [from, to] = [schema[low], schema[high]].map((bound) =>
       Math.abs(Number(bound)) === Number.MAX_SAFE_INTEGER ? undefined : bound,
     );

@@ -1,8 +1,8 @@
-# shellcheck shell=sh disable=SC2034 # sourced: who uses the lists is elsewhere
-# What setup.sh and test.sh share: programs of the distribution, Bun and the libraries of package-lock.json, dist/banger.
-# Sourced by them, with ROOT set. POSIX sh.
+# shellcheck shell=sh disable=SC2034 # the scripts that source this use the lists
+# Shared by setup.sh and test.sh, which source it with ROOT set: installs the distribution's programs, Bun and the
+# libraries of package-lock.json, and builds dist/banger. POSIX sh.
 
-# Distributions keep some of what is needed out of a plain user's PATH.
+# Distributions keep some needed programs out of a plain user's PATH.
 PATH="$ROOT/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
 
@@ -37,7 +37,7 @@ git git
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 npm npm
 '
-# As root, banger builds images without a user namespace.
+# Only for plain users: as root, banger builds images without a user namespace.
 USER_NEEDS='
 newuidmap uidmap
 '
@@ -48,7 +48,7 @@ openssl openssl
 script bsdutils
 pgrep procps
 '
-# What tests that only root can run drive.
+# Used by tests that only root can run.
 ROOT_TEST_NEEDS='
 ip iproute2
 iptables iptables
@@ -58,7 +58,7 @@ losetup mount
 runuser util-linux
 '
 
-# Prints the packages that are missing, once each.
+# Prints each missing package once.
 missing_packages() {
   printf '%s\n' "$1" | while read -r need package; do
     case $need in
@@ -69,7 +69,8 @@ missing_packages() {
   done | sort -u | tr '\n' ' ' | sed 's/ $//'
 }
 
-# Installs what is missing of a list when this is root and the distribution has apt-get; else says how and stops.
+# Installs the missing packages of a list if this is root and the distribution has apt-get; otherwise prints how to and
+# stops.
 install_packages() {
   missing=$(missing_packages "$1")
   [ -n "$missing" ] || return 0
@@ -82,8 +83,8 @@ install_packages() {
     exit $STATUS_HOST_UNSUPPORTED
   fi
   command -v apt-get >/dev/null 2>&1 ||
-    fail $STATUS_HOST_UNSUPPORTED "missing packages (Debian's names): $missing; install them yourself, because there is no apt-get here"
-  say "Installing packages of the distribution: $missing"
+    fail $STATUS_HOST_UNSUPPORTED "missing packages (Debian's names): $missing; install them with this system's package manager"
+  say "Installing from the distribution: $missing"
   log=$(mktemp)
   # shellcheck disable=SC2086 # a list of package names
   if ! { DEBIAN_FRONTEND=noninteractive apt-get update &&
@@ -97,19 +98,20 @@ install_packages() {
   [ -z "$left" ] || fail $STATUS_HOST_UNSUPPORTED "still missing after the installation: $left"
 }
 
-# Bun and the libraries, exactly as package-lock.json has them.
+# Installs Bun and the libraries at exactly the versions in package-lock.json.
 install_node_modules() {
   stamp="$ROOT/node_modules/.package-lock.sum"
   sum=$(cksum <"$ROOT/package-lock.json")
   if [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && bun_works; then return 0; fi
   command -v npm >/dev/null 2>&1 || fail $STATUS_HOST_UNSUPPORTED "npm is missing; on Debian and Ubuntu: sudo apt-get install -y npm"
-  say "Installing Bun $(bun_version) and banger's libraries from the npm registry into node_modules"
-  # No package's script is run by npm, whose versions differ in whether they would. Bun's only puts its executable in place.
+  say "Installing Bun $(bun_version) and banger's libraries into node_modules (npm registry, versions of package-lock.json)"
+  # npm runs no package's script, because npm versions differ in whether they would. Bun's script only puts its
+  # executable in place.
   npm ci --prefix "$ROOT" --ignore-scripts --include=dev --include=optional --no-audit --no-fund --loglevel=error >&2 ||
     fail 40 "npm could not install the packages of package-lock.json"
   bun_works || place_bun
-  bun_works || fail $STATUS_HOST_UNSUPPORTED "Bun in node_modules does not run on this machine"
-  # For an old Node, npm leaves out the optional packages that ask for a newer one; Bun, which runs them here, adds them.
+  bun_works || fail $STATUS_HOST_UNSUPPORTED "the Bun in node_modules does not run on this machine"
+  # With an old Node, npm omits optional packages that need a newer one; Bun, which runs them here, adds them.
   if ! bun --bun "$ROOT/node_modules/oxlint/bin/oxlint" --version >/dev/null 2>&1; then
     (cd "$ROOT" && bun install --frozen-lockfile --ignore-scripts >&2) || say "oxlint could not be installed completely: lint will fail"
   fi
@@ -124,7 +126,7 @@ bun_works() {
   [ "$("$ROOT/node_modules/.bin/bun" --version 2>/dev/null)" = "$(bun_version)" ]
 }
 
-# The executable is in a package for each kind of machine; npm has installed those that this one may run.
+# There is a package with the executable for each kind of machine; npm has installed those that may run here.
 place_bun() {
   for candidate in "$ROOT"/node_modules/@oven/bun-linux-*/bin/bun; do
     [ "$("$candidate" --version 2>/dev/null)" = "$(bun_version)" ] || continue

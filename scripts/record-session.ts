@@ -1,6 +1,6 @@
 /**
- * `bun scripts/record-session.ts [--outfile docs/session.svg]`: runs a few commands of dist/banger in a real terminal, and draws what the
- * terminal then shows as an SVG picture. The README shows it. Takes a minute or two; needs what `npm run setup` installs.
+ * `bun scripts/record-session.ts [--outfile docs/session.svg]`: runs a few commands of dist/banger in a real terminal
+ * and draws the result as an SVG picture for the README. Takes a minute or two; needs what `npm run setup` installs.
  */
 
 import { mkdtemp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
@@ -14,7 +14,7 @@ const ROOT = resolve(import.meta.dir, "..");
 const COLUMNS = 96;
 const COMMAND_TIMEOUT_MS = 300_000;
 
-/** Typed in this order; each ends before the next. */
+/** Typed in this order; each ends before the next starts. */
 const COMMANDS = [
   "banger run -d --name box",
   "banger exec box -- uname -sr",
@@ -36,7 +36,7 @@ const PALETTE = ["#3b4252", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd
 const CELL = { width: 8.4, height: 18, fontSize: 14 } as const;
 const PADDING = 14;
 
-/** Runs the commands by a shell in a terminal; what it shows at the end, by line. */
+/** Runs the commands in a shell in a terminal. Returns the final screen, by line. */
 async function record(env: Readonly<Record<string, string>>): Promise<readonly (readonly Piece[])[]> {
   const terminal = new Terminal({ cols: COLUMNS, rows: 24, scrollback: 1000, allowProposedApi: true });
   for (const command of COMMANDS) {
@@ -91,7 +91,7 @@ function lookOf(cell: IBufferCell): Omit<Piece, "text"> {
 
 const escapeXml = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-/** The picture. Pure. */
+/** Draws the picture. Pure. */
 export function drawSvg(rows: readonly (readonly Piece[])[]): string {
   const width = Math.ceil(COLUMNS * CELL.width + 2 * PADDING);
   const height = rows.length * CELL.height + 2 * PADDING;
@@ -117,7 +117,7 @@ ${texts.join("\n")}
 `;
 }
 
-/** A home of its own, with this user's image when there is one: building it takes minutes. */
+/** Makes a separate home, with this user's image if there is one: building it takes minutes. */
 async function main(outfile: string): Promise<void> {
   const home = await mkdtemp(join(tmpdir(), "bs-"));
   const env = {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# From a fresh Debian or Ubuntu machine to a running VM: installs what banger needs, builds dist/banger and the default image, boots a
-# VM and prints its `uname -a`. A second run skips what is already done.
+# Sets up a fresh Debian or Ubuntu machine: installs what banger needs, builds dist/banger, makes the default image,
+# boots it and prints the guest's `uname -a`. Running it again only does what is missing.
 set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$ROOT"
@@ -20,7 +20,7 @@ build_banger
 say "Starting a VM (the first time, this builds its image from the Debian archive, which takes some minutes)"
 dist/banger vm run --rm -- uname -a
 say ""
-say "That was a VM with its own kernel; it is deleted again. Next steps:"
-say "  $ROOT/dist/banger run            opens a shell in a new VM"
-say "  $ROOT/dist/banger --help         lists all commands"
-say "  sh install.sh --from-source --user   installs banger into ~/.local/bin"
+say "That was a Linux guest with its own kernel; it has been removed. Now start your own:"
+say "  $ROOT/dist/banger run            a shell in a new VM"
+say "  $ROOT/dist/banger --help         everything else"
+say "  sh install.sh --from-source --user   puts banger into ~/.local/bin"

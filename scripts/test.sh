@@ -1,6 +1,6 @@
 #!/bin/sh
-# `npm test`: installs what the tests need, builds dist/banger, and runs every test that this machine can run. What can't run is named
-# with the reason; the last line counts.
+# `npm test`: installs what the tests need, builds dist/banger, and runs every test that this machine can run. Names
+# what can't run, with the reason; the last line counts the results.
 set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$ROOT"

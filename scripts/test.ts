@@ -1,9 +1,9 @@
 /**
- * Everything that this machine can test, one part after another: `bun run check`, then tests that need root, the compiled binary
- * with real guests, and the installed system in a test host. `bun scripts/test.ts [--full] [--only check,root,e2e,hostvm]`; `--full`
- * adds the test host's long scenarios.
+ * Runs everything that this machine can test, one part after another: `bun run check`, then tests that need root, the
+ * compiled binary with real guests, and the installed system in a test host. `bun scripts/test.ts [--full] [--only
+ * check,root,e2e,hostvm]`; `--full` adds the test host's long scenarios.
  *
- * What can't run here is named with the reason. The last line counts all of it: `N passed, N failed, N skipped`.
+ * Names what can't run here, with the reason. The last line counts everything: `N passed, N failed, N skipped`.
  */
 
 import { existsSync } from "node:fs";
@@ -27,7 +27,7 @@ const TEST_TIMEOUT_MS = 120_000;
 const FILE_TIMEOUT_MS = 20 * 60_000;
 const HOSTVM_TIMEOUT_MS = { default: 40 * 60_000, full: 90 * 60_000 };
 
-/** What builds the image that the others use comes first. */
+/** First the test that builds the image that the others use. */
 const FIRST = ["first-run.test.ts"];
 
 async function listTestFiles(folder: string): Promise<readonly string[]> {
@@ -51,7 +51,7 @@ function skipAll(files: readonly string[], why: string): Outcome {
   return { ...NOTHING, skipped };
 }
 
-/** Each file in a process of its own, so that one that dies or hangs takes no other with it. */
+/** Each file runs in its own process, so that one that dies or hangs doesn't affect the others. */
 async function runFiles(
   files: readonly string[],
   where: Pick<BunTestOptions, "prefix" | "env"> = {},
@@ -80,7 +80,7 @@ async function runRootTests(): Promise<Outcome> {
   return await runFiles(files, { prefix: NAMESPACES, env: { BANGER_TEST_ROOT: "1" } });
 }
 
-/** The installed system, in virtual machines of its own; its runner counts and names by itself. */
+/** Tests the installed system in its own virtual machines. Its runner counts and names the scenarios itself. */
 async function runHostTests(): Promise<Outcome> {
   const main = "test/hostvm/main.ts";
   if (!existsSync(join(ROOT, main))) return NOTHING;
@@ -91,7 +91,7 @@ async function runHostTests(): Promise<Outcome> {
     stderr: "inherit",
   });
   const timeoutMs = HOSTVM_TIMEOUT_MS[values.full ? "full" : "default"];
-  // TERM: it ends its virtual machines first.
+  // TERM first, so that it ends its virtual machines.
   const timer = setTimeout(() => {
     console.log(`${main}: ended after ${timeoutMs / 60_000} minutes`);
     child.kill("SIGTERM");
@@ -101,7 +101,7 @@ async function runHostTests(): Promise<Outcome> {
   for await (const chunk of child.stdout) {
     const piece = decoder.decode(chunk, { stream: true });
     text += piece;
-    // Its closing line is part of ours.
+    // Its last line is part of ours.
     process.stdout.write(piece.replace(/^(\d+ passed, \d+ failed, \d+ skipped)$/gm, "     $1"));
   }
   const status = await child.exited;

@@ -1,4 +1,7 @@
-/** What every verb is given: where things are, what install decided. No state: the host itself is the record. */
+/**
+ * What every verb receives: the paths and the decisions of install. It keeps no state, because the host itself is the
+ * record.
+ */
 
 import type { InstallConfig } from "../shared/install-config.ts";
 import type { SystemPaths } from "../shared/places/paths.ts";

@@ -1,4 +1,7 @@
-/** From a decoded request to an answer: envelope, schema, gates, the act. Nothing of the system is touched before its gate. */
+/**
+ * Turns a decoded request into an answer: envelope, schema, gates, the verb. Nothing on the system is touched before
+ * the gates pass.
+ */
 
 import * as v from "valibot";
 import { BangerError, type ErrorCode, isErrno, toBangerError } from "../shared/errors.ts";
@@ -16,24 +19,24 @@ import { SystemCallError } from "./sys/libc.ts";
 import type { Verb } from "./verb.ts";
 import { VERBS } from "./verbs/index.ts";
 
-/** An answer, and what the log says of the call. */
+/** An answer, and what the log records about the call. */
 export interface Outcome {
   readonly answer: HelperAnswer;
   /** `ok` or the error's code. */
   readonly outcome: "ok" | ErrorCode;
-  /** Null until the envelope was found good. */
+  /** Null until the envelope is valid. */
   readonly method: string | null;
   readonly op: string | null;
-  /** Why it failed: our own words, with nothing of a file's contents. */
+  /** Why it failed, in our own words and never with a file's contents. */
   readonly reason: string | null;
 }
 
-/** `isRoot`: the caller is root, whose calls go before whatever of the owner's waits. */
+/** `isRoot`: the caller is root, whose calls run before waiting calls of the owner. */
 export type Dispatch = (request: unknown, isRoot?: boolean) => Promise<Outcome>;
 
 export type Verbs = { readonly [Name in HelperVerbName]: Verb<Name> };
 
-/** A dispatcher with its own locks. It never throws: whatever goes wrong is an answer. */
+/** Makes a dispatcher with its own locks. It never throws: every failure becomes an answer. */
 export function createDispatch(context: HelperContext, verbs: Verbs = VERBS): Dispatch {
   const locks = new Locks();
   return async (request, isRoot = false) => {
@@ -42,7 +45,7 @@ export function createDispatch(context: HelperContext, verbs: Verbs = VERBS): Di
     try {
       const envelope = parse(HelperRequest, request, "request");
       op = envelope.op;
-      if (!Object.hasOwn(verbs, envelope.method)) throw new BangerError("INVALID_REQUEST", "there is no such method");
+      if (!Object.hasOwn(verbs, envelope.method)) throw new BangerError("INVALID_REQUEST", "no such method");
       method = envelope.method;
       const result = await act(verbs, method as HelperVerbName, envelope.params, context, locks, isRoot);
       return { answer: { result }, outcome: "ok", method, op, reason: null };
@@ -73,10 +76,10 @@ async function act<Name extends HelperVerbName>(
   const result = await locks.run(verb.lock(input), async () => await verb.run(input, context), isRoot);
   const checked = v.safeParse(HELPER_VERBS[name].output, result);
   if (checked.success) return checked.output;
-  throw new BangerError("INTERNAL", `${name} made a result that is not of its schema`);
+  throw new BangerError("INTERNAL", `the result of ${name} doesn't match its schema`);
 }
 
-/** Names the field and what was expected there, never what was sent: it may be a file's contents. */
+/** Names the field and what was expected there, never the value sent, which may be a file's contents. */
 function parse<S extends v.GenericSchema>(schema: S, value: unknown, what: string): v.InferOutput<S> {
   const parsed = v.safeParse(schema, value);
   if (parsed.success) return parsed.output;
@@ -86,7 +89,7 @@ function parse<S extends v.GenericSchema>(schema: S, value: unknown, what: strin
   throw new BangerError("INVALID_REQUEST", `${what}${path === "" ? "" : `.${path}`}: ${problem}`);
 }
 
-/** System calls and tools that failed are FAILED with what failed; only what nobody expected is INTERNAL. */
+/** A failed system call or tool is FAILED, with its details. Only unexpected failures are INTERNAL. */
 function describe(thrown: unknown): BangerError {
   if (isErrno(thrown, "ENOSPC") || thrown instanceof BangerError) return toBangerError(thrown);
   if (thrown instanceof SystemCallError || (thrown instanceof Error && "syscall" in thrown)) {

@@ -10,7 +10,7 @@ export type Tool = HelperToolName;
 export interface ToolOptions {
   readonly timeoutMs: number;
   readonly stdin?: string;
-  /** The umask of the program; 077 unless told. */
+  /** The program's umask; 077 by default. */
   readonly umask?: number;
 }
 
@@ -45,7 +45,7 @@ export async function tryTool(tool: Tool, args: readonly string[], options: Tool
   });
 }
 
-/** Standard output as text; a status other than 0 is FAILED with the last of what the program said. */
+/** Returns standard output as text. A non-zero exit status is FAILED, with the last lines the program printed. */
 export async function runTool(tool: Tool, args: readonly string[], options: ToolOptions): Promise<string> {
   const result = await tryTool(tool, args, options);
   if (result.exitCode === 0) return new TextDecoder().decode(result.stdout);

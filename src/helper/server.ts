@@ -1,6 +1,6 @@
 /**
- * The helper's socket: each connection's peer is checked by uid, gives one bounded request in time, gets one answer, and
- * is closed. One log line per connection.
+ * The helper's socket. Each connection's peer is checked by uid, sends one bounded request in time, gets one answer,
+ * and is closed. One log line per connection.
  */
 
 import { createServer, type Server, type Socket } from "node:net";
@@ -11,13 +11,13 @@ import type { Dispatch } from "./dispatch.ts";
 import { type Peer, readPeer } from "./sys/sockets.ts";
 
 /**
- * More of one caller's at a time are closed at once, so a flood costs no memory. Counted by uid: what the owner leaves
- * silent, or has waiting for slow verbs, takes no place of root's.
+ * More connections of one uid at a time are closed at once, so that a flood costs no memory. Counting by uid keeps the
+ * owner's silent or waiting connections from using up root's.
  */
 export const CONNECTION_LIMIT = 64;
-/** Of refusals that are alike, one line is logged in this time: the owner, or any stranger, can make thousands a second. */
+/** Equal refusals are logged once in this time, because the owner or any other user can cause thousands a second. */
 const REFUSALS_LOGGED_EVERY_MS = 1000;
-/** An answer that isn't taken within this is dropped with its connection. */
+/** An answer that isn't read within this time is dropped and its connection closed. */
 const ANSWER_TIMEOUT_MS = 5000;
 const REASON_LIMIT = 300;
 
@@ -29,14 +29,14 @@ export interface HelperServerOptions {
   readonly log: WriteLine;
   readonly requestTimeoutMs?: number;
   readonly refusalsLoggedEveryMs?: number;
-  /** How the peer is read; the kernel's word, but in tests that play another user. */
+  /** How to read the peer: from the kernel, except in tests that act as another user. */
   readonly peerOf?: (socket: Socket) => Peer;
 }
 
 export interface HelperServer {
-  /** To listen with; not listening yet. */
+  /** The server, not yet listening. */
   readonly server: Server;
-  /** Takes no more connections and waits for the verbs under way. */
+  /** Accepts no more connections and waits for running verbs. */
   close(): Promise<void>;
 }
 
@@ -44,9 +44,9 @@ export function createHelperServer(options: HelperServerOptions): HelperServer {
   const open = new Set<Socket>();
   const running = new Map<number, Set<Promise<void>>>();
   const refuse = refusalLog(options);
-  // Half-open, so that a client may end its side after the request and still read the answer.
+  // Half-open: a client may end its side after the request and still read the answer.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    // Without a listener a reset of the connection would end the process.
+    // Without a listener, a connection reset would end the process.
     socket.on("error", () => socket.destroy());
     let peer: Peer;
     try {
@@ -56,13 +56,14 @@ export function createHelperServer(options: HelperServerOptions): HelperServer {
       socket.destroy();
       return;
     }
-    // By uid, never by name; no answer, so that a stranger learns nothing, not even that somebody listens here.
+    // Checks the uid, never the name. Sends no answer, so that another user learns nothing, not even that the helper is
+    // listening.
     if (peer.uid !== 0 && peer.uid !== options.ownerUid) {
       refuse({ outcome: "NOT_OWNER", ...peer });
       socket.destroy();
       return;
     }
-    // Verbs under way count, whether or not their caller is still there: who hangs up at once can't pile them up.
+    // Running verbs count even after their caller has left: a caller that hangs up at once can't pile them up.
     const own = running.get(peer.uid) ?? new Set();
     running.set(peer.uid, own);
     if (own.size >= CONNECTION_LIMIT) {
@@ -86,7 +87,7 @@ export function createHelperServer(options: HelperServerOptions): HelperServer {
   };
 }
 
-/** Logs the first refusal of its kind at once, and how many more there were when the time is over. */
+/** Logs the first refusal of a kind at once, and the number of repeats when the time is over. */
 function refusalLog({
   log,
   refusalsLoggedEveryMs = REFUSALS_LOGGED_EVERY_MS,
@@ -129,7 +130,7 @@ async function serve(
     return;
   }
   if (request === null) {
-    line({ op: null, method: null, outcome: "INVALID_REQUEST", reason: "no whole request came" });
+    line({ op: null, method: null, outcome: "INVALID_REQUEST", reason: "no complete request arrived" });
     socket.destroy();
     return;
   }
@@ -138,11 +139,11 @@ async function serve(
   await answer(socket, result);
 }
 
-/** The first frame; null when the peer left or took too long. @throws BangerError INVALID_REQUEST */
+/** Reads the first frame; null if the peer left or took too long. @throws BangerError INVALID_REQUEST */
 async function readRequest(socket: Socket, timeoutMs: number): Promise<{ readonly value: unknown } | null> {
   const decoder = new FrameDecoder();
   const { promise, resolve, reject } = Promise.withResolvers<{ readonly value: unknown } | null>();
-  // From the connection to the whole frame: a byte now and then doesn't prolong it.
+  // Runs from the connection to the complete frame: sending a byte now and then doesn't extend it.
   const timer = setTimeout(() => resolve(null), timeoutMs);
   const onData = (chunk: Uint8Array): void => {
     try {
@@ -163,12 +164,12 @@ async function readRequest(socket: Socket, timeoutMs: number): Promise<{ readonl
     socket.off("data", onData);
     socket.off("end", onEnd);
     socket.off("close", onEnd);
-    // What else comes is thrown away unread, so that the connection's end is noticed.
+    // Discards further bytes unread, so that the end of the connection is noticed.
     socket.resume();
   }
 }
 
-/** Sends the answer and closes; within its time, whatever the peer does. */
+/** Sends the answer and closes the connection in time, whatever the peer does. */
 async function answer(socket: Socket, value: HelperAnswer): Promise<void> {
   if (socket.destroyed) return;
   let frame: Uint8Array;

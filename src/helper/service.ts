@@ -1,4 +1,7 @@
-/** The helper as a systemd service: socket activation, readiness, the log, the end. Sources: sd_listen_fds(3), sd_notify(3). */
+/**
+ * Runs the helper as a systemd service: socket activation, readiness, logging, shutdown. Sources: sd_listen_fds(3),
+ * sd_notify(3).
+ */
 
 import { constants, readFileSync, writeSync } from "node:fs";
 import { basename, dirname } from "node:path";
@@ -17,14 +20,14 @@ import { notifyManager } from "./sys/sockets.ts";
 const SOCKET_FD = 3;
 const CGROUP_ROOT = "/sys/fs/cgroup";
 
-/** One JSON object per line on standard error, which systemd hands to the journal. */
+/** Writes one JSON object per line to standard error, which systemd forwards to the journal. */
 const writeLine: WriteLine = (fields) => {
   writeSync(2, `${JSON.stringify({ time: new Date().toISOString(), ...fields })}\n`);
 };
 
 /**
  * Reads install.toml through its descriptor.
- * @throws BangerError HELPER_REFUSED when others than root may write it: whoever writes it is the owner.
+ * @throws BangerError HELPER_REFUSED if others than root may write it, because whoever writes it chooses the owner
  */
 export function readInstallConfig(paths: Pick<SystemPaths, "installFile">): InstallConfig {
   using directory = openRoot(dirname(paths.installFile));

@@ -1,4 +1,4 @@
-/** The verb table of docs/privileges.md, from the code that enforces it. */
+/** Makes the verb table of docs/privileges.md from the code that enforces it. */
 
 import { HELPER_VERBS, type HelperVerbName } from "../shared/contract/helper-api.ts";
 import type { Gate } from "./gates.ts";
@@ -8,13 +8,13 @@ export interface VerbRow {
   /** `priv.create_tap {tap, bridge}` */
   readonly verb: string;
   readonly doc: string;
-  /** What must hold beyond caller and schema. */
+  /** What must be true besides caller and schema. */
   readonly gate: string;
-  /** The attacks that stops. */
+  /** The attacks it prevents. */
   readonly stops: string;
 }
 
-/** One row per verb, in the contract's order. */
+/** Lists one row per verb, in the contract's order. */
 export function verbTable(): readonly VerbRow[] {
   return (Object.keys(HELPER_VERBS) as HelperVerbName[]).map((name) => {
     const { gates, facts, byDesign } = VERBS[name];

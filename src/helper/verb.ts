@@ -1,17 +1,17 @@
-/** The shape of a verb. Its schema is the contract's; its gates on what was sent run before it, in `dispatch.ts`. */
+/** The shape of a verb. The contract has its schema; `dispatch.ts` checks its gates on the input before it runs. */
 
 import type { HelperOutputOf, HelperParsedInputOf, HelperVerbName } from "../shared/contract/helper-api.ts";
 import type { HelperContext } from "./context.ts";
 import type { Gate } from "./gates.ts";
 
 export interface Verb<Name extends HelperVerbName> {
-  /** Rules on what was sent. */
+  /** Rules on the input. */
   readonly gates: readonly Gate<HelperParsedInputOf<Name>>[];
-  /** Rules on what was found on the host, enforced by `run` itself; listed for the documentation. */
+  /** Rules on facts found on the host. `run` enforces them; they are listed for the documentation. */
   readonly facts: readonly Gate<never>[];
-  /** What a caller can't do because the verb takes no such thing; for the documentation. */
+  /** What a caller can't do because the verb takes no such input, for the documentation. */
   readonly byDesign?: { readonly rule: string; readonly stops: string };
-  /** Calls with the same key run one after the other; null for none. */
+  /** Calls with the same key run one after another; null for no lock. */
   readonly lock: (input: HelperParsedInputOf<Name>) => string | null;
   readonly run: (
     input: HelperParsedInputOf<Name>,
@@ -19,7 +19,7 @@ export interface Verb<Name extends HelperVerbName> {
   ) => HelperOutputOf<Name> | Promise<HelperOutputOf<Name>>;
 }
 
-/** Life of one VM: everything that concerns it in order. */
+/** Serializes everything that concerns one VM. */
 export const vmLock = ({ vm }: { readonly vm: string }): string => `vm ${vm}`;
-/** Interfaces and rules are one shared thing of the host. */
+/** Serializes changes to interfaces and rules, which the whole host shares. */
 export const networkLock = (): string => "network";

@@ -1,14 +1,14 @@
-/** Of an executable only this: whether it needs a loader. Source: elf(5). */
+/** Tells whether an executable needs a loader. Source: elf(5). */
 
-/** So much of a file's beginning is looked at: the header, and room for 72 program headers. */
+/** How many bytes from the start of a file to read: the header and up to 72 program headers. */
 export const ELF_HEAD_BYTES = 4096;
 const HEADER_BYTES = 64;
 const PROGRAM_HEADER_BYTES = 56;
 const PT_INTERP = 3;
 
 /**
- * True when these first bytes are of a 64-bit, little-endian ELF file that names no program interpreter, which is to say that no
- * shared library is loaded with it. False for anything else, and when it can't be told. Pure.
+ * True if these bytes start a 64-bit, little-endian ELF file that names no program interpreter, so that no shared
+ * library is loaded with it. False for anything else, and if it can't be determined. Pure.
  */
 export function isStaticElf(head: Uint8Array): boolean {
   if (head.length < HEADER_BYTES) return false;

@@ -49,11 +49,11 @@ export const FEATURES = ["root disks", "jails", "bridge and taps", "NAT", "names
 export type Feature = (typeof FEATURES)[number];
 
 export interface HelperTool {
-  /** The first that exists is used. Directories that only root writes. */
+  /** Candidate paths; the first that exists is used. Only root may write their directories. */
   readonly paths: readonly string[];
-  /** The package that has it, on Debian and Ubuntu. */
+  /** The Debian and Ubuntu package that contains it. */
   readonly package: string;
-  /** Null for what is only used where it is there. */
+  /** Null if the program is optional. */
   readonly feature: Feature | null;
 }
 
@@ -66,14 +66,14 @@ export const HELPER_TOOLS = {
     feature: "bridge and taps",
   },
   nft: { paths: ["/usr/sbin/nft", "/usr/bin/nft", "/sbin/nft"], package: "nftables", feature: "bridge and taps" },
-  // An accept of nft's comes past no drop of iptables, as Docker sets one.
+  // An accept in nft doesn't override a drop in iptables, such as Docker's.
   "iptables-save": { paths: ["/usr/sbin/iptables-save", "/sbin/iptables-save"], package: "iptables", feature: "NAT" },
   "iptables-restore": {
     paths: ["/usr/sbin/iptables-restore", "/sbin/iptables-restore"],
     package: "iptables",
     feature: "NAT",
   },
-  // To remove what earlier versions wrote with it.
+  // Used to remove rules of earlier versions.
   ebtables: { paths: ["/usr/sbin/ebtables", "/sbin/ebtables"], package: "ebtables", feature: null },
   resolvectl: { paths: ["/usr/bin/resolvectl"], package: "systemd-resolved", feature: "names" },
   "systemd-run": { paths: ["/usr/bin/systemd-run"], package: "systemd", feature: "jails" },
@@ -84,13 +84,16 @@ export interface KernelModule {
   readonly name: string;
   readonly feature: Feature;
   /**
-   * Where the kernel tells that it has it, whether loaded or built in: a driver's name in /proc/devices or /proc/misc (proc(5)), or a
-   * directory of /sys/module, which a built-in module has only when it takes parameters.
+   * How to tell that the kernel has it, loaded or built in: a driver's name in /proc/devices or /proc/misc (proc(5)),
+   * or a directory in /sys/module, which a built-in module has only if it takes parameters.
    */
   readonly evidence: { readonly file: "devices" | "misc"; readonly driver: string } | { readonly file: "module" };
 }
 
-/** Modules loaded before the helper starts, since its unit allows devices by the names of their drivers. KVM's are doctor's own row. */
+/**
+ * Modules loaded before the helper starts, because its unit allows devices by their drivers' names. `doctor` checks
+ * KVM's modules separately.
+ */
 export const KERNEL_MODULES: readonly KernelModule[] = [
   { name: "dm_mod", feature: "root disks", evidence: { file: "devices", driver: "device-mapper" } },
   { name: "dm_snapshot", feature: "root disks", evidence: { file: "module" } },

@@ -1,21 +1,21 @@
 /**
- * `/etc/banger/install.toml`: what `system install` decided, root-owned, read by the helper (which trusts it) and by
- * the daemon. Schema, parser and printer; whoever reads the file checks its owner and mode first.
+ * `/etc/banger/install.toml`: the decisions of `system install`. Root owns it; the helper trusts it and the daemon
+ * reads it. Schema, parser and printer; whoever reads the file checks its owner and mode first.
  */
 
 import * as v from "valibot";
 import { BangerError } from "./errors.ts";
 
 const Whole = v.pipe(v.number(), v.safeInteger());
-/** Below 2^31: some tools keep ids signed. Root is nobody's VM and nobody's owner. */
+/** Below 2^31, because some tools store ids signed. Root can be neither a VM's user nor the owner. */
 const UserId = v.pipe(Whole, v.minValue(1), v.maxValue(0x7fff_fffe));
 
-/** Versions are a directory's name too, so nothing but digits and dots (and a pre-release word) passes. */
+/** A version also names a directory, so only digits, dots and a pre-release word are allowed. */
 const FirecrackerVersion = v.pipe(v.string(), v.regex(/^\d{1,4}\.\d{1,4}\.\d{1,4}(?:-[a-z0-9]{1,16})?$/));
 const AbsoluteDirectory = v.pipe(
   v.string(),
   v.maxLength(255),
-  v.regex(/^(?:\/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)+$/, "an absolute path without links, dots or blanks"),
+  v.regex(/^(?:\/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)+$/, "an absolute path without `.`, `..` or spaces"),
 );
 
 export const InstallConfig = v.pipe(
@@ -23,15 +23,15 @@ export const InstallConfig = v.pipe(
     owner: v.strictObject({
       uid: UserId,
       gid: UserId,
-      /** For people; the helper goes by uid, never by name. */
+      /** For people; the helper uses the uid, never the name. */
       name: v.pipe(v.string(), v.regex(/^[a-z_][a-z0-9_-]{0,31}$/)),
     }),
-    /** User and group ids reserved for VMs, one per VM, uid and gid alike: `first` to `first + count - 1`. */
+    /** User and group ids reserved for VMs, one pair per VM with the same number: `first` to `first + count - 1`. */
     vm_ids: v.strictObject({
       first: v.pipe(UserId, v.minValue(1000)),
       count: v.pipe(Whole, v.minValue(1), v.maxValue(65536)),
     }),
-    /** Missing until a Firecracker is installed; without it nothing can be launched. */
+    /** Missing until a Firecracker is installed. Without it no VM can be launched. */
     firecracker: v.optional(
       v.strictObject({
         version: FirecrackerVersion,
@@ -63,10 +63,10 @@ export function parseInstallConfig(text: string): InstallConfig {
   throw new BangerError("CONFIG_INVALID", `install.toml: ${where === null ? "" : `${where}: `}${issue.message}`);
 }
 
-/** The file's text. Every value is of a form that needs no escaping in TOML. */
+/** Formats the file. No value needs escaping in TOML. */
 export function formatInstallConfig({ owner, vm_ids, firecracker }: InstallConfig): string {
   return [
-    "# Written by banger system install. The root helper believes what stands here.",
+    "# Written by banger system install. The root helper trusts this file.",
     "",
     "[owner]",
     `uid = ${owner.uid}`,

@@ -1,7 +1,7 @@
 /**
- * Files and sockets in a VM's jail, for whoever isn't in it. The VMM may be hostile and owns what lies below
- * `<jail root>/io`: a name there may become a link to anything at any time. So each is opened once, without following a
- * link, its type is read from the descriptor, and it is used through that descriptor. Source: open(2) O_PATH, proc(5).
+ * Files and sockets in a VM's jail, for processes outside it. The VMM may be hostile and owns everything below `<jail
+ * root>/io`: a name there may become a link to anything at any time. So each file is opened once, without following
+ * links, checked through its descriptor, and used through that descriptor. Source: open(2) O_PATH, proc(5).
  */
 
 import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
@@ -10,13 +10,13 @@ import { join } from "node:path";
 import { BangerError } from "./errors.ts";
 import { JAIL } from "./contract/helper-api.ts";
 
-/** Not among Node's constants; the same on every architecture banger runs on. */
+/** Missing from Node's constants; the same on every architecture that banger runs on. */
 const O_PATH = 0o10000000;
 
 /** The directory that is `/` to a VM's Firecracker (jailer's layout: `<base>/firecracker/<id>/root`). */
 export const jailRootOf = (jailDir: string, vm: string): string => join(jailDir, "firecracker", vm, "root");
 
-/** A descriptor; usable through `/proc/self/fd/<fd>` until closed. */
+/** An open descriptor, usable through `/proc/self/fd/<fd>` until it is closed. */
 export interface JailDescriptor extends Disposable {
   readonly fd: number;
   readonly path: string;
@@ -34,7 +34,7 @@ function descriptor(fd: number): JailDescriptor {
   };
 }
 
-/** The name of an in-jail path below {@link JAIL.io}. */
+/** Turns an in-jail path into a name below {@link JAIL.io}. */
 function nameInIo(path: string): string {
   const name = path.slice(JAIL.io.length + 1);
   if (!path.startsWith(`${JAIL.io}/`) || !/^[A-Za-z0-9._-]+$/.test(name) || name.startsWith("."))
@@ -43,8 +43,8 @@ function nameInIo(path: string): string {
 }
 
 /**
- * Opens a name of `io` and looks at what it got. The directory is root's and its group is the VM's: a file of another user, or one
- * with a second name, was put there by somebody, to have it read or written in place of the VM's own.
+ * Opens a name in `io` and checks what it opened. The directory is root's and its group is the VM's. The attack: a file
+ * of another user, or one with a second name, put there so that it is read or written in place of the VM's own.
  * @throws the system call's error (ENOENT, ELOOP …); BangerError UNSAFE_DIRECTORY
  */
 function openInIo(jailRoot: string, path: string, flags: number, kind: "file" | "socket"): JailDescriptor {
@@ -53,7 +53,7 @@ function openInIo(jailRoot: string, path: string, flags: number, kind: "file" | 
   );
   const opened = descriptor(openSync(`${directory.path}/${nameInIo(path)}`, flags | constants.O_NOFOLLOW));
   const { uid, gid } = fstatSync(directory.fd);
-  // In jails that an earlier version made, the directory itself is the VM's.
+  // In jails made by an earlier version, the directory itself belongs to the VM.
   const why = whyUnsafe(fstatSync(opened.fd), uid === 0 ? gid : uid, kind);
   if (why === null) return opened;
   opened[Symbol.dispose]();
@@ -68,27 +68,28 @@ function whyUnsafe(info: Stats, vmUid: number, kind: "file" | "socket"): string 
 }
 
 /**
- * Opens a regular file of the VM's in the jail.
+ * Opens one of the VM's regular files in the jail.
  * @throws the system call's error (ENOENT, ELOOP …); BangerError UNSAFE_DIRECTORY for anything else
  */
 export function openJailFile(jailRoot: string, path: string, access: "read" | "write" = "read"): JailDescriptor {
-  // Without blocking: a FIFO in its place, or a lease on it, must not hold up the daemon.
+  // Non-blocking: a FIFO in the file's place, or a lease on it, must not block the daemon.
   const flags = (access === "read" ? constants.O_RDONLY : constants.O_WRONLY) | constants.O_NONBLOCK;
   return openInIo(jailRoot, path, flags, "file");
 }
 
-/** A socket of the VM's in the jail, to connect to by its `path`. @throws like {@link openJailFile} */
+/** Opens one of the VM's sockets in the jail; connect to its `path`. @throws like {@link openJailFile} */
 export function openJailSocket(jailRoot: string, path: string): JailDescriptor {
   return openInIo(jailRoot, path, O_PATH, "socket");
 }
 
-/** Longest answer to CONNECT: `OK`, a port, a newline. */
+/** The longest answer to CONNECT: `OK`, a port, a newline. */
 const ANSWER_LIMIT_BYTES = 32;
 
 /**
- * A connection to a port of the guest through Firecracker's vsock device: `CONNECT <port>\n`, `OK <port>\n`, then the guest's
- * bytes, of which some may come with the answer. The socket is paused: `pipe` it or `resume` it. Source: Firecracker docs/vsock.md.
- * @throws BangerError GUEST_NOT_READY when nobody listens there, or nothing answers within `timeoutMs`
+ * Connects to a port of the guest through Firecracker's vsock device: `CONNECT <port>\n`, `OK <port>\n`, then the guest's
+ * bytes, some of which may come with the answer. The socket is paused: `pipe` or `resume` it. Source: Firecracker
+ * docs/vsock.md.
+ * @throws BangerError GUEST_NOT_READY if nothing listens there, or nothing answers within `timeoutMs`
  */
 export async function connectVsock(jailRoot: string, port: number, timeoutMs: number): Promise<Socket> {
   const unreachable = (why: string, cause?: unknown): BangerError =>
@@ -112,7 +113,7 @@ export async function connectVsock(jailRoot: string, port: number, timeoutMs: nu
         socket.off("data", onData);
         socket.pause();
         if (end === -1 || !/^OK \d{1,10}$/.test(answer.subarray(0, end).toString("latin1")))
-          return reject(unreachable("not Firecracker's answer"));
+          return reject(unreachable("the answer is not Firecracker's"));
         socket.removeAllListeners("close");
         socket.removeAllListeners("error");
         const rest = answer.subarray(end + 1);
@@ -125,10 +126,10 @@ export async function connectVsock(jailRoot: string, port: number, timeoutMs: nu
         clearTimeout(timer);
         reject(unreachable(error.message, error));
       });
-      // Firecracker closes without an answer when nobody listens in the guest.
+      // Firecracker closes without an answer if nothing listens in the guest.
       socket.once("close", () => {
         clearTimeout(timer);
-        reject(unreachable("nobody listens there"));
+        reject(unreachable("nothing listens there"));
       });
     });
   } catch (thrown) {

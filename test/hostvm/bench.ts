@@ -1,6 +1,6 @@
 /**
- * Figures of the installed system, as ratios of two things timed alternately in one test host, so that what disturbs one
- * disturbs both: `bun run bench:host [--rounds N]`. Prints one JSON document; ends with 1 when a bar is missed.
+ * Measures the installed system, as ratios of two things timed alternately in one test host, so that disturbances
+ * affect both: `bun run bench:host [--rounds N]`. Prints one JSON document; exits with 1 if a bar is missed.
  */
 
 import { mkdtemp, rm } from "node:fs/promises";
@@ -28,7 +28,7 @@ const HELPER_BAR_MIB = 50;
 const DAEMON_BAR_MIB = 70;
 const CREATES = 8;
 const LOST_ROUNDS_LIMIT = 3;
-/** USER_HZ, of /proc's times: 100 on every Linux that banger runs on. */
+/** USER_HZ, the unit of times in /proc: 100 on every Linux that banger runs on. */
 const CLOCK_TICKS = 100;
 const SERVICES = { helper: "bangerd-root.service", daemon: "bangerd.service" } as const;
 const STATE = "/var/lib/banger/owner";
@@ -38,7 +38,7 @@ const BARE = "/srv/bare";
 const { values } = parseArgs({ options: { rounds: { type: "string", default: "5" } } });
 const rounds = Number(values.rounds);
 
-/** Milliseconds that a command took in the host, by the host's own clock. */
+/** Times a command in the host, in milliseconds, by the host's own clock. */
 async function time(host: Host, user: "root" | "dev", script: string, ...args: readonly string[]): Promise<number> {
   const text = await host.sh(`began=$(date +%s%N)\n${script}\necho $(( ($(date +%s%N) - began) / 1000000 ))`, args, {
     user,
@@ -48,8 +48,8 @@ async function time(host: Host, user: "root" | "dev", script: string, ...args: r
 }
 
 /**
- * Writes as much memory as a guest took. Under QEMU's emulation the first write to a page that a guest ran code in is many
- * times slower than others, and which of two timed starts would meet such pages is chance.
+ * Writes as much memory as a guest used. Under QEMU's emulation the first write to a page from which a guest ran code
+ * is many times slower, and chance would decide which of two timed starts meets such pages.
  */
 async function settleMemory(host: Host): Promise<void> {
   await host.sh("dd if=/dev/zero of=/dev/shm/settle bs=1M count=800 status=none; rm /dev/shm/settle", [], {
@@ -57,10 +57,7 @@ async function settleMemory(host: Host): Promise<void> {
   });
 }
 
-/**
- * From `vm start` until it returns, by when a command has run in the guest (that is what ready means), and a first command of the
- * user's after it.
- */
+/** Times `vm start`, which returns once a command has run in the guest, and then the user's first command. */
 async function timeOurs(host: Host): Promise<{ readonly startMs: number; readonly execMs: number }> {
   await settleMemory(host);
   const startMs = await time(host, "dev", "banger vm start bench > /dev/null 2>&1");
@@ -70,9 +67,9 @@ async function timeOurs(host: Host): Promise<{ readonly startMs: number; readonl
 }
 
 /**
- * The same kernel, initrd, boot arguments, guest and disks, by Firecracker alone with a configuration file, and ssh in a loop.
- * The VM's own snapshot, a copy of its work disk, a tap and the file are made before the clock starts; what this guest writes to
- * the snapshot is taken back afterwards.
+ * The same kernel, initrd, boot arguments, guest and disks, started by Firecracker alone with a configuration file, and
+ * ssh in a loop. The VM's own snapshot, a copy of its work disk, a tap and the file are made before the clock starts;
+ * the guest's writes to the snapshot are undone afterwards.
  */
 async function timeBare(host: Host, vm: GuestVm, bootArgs: string): Promise<number> {
   const cow = `${COW}/${vm.id}.cow`;
@@ -106,14 +103,14 @@ async function timeBare(host: Host, vm: GuestVm, bootArgs: string): Promise<numb
       vm.guestIp,
     );
   } finally {
-    // The round may be made again, wherever this one ended.
+    // The round may be repeated, wherever this one ended.
     await host.sh(`kill -9 "$(cat ${BARE}/pid)" || true; sleep 1; ip link del bare0 || true`);
     await askHelper(host, "priv.remove_dm_snapshot", { vm: vm.id, discard: false });
     await host.sh(`[ ! -e ${BARE}/cow ] || mv ${BARE}/cow "$1"; rm -rf ${BARE}`, [cow]);
   }
 }
 
-/** What `firecracker --config-file` reads: the devices that the VM has under banger. */
+/** Writes what `firecracker --config-file` reads: the devices that the VM has under banger. */
 async function bareConfig(host: Host, { id, spec }: GuestVm, bootArgs: string): Promise<unknown> {
   const kernel = (await host.sh(`ls -d ${STATE}/kernels/*`)).trim();
   const drive = (name: string, path: string, isRoot: boolean) => ({
@@ -138,7 +135,9 @@ async function residentMiB(host: Host, unit: string): Promise<number> {
   return Math.round((Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? NaN) / 1024) * 10) / 10;
 }
 
-/** Processor time of a service's own process so far. Each is one thread where it counts: no core takes work off it. */
+/**
+ * The processor time of a service's main process so far. Its work is single-threaded, so more cores don't reduce it.
+ */
 async function processorMs(host: Host, unit: string): Promise<number> {
   const stat = await host.readFile(`/proc/${await mainPid(host, unit)}/stat`);
   const [user = "", system = ""] = stat
@@ -175,7 +174,7 @@ async function measure(host: Host): Promise<boolean> {
   const processor = { helperMs: helperAfter - helperBefore, daemonMs: daemonAfter - daemonBefore };
   const cores = Number((await host.ok(["nproc"])).trim());
   host.note(`${CREATES} creates at once: ${eight} ms, one: ${median(one)} ms, on ${cores} cores`);
-  host.note(`of it the daemon's processor time: ${processor.daemonMs} ms, the helper's: ${processor.helperMs} ms`);
+  host.note(`the daemon's share of processor time: ${processor.daemonMs} ms, the helper's: ${processor.helperMs} ms`);
   await bangerOk(host, "vm", "delete", ...names, ...one.map((_, round) => `one-${round}`));
 
   await bangerOk(host, "vm", "create", "--name", "bench", ...SMALL_VM);
@@ -196,10 +195,10 @@ async function measure(host: Host): Promise<boolean> {
       execs.push(execMs);
       theirs.push(bareMs);
     } catch (thrown) {
-      // The emulator ends a guest now and then, a bare one too; the whole round is made again, and said so.
+      // The emulator sometimes kills a guest, even a bare one; then the whole round is repeated, with a note.
       lost += 1;
       if (lost > LOST_ROUNDS_LIMIT) throw thrown;
-      host.note(`round ${round} is made again: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+      host.note(`round ${round} is repeated: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
       await bangerOk(host, "vm", "kill", "bench").catch(() => undefined);
     }
   }
@@ -224,7 +223,7 @@ async function measure(host: Host): Promise<boolean> {
           ratio: eight / median(one),
           cores,
           processor,
-          // What eight would take with a core for each: never less than the one thread that they all need.
+          // The estimate for eight with a core each: never less than the single thread that they all need.
           leastRatio: Math.max(processor.helperMs, processor.daemonMs) / median(one),
         },
         date: new Date().toISOString(),

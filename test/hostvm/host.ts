@@ -1,4 +1,4 @@
-/** A running test host: boots on a throw-away overlay, is driven over ssh, and never outlives this process. */
+/** A running test host: boots from a throw-away overlay, is driven over ssh, and never outlives this process. */
 
 import { existsSync } from "node:fs";
 import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
@@ -17,9 +17,9 @@ const POLL_MS = 200;
 const PANIC = /Kernel panic[^\n]*|BUG: [^\n]*|Unable to mount root[^\n]*/;
 
 /**
- * The emulator has lost the host's own kernel, or a guest of it. Nothing under test runs in a kernel: seen when the emulator mixes up
- * the registers of a nested guest and its host's (a page fault within KVM_RUN, on and on), and when it lets a guest no further
- * ({@link findStuckGuest}) or to a triple fault.
+ * The emulator has crashed the host's kernel or a guest of it. Code under test never runs in a kernel, so it can't be
+ * the cause. Seen when the emulator mixes up the registers of a nested guest and its host (endless page faults in
+ * KVM_RUN), and when a guest gets stuck ({@link findStuckGuest}) or ends by a triple fault.
  */
 export class HostCrashed extends Error {
   override readonly name = "HostCrashed";
@@ -29,7 +29,7 @@ export type HostUser = "root" | "dev" | "other";
 
 export interface CommandOptions {
   readonly user?: HostUser;
-  /** Default 120 s; past it the command's connection is closed and the call fails. */
+  /** Default 120 s; after that the command's connection is closed and the call fails. */
   readonly timeoutMs?: number;
   readonly stdin?: Uint8Array | string | Blob;
 }
@@ -41,26 +41,28 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** What scenarios are given. Shell text in it is this suite's own, never a value from elsewhere. */
+/** What scenarios receive. Shell text in it is this suite's own, never a value from elsewhere. */
 export interface Host {
-  /** Runs an argument vector, whatever its status. Fails when the host has crashed or time is up. */
+  /** Runs an argument vector and returns its status. Fails if the host has crashed or time is up. */
   run(argv: readonly string[], options?: CommandOptions): Promise<CommandResult>;
-  /** Like run; a status other than 0 fails with everything said. Returns stdout. */
+  /** Like run, but fails with all output on a status other than 0. Returns stdout. */
   ok(argv: readonly string[], options?: CommandOptions): Promise<string>;
-  /** Runs bash text with `args` as $1…, stopping at the first failure; a status other than 0 fails. Returns stdout. */
+  /**
+   * Runs bash text with `args` as $1…, stopping at the first failure. Fails on a status other than 0. Returns stdout.
+   */
   sh(script: string, args?: readonly string[], options?: CommandOptions): Promise<string>;
-  /** Polls a bash condition until it holds; fails saying `what` after `timeoutMs`. */
+  /** Polls a bash condition until it is true. Fails with `what` after `timeoutMs`. */
   until(what: string, condition: string, timeoutMs: number, options?: CommandOptions): Promise<void>;
   writeFile(path: string, contents: string | Uint8Array, mode: number): Promise<void>;
   readFile(path: string): Promise<string>;
-  /** Restarts the machine the orderly way and waits until it answers again. */
+  /** Reboots the machine cleanly and waits until it answers again. */
   reboot(): Promise<void>;
-  /** Cuts the power and boots again from what the disk holds. */
+  /** Cuts the power and boots again from the disk. */
   powerCycle(): Promise<void>;
-  /** Everything the machine wrote on its serial console. */
+  /** The output of the machine's serial console. */
   console(): Promise<string>;
   note(message: string): void;
-  /** What a person types to get a shell in it. */
+  /** The command that opens a shell in it. */
   readonly sshCommand: string;
 }
 
@@ -73,13 +75,16 @@ export interface BootOptions {
 }
 
 /**
- * Virtualization as AMD has it. Without `erms` kernels and libraries copy and clear by words; with it they do so by single
- * bytes, each of which is emulated (measured: 320 MiB cleared in 1.3 s against 2.9 s, and in 7 s against 25 s where code of
- * an earlier guest was).
+ * AMD's virtualization. With `erms`, kernels and libraries copy and clear by single bytes instead of words, and each is
+ * emulated (measured: clearing 320 MiB took 2.9 s instead of 1.3 s, and 25 s instead of 7 s where an earlier guest's
+ * code was).
  */
 const EMULATED_CPU = "max,+svm,+npt,-erms";
 
-/** Entries into a guest in a fifth of a second, all at one instruction and all to come back at once: thousands when it is stuck. */
+/**
+ * Traces entries into a guest for a fifth of a second. A stuck guest has thousands, all at one instruction and all
+ * exiting at once.
+ */
 const STUCK_ENTRIES = 500;
 const LOOK_FOR_STUCK = `
   events=/sys/kernel/tracing/events/kvm/kvm_entry/enable
@@ -91,15 +96,15 @@ const LOOK_FOR_STUCK = `
 `;
 
 /**
- * A guest that the emulator enters at one and the same instruction and leaves at once, for ever, as KVM's own trace tells it; null
- * when none is so. Its VMM is busy, and it answers nothing until the host's kernel dies of it, minutes later.
+ * Finds a guest that the emulator enters at the same instruction and leaves at once, forever, by KVM's own trace; null
+ * if there is none. Its VMM is busy but answers nothing, until the host's kernel dies of it minutes later.
  */
 export async function findStuckGuest(host: Host): Promise<string | null> {
   const { stdout } = await host.run(["bash", "--norc", "-c", LOOK_FOR_STUCK]);
   return stdout.trim() === "" ? null : stdout.trim();
 }
 
-/** What Firecracker logs when a guest ends by a triple fault; the second is of releases before 1.13. */
+/** What Firecracker logs when a guest ends by a triple fault; the second is for releases before 1.13. */
 const TRIPLE_FAULT = ["vcpu run: Shutdown", "KVM_EXIT_SHUTDOWN"];
 const LOOK_FOR_TRIPLE_FAULT = `
   cd /var/lib/banger && grep -ls ${TRIPLE_FAULT.map((words) => `-e '${words}'`).join(" ")} \
@@ -107,11 +112,12 @@ const LOOK_FOR_TRIPLE_FAULT = `
 `;
 
 /**
- * What the emulator did to a guest of a scenario that failed, by what the scenario said and by what the host holds; null when nothing
- * tells so. A triple fault counts: guests shut down by other ways, and one that banger's own mistake led to would come again.
+ * Tells what the emulator did to a guest of a failed scenario, from the scenario's message and the host's logs; null if
+ * nothing points to the emulator. A triple fault counts: guests shut down in other ways, and one caused by banger would
+ * happen again.
  */
 export async function findLostGuest(host: Host, said: string): Promise<string | null> {
-  // A create that failed took its VM's log away, and quotes it.
+  // A failed create removes its VM's log, and quotes it.
   const quoted = TRIPLE_FAULT.find((words) => said.includes(words));
   if (quoted !== undefined) return `a guest ended by a triple fault: ${quoted}`;
   const stuck = await findStuckGuest(host);
@@ -120,7 +126,7 @@ export async function findLostGuest(host: Host, said: string): Promise<string | 
   return stdout.trim() === "" ? null : `a guest ended by a triple fault: ${stdout.trim()}`;
 }
 
-/** The command line of QEMU. Pure. */
+/** Makes QEMU's command line. Pure. */
 export function hostArgv(options: {
   readonly image: HostImage;
   readonly payloadPath: string;
@@ -143,7 +149,7 @@ export function hostArgv(options: {
     ...["-device", "virtio-blk-pci,drive=disk"],
     ...["-drive", `if=none,id=payload,format=raw,readonly=on,file=${options.payloadPath}`],
     ...["-device", "virtio-blk-pci,drive=payload"],
-    // Nothing outside is reachable: a scenario that needs an outside makes one, in a network namespace.
+    // Nothing outside is reachable. A scenario that needs an outside network makes one, in a network namespace.
     ...["-netdev", `user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:${options.sshPort}-10.0.2.15:22`],
     ...["-device", "virtio-net-pci,netdev=net,romfile="],
     ...["-device", "virtio-rng-pci"],
@@ -157,8 +163,8 @@ export function quote(word: string): string {
 }
 
 /**
- * Boots a host and waits until root can log in. Ends with `await using`.
- * @throws Error when the kernel panics, QEMU ends, or the host isn't there after four minutes
+ * Boots a host and waits until root can log in. Release it with `await using`.
+ * @throws Error if the kernel panics, QEMU exits, or the host isn't up after four minutes
  */
 export async function bootHost(options: BootOptions): Promise<Host & AsyncDisposable> {
   const host = new QemuHost(options, await mkdtemp(join(tmpdir(), "bh-")));
@@ -202,7 +208,7 @@ class QemuHost implements Host, AsyncDisposable {
         signal,
       });
     }
-    // ssh refuses a key that others can read.
+    // ssh rejects a key that others can read.
     await copyFile(image.sshKeyPath, join(this.#dir, "id"));
     this.#boots++;
     this.#port = await freePort();
@@ -214,7 +220,7 @@ class QemuHost implements Host, AsyncDisposable {
       sshPort: this.#port,
       acceleration: detectAcceleration().kind,
     });
-    // Dies with this process however that ends; a group of its own, so that ctrl-c reaches this process alone.
+    // Ends with this process, however that ends. In its own process group, so that ctrl-c reaches only this process.
     this.#qemu = Bun.spawn(["setpriv", "--pdeathsig", "KILL", ...argv], {
       stdin: "ignore",
       stdout: "ignore",
@@ -226,7 +232,7 @@ class QemuHost implements Host, AsyncDisposable {
     note(`host booted in ${((performance.now() - began) / 1000).toFixed(0)} s`);
   }
 
-  /** Fails when the machine is beyond answering. */
+  /** Fails if the machine can no longer answer. */
   async #checkAlive(): Promise<void> {
     const text = await this.console();
     const panic = PANIC.exec(text);
@@ -241,7 +247,7 @@ class QemuHost implements Host, AsyncDisposable {
     }
   }
 
-  /** A connection that later commands share; resolves to its control socket. */
+  /** Opens a connection that later commands share. Resolves to its control socket. */
   async #connect(user: HostUser, timeoutMs: number): Promise<string> {
     const known = this.#masters.get(user);
     if (known !== undefined) return await known;

@@ -1,6 +1,6 @@
 /**
- * The test host's disk, kernel and initrd: built once from the Debian archive, kept under test/.cache by the hash of
- * everything that goes into them. Source: mmdebstrap(1), systemd.network(5).
+ * The test host's disk, kernel and initrd: built once from the Debian archive and kept under test/.cache, by a hash of
+ * all inputs. Source: mmdebstrap(1), systemd.network(5).
  */
 
 import { existsSync } from "node:fs";
@@ -17,19 +17,19 @@ import finishHost from "./image/finish-host.sh" with { type: "text" };
 
 export const CACHE_DIR = resolve(import.meta.dir, "../.cache");
 
-/** What a boot needs. Paths absolute. */
+/** What a boot needs. All paths are absolute. */
 export interface HostImage {
-  /** Raw, never written to: hosts run on an overlay. */
+  /** Raw and never written to: hosts run on an overlay. */
   readonly diskPath: string;
   /** bzImage. */
   readonly kernelPath: string;
   readonly initrdPath: string;
-  /** The same kernel as an ELF file, which Firecracker wants, for guests inside the host. */
+  /** The same kernel as an ELF file, which Firecracker needs for guests inside the host. */
   readonly guestKernelPath: string;
   readonly busyboxPath: string;
   /** Private key of root and of both users inside. */
   readonly sshKeyPath: string;
-  /** Pins the host's own key. */
+  /** Pins the host's key. */
   readonly knownHostsPath: string;
 }
 
@@ -37,7 +37,7 @@ const SUITE = "bookworm";
 const PACKAGES: readonly string[] = [
   ...["systemd", "systemd-sysv", "udev", "dbus", "systemd-resolved", "libnss-resolve", "openssh-server"],
   ...["linux-image-cloud-amd64", "busybox-static", "kmod", "zstd", "xz-utils", "lz4"],
-  // What the installed product works with.
+  // What the installed product needs.
   ...[
     "iproute2",
     "iptables",
@@ -49,7 +49,7 @@ const PACKAGES: readonly string[] = [
     "util-linux",
     "qemu-utils",
   ],
-  // What scenarios look with and attack with.
+  // What scenarios use to inspect and attack.
   ...["acl", "procps", "psmisc", "lsof", "python3", "inotify-tools", "curl", "socat", "git", "iputils-ping", "strace"],
   ...[
     "bsdextrautils",
@@ -85,7 +85,7 @@ PrintLastLog no
 HostKey /etc/ssh/ssh_host_ed25519_key
 `;
 
-/** Logs must survive a crash of the host, and none be dropped. */
+/** Logs must survive a crash of the host, and none may be dropped. */
 const JOURNALD = `[Journal]
 Storage=persistent
 RateLimitIntervalSec=0
@@ -96,8 +96,8 @@ const BUILD_TIMEOUT_MS = 20 * 60_000;
 const TOOL_TIMEOUT_MS = 120_000;
 
 /**
- * The image, built when the cache has none for these sources (about two minutes).
- * @throws BangerError TOOL_MISSING, HOST_UNSUPPORTED, or FAILED with what mmdebstrap said.
+ * Returns the image, and builds it if the cache has none for these sources (about two minutes).
+ * @throws BangerError TOOL_MISSING; HOST_UNSUPPORTED; FAILED with mmdebstrap's output
  */
 export async function ensureHostImage(say: (message: string) => void, signal: AbortSignal): Promise<HostImage> {
   const directory = join(CACHE_DIR, `hostvm-${await sourceHash()}`);
@@ -108,7 +108,7 @@ export async function ensureHostImage(say: (message: string) => void, signal: Ab
     try {
       await buildHostImage(staging, signal);
       await rename(staging, directory).catch((thrown: unknown) => {
-        // Another run was first.
+        // Another run finished first.
         if (!existsSync(directory)) throw thrown;
       });
     } finally {
@@ -140,7 +140,7 @@ async function sourceHash(): Promise<string> {
   return hash.digest("hex").slice(0, 16);
 }
 
-/** Images of other sources; one of a run that started less than a day ago may be in use. */
+/** Removes images of other sources, except those of a run that started less than a day ago, which may be in use. */
 async function removeOldImages(kept: string): Promise<void> {
   const dayAgo = Date.now() - 24 * 3600_000;
   for (const name of await readdir(CACHE_DIR)) {
@@ -181,7 +181,7 @@ async function buildHostImage(staging: string, signal: AbortSignal): Promise<voi
   );
   const source = (mirror: string, suite: string): string =>
     `deb [signed-by=${ARCHIVE_KEYRING}] ${mirror} ${suite} main`;
-  // Not /tmp, which is memory on many hosts.
+  // Not /tmp, which is in memory on many hosts.
   const buildDir = await mkdtemp("/var/tmp/banger-hostvm-build-");
   try {
     if (mode === "unshare") await chmod(buildDir, 0o1733);
@@ -208,7 +208,7 @@ async function buildHostImage(staging: string, signal: AbortSignal): Promise<voi
       timeoutMs: BUILD_TIMEOUT_MS,
       signal,
       cwd: staging,
-      // The kernel's package makes no initrd then.
+      // With this, the kernel's package makes no initrd.
       env: { TMPDIR: buildDir, INITRD: "No", DEBIAN_FRONTEND: "noninteractive" },
     });
   } finally {

@@ -18,7 +18,7 @@ import { makePayload } from "./support/payload.ts";
 
 const SCENARIO_TIMEOUT_MS = 10 * 60_000;
 const WATCH_EVERY_MS = 20_000;
-/** How often a scenario is tried when the emulator loses its host or a guest. */
+/** How often to try a scenario whose host or guest the emulator crashes. */
 const ATTEMPTS = 3;
 const HOST_TOOLS = ["qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "ssh", "ssh-keygen", "lz4"];
 const FAILURES_DIR = join(CACHE_DIR, "hostvm-failures");
@@ -36,17 +36,17 @@ async function loadScenarios(): Promise<readonly Scenario[]> {
   );
 }
 
-/** The named scenarios; without names all, long ones only in a full run. */
+/** Selects the named scenarios; without names all of them, long ones only in a full run. */
 function choose(all: readonly Scenario[], wanted: string | undefined, isFull: boolean): readonly Scenario[] {
   if (wanted === undefined) return all.filter(({ isLong }) => isFull || isLong !== true);
   return wanted.split(",").map((name) => {
     const found = all.find((scenario) => scenario.name === name);
-    if (found === undefined) throw new Error(`there is no scenario ${name}; --list shows them`);
+    if (found === undefined) throw new Error(`no scenario ${name}; --list shows them`);
     return found;
   });
 }
 
-/** A boot's worth of scenarios: all that share a host, or a single one that wants its own. */
+/** Groups scenarios into boots: all that share a host, or a single one that needs its own. */
 function intoBatches(scenarios: readonly Scenario[], jobs: number): readonly (readonly Scenario[])[] {
   const shared = scenarios.filter((scenario) => scenario.isolated !== true);
   const lanes = Array.from({ length: Math.min(jobs, shared.length) }, (_, lane) =>
@@ -83,14 +83,14 @@ async function runBatch(
       if (signal.aborted) break;
       const crashed = crashes.get(scenario) ?? 0;
       if (verdict.kind === "failed" && verdict.isHostGone && crashed < ATTEMPTS - 1) {
-        // What the emulator does is not the scenario's; the last time fails it all the same.
+        // The emulator's crash is not the scenario's fault, but the last attempt counts as failed all the same.
         console.log(`again ${scenario.name}: ${verdict.why}`);
         crashes.set(scenario, crashed + 1);
         waiting.unshift(scenario);
         break;
       }
       report(scenario, verdict, performance.now() - began);
-      // What a failed scenario left behind is not what the next one asked for.
+      // A failed scenario may leave a dirty host, so the next one gets a new host.
       if (verdict.kind === "failed") break;
     }
   }
@@ -99,7 +99,7 @@ async function runBatch(
 async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
   const timeoutMs = scenario.timeoutMs ?? SCENARIO_TIMEOUT_MS;
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`not done within ${timeoutMs / 1000} s`)), timeoutMs);
+  const timer = setTimeout(() => late.reject(new Error(`not finished within ${timeoutMs / 1000} s`)), timeoutMs);
   const watch = new AbortController();
   try {
     const ends: Promise<unknown>[] = [scenario.run(host), late.promise];
@@ -107,7 +107,7 @@ async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
     await Promise.race(ends);
     return { kind: "passed" };
   } catch (thrown) {
-    // Whatever the scenario says of a guest that the emulator lost is no verdict on banger.
+    // If the emulator crashed a guest, the scenario's message is no verdict on banger.
     const lost = thrown instanceof HostCrashed ? null : await findLostGuest(host, messageOf(thrown)).catch(() => null);
     const kept = await collect(scenario, host, thrown).catch((lost: unknown) => `not collected: ${messageOf(lost)}`);
     return {
@@ -121,19 +121,19 @@ async function runOne(scenario: Scenario, host: Host): Promise<Verdict> {
   }
 }
 
-/** Never resolves. @throws HostCrashed when the emulator has lost a guest */
+/** Never resolves. @throws HostCrashed if the emulator has crashed a guest */
 async function watchGuests(host: Host, signal: AbortSignal): Promise<never> {
   while (!signal.aborted) {
     await Bun.sleep(WATCH_EVERY_MS);
     if (signal.aborted) break;
-    // A host that doesn't answer right now is the scenario's to judge.
+    // If the host doesn't answer right now, the scenario decides.
     const stuck = await findStuckGuest(host).catch(() => null);
     if (stuck !== null) throw new HostCrashed(`the emulator is stuck in a guest: ${stuck}`);
   }
   return await new Promise(() => {});
 }
 
-/** Keeps what tells why: the journal, the console, and how the host stands. Returns where. */
+/** Saves what explains the failure: the journal, the console and the host's state. Returns the directory. */
 async function collect(scenario: Scenario, host: Host, thrown: unknown): Promise<string> {
   const directory = join(FAILURES_DIR, scenario.name);
   await rm(directory, { recursive: true, force: true });
@@ -145,7 +145,7 @@ async function collect(scenario: Scenario, host: Host, thrown: unknown): Promise
   await writeFile(join(directory, "console.log"), await host.console());
   const looks: Readonly<Record<string, readonly string[]>> = {
     "journal.log": ["journalctl", "--no-pager", "-b", "-o", "short-monotonic"],
-    // What VMs and the daemon wrote, of those that run and of those that ended.
+    // The logs of the daemon and of VMs, running or ended.
     "vms.txt": [
       "bash",
       "-c",

@@ -1,18 +1,18 @@
-/** What a file under scenarios/ exports as `scenario`. */
+/** What a file in scenarios/ exports as `scenario`. */
 
 import type { Host } from "./host.ts";
 
-/** Things a scenario can't do without; main.ts says which are here. */
+/** What a scenario may need. main.ts checks which are available. */
 export type Need = "firecracker" | "banger" | "image";
 
 export interface Scenario {
   readonly name: string;
-  /** What is promised: the scenario fails when this is broken. */
+  /** The promise: the scenario fails if it is broken. */
   readonly summary: string;
   readonly needs?: readonly Need[];
-  /** Gets a freshly booted host of its own. */
+  /** Runs in its own freshly booted host. */
   readonly isolated?: true;
-  /** Left out of the default run, which boots few guests; `npm run test:full` and `--scenario` have it. */
+  /** Left out of the default run, which boots few guests; `npm run test:full` and `--scenario` include it. */
   readonly isLong?: true;
   /** Default ten minutes. */
   readonly timeoutMs?: number;

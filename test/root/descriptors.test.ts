@@ -74,7 +74,7 @@ describe("opening below a directory", () => {
   });
 });
 
-/** Takes a write lease on a file of the user's and never gives it back; the signal that asks for it is one that nobody hears. */
+/** Takes a write lease on a file of the user's and never gives it back, ignoring the signal that asks for it. */
 const HOLD_LEASE = `const { dlopen, FFIType: { i32 } } = require("bun:ffi");
   const { symbols: { fcntl } } = dlopen("libc.so.6", { fcntl: { args: [i32, i32, i32], returns: i32 } });
   const fd = require("node:fs").openSync(process.argv[1], "r+");
@@ -90,7 +90,7 @@ describe("what would wait for the owner", () => {
     const mark = join(host.ownersDirectory("vms/a"), "held");
     await using holder = runAs(OWNER, HOLD_LEASE, [file, mark]);
     while (!existsSync(mark)) await Promise.race([Bun.sleep(20), holder.exited.then(() => expect().fail("no lease"))]);
-    // After 45 s the kernel would have taken the lease away, and these would have succeeded.
+    // After 45 s the kernel would have broken the lease, and these calls would have succeeded.
     using state = openRoot(host.context.paths.stateDir);
     expect(codeOf(() => state.open("vms/a/file", constants.O_RDONLY))).toMatch(/^(?:EAGAIN|EWOULDBLOCK)$/);
     using checked = openOwnersFile(host.context, "vms/a/file", "FAILED", { onlyName: true });
@@ -187,7 +187,7 @@ describe("files of the owner's", () => {
   test("a lease that the owner has on a file is not waited for", async () => {
     using host = makeHost();
     const path = host.ownersFile("vms/a/work.ext4");
-    // F_SETLEASE, F_WRLCK: without O_NONBLOCK an open would wait for as long as /proc/sys/fs/lease-break-time says.
+    // F_SETLEASE, F_WRLCK: without O_NONBLOCK an open would wait for the time in /proc/sys/fs/lease-break-time.
     await using holder = runAs(
       OWNER,
       `const fs = require("node:fs"), { dlopen } = require("bun:ffi");
@@ -202,7 +202,7 @@ describe("files of the owner's", () => {
     while (!existsSync(`${path}.held`)) await Bun.sleep(5);
     using file = openOwnersFile(host.context, "vms/a/work.ext4", "VM_NOT_FOUND", { onlyName: true });
     for (const flags of [constants.O_RDONLY, constants.O_RDWR]) {
-      expect(() => reopen(file, flags)).toThrow(/somebody has a lease on .*vms\/a\/work\.ext4$/);
+      expect(() => reopen(file, flags)).toThrow(/another process has a lease on .*vms\/a\/work\.ext4$/);
       expect(codeOf(() => reopen(file, flags))).toBe("IN_USE");
     }
     file.setAttribute("user.banger", new Uint8Array([1]));
@@ -217,7 +217,7 @@ describe("files of the owner's", () => {
       for (const at of ["vms/a", "vms", ""]) {
         using host = makeHost();
         host.ownersFile("vms/a/work.ext4");
-        // Nobody ever answers it: whoever looks anything up in it waits for good.
+        // Nobody ever answers it: every lookup in it waits forever.
         using _mount = mountFuse(join(host.context.paths.stateDir, at));
         const open = (): unknown => openOwnersFile(host.context, "vms/a/work.ext4", "VM_NOT_FOUND", { onlyName: true });
         expect(open).toThrow("is a fuse mount");
@@ -254,7 +254,7 @@ describe("files of the owner's", () => {
       using host = makeHost();
       host.ownersFile("vms/a/work.ext4");
       const vms = host.context.paths.vmsDir;
-      // What an owner could have lying about: root's file under a name the owner may move, links, and good files.
+      // What an owner could place: root's file under a name the owner may move, links, and valid files.
       linkSync(join(host.treasure, "work.ext4"), join(vms, "hard"));
       const before = fingerprint(host.treasure);
       await using _attacker = runAs(
@@ -284,7 +284,7 @@ describe("files of the owner's", () => {
         expect(readFileSync(readable.fd, "utf8")).not.toContain("root");
         expect(readable.stat().uid).toBe(OWNER);
       });
-      // The race was one: good opens, missing names and refusals all happened.
+      // The race was real: valid opens, missing names and refusals all happened.
       expect(done).toBeGreaterThan(0);
       expect(errors.get("HELPER_REFUSED") ?? 0).toBeGreaterThan(0);
       expect(

@@ -17,7 +17,7 @@ const ipBytes = (ip: string): readonly number[] => ip.split(".").map(Number);
 export const udp = (ends: Ends, targetPort: number, sourcePort = 40_000): Uint8Array =>
   encodeDatagram({ ...ends, targetPort, sourcePort });
 
-/** Writes the header's checksum after a change. */
+/** Updates the header's checksum after a change. */
 function sealIp(frame: Uint8Array): Uint8Array {
   const bytes = ((frame[14] ?? 0) & 0xf) * 4;
   frame.set([0, 0], 24);
@@ -25,7 +25,7 @@ function sealIp(frame: Uint8Array): Uint8Array {
   return frame;
 }
 
-/** The same with another protocol's payload. */
+/** The same packet with another protocol's payload. */
 function ipWith(ends: Ends, protocol: number, payload: Uint8Array): Uint8Array {
   const frame = new Uint8Array(34 + payload.length);
   frame.set(udp(ends, 9).subarray(0, 34));
@@ -59,7 +59,7 @@ export function syn(ends: Ends, targetPort: number, sourcePort: number): Uint8Ar
   return ipWith(ends, 6, segment);
 }
 
-/** An ARP request, or an answer that nobody asked for. */
+/** An ARP request, or an unsolicited answer. */
 export function arp(
   ends: Ends,
   claimed: { readonly mac: string; readonly ip: string },
@@ -77,20 +77,20 @@ export function arp(
   ]);
 }
 
-/** With these tags, the outermost first. */
+/** The frame with these tags, the outermost first. */
 export function tagged(frame: Uint8Array, ...tags: readonly (readonly [type: number, vlan: number])[]): Uint8Array {
   const words = tags.flatMap(([type, vlan]) => [type >> 8, type & 0xff, vlan >> 8, vlan & 0xff]);
   return new Uint8Array([...frame.subarray(0, 12), ...words, ...frame.subarray(12)]);
 }
 
-/** As a fragment: `offset` in units of 8 bytes. */
+/** The packet as a fragment; `offset` is in units of 8 bytes. */
 export function fragment(frame: Uint8Array, offset: number, more: boolean): Uint8Array {
   const copy = frame.slice();
   new DataView(copy.buffer).setUint16(20, (more ? 0x2000 : 0) | offset);
   return sealIp(copy);
 }
 
-/** With the option of a loose source route by that gateway. */
+/** The packet with a loose source route through that gateway. */
 export function sourceRouted(frame: Uint8Array, via: string): Uint8Array {
   const option = [0x83, 7, 4, ...ipBytes(via), 0];
   const longer = new Uint8Array([...frame.subarray(0, 34), ...option, ...frame.subarray(34)]);
@@ -100,7 +100,7 @@ export function sourceRouted(frame: Uint8Array, via: string): Uint8Array {
   return sealIp(longer);
 }
 
-/** An IPv6 neighbour solicitation's outside: enough for whoever looks at the type. */
+/** The headers of an IPv6 neighbour solicitation, enough for filters that check the type. */
 export function ipv6(ends: Pick<Ends, "sourceMac" | "targetMac">): Uint8Array {
   const frame = new Uint8Array(14 + 40 + 24);
   frame.set(macBytes(ends.targetMac), 0);

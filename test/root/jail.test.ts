@@ -49,7 +49,7 @@ import {
   VM,
 } from "./support.ts";
 
-/** What a user may do in a jail: enter, list, and use `io`. One word per thing tried. */
+/** Tests what a user may do in a jail: enter, list, and use `io`. Returns one word per attempt. */
 const PROBE = `const fs = require("node:fs");
   const root = process.argv[1];
   const may = (name, f) => { try { f(); return name; } catch { return null; } };
@@ -70,7 +70,7 @@ const PROBE = `const fs = require("node:fs");
   ];
   console.log(done.filter(Boolean).join(" "));`;
 
-/** What Firecracker does in its jail, as its uid: a socket and a log, with the umask the helper gives. */
+/** Does what Firecracker does in its jail, as its uid: makes a socket and a log, with the umask the helper sets. */
 const SERVE = `const fs = require("node:fs"), net = require("node:net");
   process.umask(0o007);
   process.chdir(process.argv[1] + "/io");
@@ -97,7 +97,7 @@ function plantFiles(host: TestHost): void {
 
 const PROGRAM_BYTES = 8 * 1024 * 1024;
 
-/** A jail as it is when the jailer begins, with the root as the jailer leaves it: 0700, the VM's. */
+/** Makes a jail as it is when the jailer starts, with the root as the jailer leaves it: 0700, the VM's. */
 async function stageJail(host: TestHost): Promise<{ readonly uid: number; readonly path: string } & StagedRoot> {
   plantFiles(host);
   const slot = takeSlot(host.context, VM);
@@ -128,12 +128,12 @@ describe("a staged jail", () => {
     })();
     await using _server = server;
 
-    // What the host sees, while a process that had the mounts runs on.
+    // What the host sees while a process that has the mounts is still running.
     expect(readdirSync(path)).toEqual(["io"]);
     expect(await outputAs(OWNER, PROBE, [path])).toBe("list-io make-io read-log connect");
     for (const stranger of [uid, STRANGER, other.uid]) expect(await outputAs(stranger, PROBE, [path])).toBe("");
 
-    // The files are the owner's, and have one name.
+    // The files belong to the owner and have one name.
     expect(statSync(join(host.context.paths.vmsDir, VM, "work.ext4"))).toMatchObject({ uid: OWNER, nlink: 1 });
     await removeJail(host.context, VM);
     expect(listJails(host.context)).toEqual([]);
@@ -151,7 +151,7 @@ describe("a staged jail", () => {
        const seen = new Set();
        const end = Date.now() + 2000;
        while (Date.now() < end) {
-         // root's parent is 0711: a stranger sees root's mode, and must see nothing below.
+         // root's parent is 0711: another user sees root's mode, and must see nothing below.
          try { seen.add("root " + (fs.lstatSync(root).mode & 0o7).toString(8)); } catch {}
          for (const name of ["io", "kernel", "work-drive", "io/api.sock"]) {
            try { fs.lstatSync(root + "/" + name); seen.add(name); } catch {}
@@ -198,7 +198,7 @@ describe("a staged jail", () => {
 });
 
 describe("a VMM that broke out of Firecracker, in its jail", () => {
-  /** Tries each of these as the VM's uid, where the jail's mounts are seen; the errors. */
+  /** Tries each of these as the VM's uid, where the jail's mounts are visible. Returns the errors. */
   const attempts = `const fs = require("node:fs");
     const root = process.argv[1];
     const say = (what, act) => { try { act(); console.log(what, "done"); } catch (error) { console.log(what, error.code); } };`;
@@ -206,7 +206,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
   test("can't link its node, its program or the kernel to where the host sees them", async () => {
     using host = makeHost();
     using staged = await stageJail(host);
-    // As the snapshot's node is made, which needs device mapper.
+    // Made as the snapshot's node is; the real one needs device mapper.
     staged.root.makeBlockNode("node", 253, 300_001);
     using node = staged.root.openPath("node");
     node.chown(0, staged.uid);
@@ -277,7 +277,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
         `${attempts}
          say("copy", () => fs.copyFileSync("/usr/bin/id", root + "/io/id"));
          say("set-uid", () => fs.chmodSync(root + "/io/id", 0o6777));
-         // Without its list, the file is anyone's.
+         // Without its access list, everyone could use the file.
          say("open", () => fs.chmodSync(root + "/io", 0o777));`,
         [staged.path],
       );
@@ -288,7 +288,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
     const execute = `const { spawnSync } = require("node:child_process");
       const { error, stdout } = spawnSync(process.argv[1], ["-u"]);
       console.log(error?.code ?? String(stdout).trim());`;
-    // The owner, who may enter io, is the only accomplice that even finds it.
+    // The owner, who may enter io, is the only accomplice that can even find it.
     expect(await outputAs(OWNER, execute, [join(path, "io/id")])).toBe("EACCES");
     expect(["EACCES", "ENOENT"]).toContain(await outputAs(STRANGER, execute, [join(path, "io/id")]));
     await removeJail(host.context, VM);
@@ -302,7 +302,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
     node.chown(0, staged.uid);
     node.chmod(0o660);
     await outputAs(staged.uid, `${attempts} say("x", () => fs.chmodSync(root, 0o777));`, [staged.path]);
-    // A descriptor of the root, as it is passed over a socket, in another user's hands.
+    // A descriptor of the root, as passed over a socket, in another user's hands.
     const said = await outputAs(
       0,
       `${attempts}
@@ -317,7 +317,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
   });
 });
 
-/** Stages what is there by now; `staged`, or the error's code. */
+/** Stages the current files. Returns `staged` or the error's code. */
 async function stageAgain(host: TestHost): Promise<string> {
   const slot = takeSlot(host.context, VM);
   using io = makeJail(host.context, VM, slot.uid);
@@ -360,7 +360,7 @@ describe("a launch that fails", () => {
     using host = makeHost();
     plantFiles(host);
     plantPrograms(host);
-    // A machine without systemd may lack the program, too.
+    // A machine without systemd may lack the program as well.
     expect(["VMM_FAILED", "TOOL_MISSING"]).toContain(await attempt(host));
     expect(listJails(host.context)).toEqual([]);
     expect(statSync(join(host.context.paths.vmsDir, VM, "work.ext4")).nlink).toBe(1);
@@ -436,7 +436,7 @@ describe("removing a jail", () => {
       expect(Bun.spawnSync(["mount", "-t", "tmpfs", "tmpfs", join(path, at)]).exitCode).toBe(0);
     }
     writeFileSync(join(path, "io/a/b/file"), "x");
-    // On a file, and on a name that is no text.
+    // On a file, and on a name that isn't valid text.
     writeFileSync(join(path, "io/on-file"), "");
     expect(Bun.spawnSync(["mount", "--bind", join(host.treasure, "vmlinux"), join(path, "io/on-file")]).exitCode).toBe(
       0,
@@ -456,7 +456,7 @@ describe("removing a jail", () => {
     for (const inside of ["", "a/b/c"]) {
       using host = makeHost();
       const { path } = jailOf(host);
-      // The owner may move a directory of its own into io, with root's files inside: root must not delete them.
+      // The owner may move its own directory, with root's files inside, into io: root must not delete them.
       const bait = join(path, "io", inside, "bait");
       mkdirSync(join(bait, "roots"), { recursive: true });
       if (inside !== "") run("chown", "-R", `${OWNER}`, join(path, "io/a"));
@@ -470,7 +470,7 @@ describe("removing a jail", () => {
       expect(refusal).toMatch(/belongs to neither/);
       const found = run("find", jailPath(host.context, VM), "-name", "precious").trim();
       expect(readFileSync(found, "utf8")).toBe("root's");
-      // It stays closed, and stays refused.
+      // It stays closed, and the next call is refused too.
       expect(lstatSync(jailPath(host.context, VM)).mode & 0o777).toBe(0o700);
       expect((await removeJail(host.context, VM).catch((thrown: Error) => thrown))?.message).toMatch(
         /belongs to neither/,
@@ -497,7 +497,7 @@ describe("removing a jail", () => {
       }).stderr.toString(),
     ).toBe("");
     run("chown", "-R", "-h", `${uid}:${uid}`, join(path, "io"));
-    // What an earlier call that stopped midway left.
+    // Left by an earlier call that stopped midway.
     mkdirSync(join(jailPath(host.context, VM), "moved-from-others-1/x"), { recursive: true });
     run("chown", "-R", `${uid}`, join(jailPath(host.context, VM), "moved-from-others-1"));
     await removeJail(host.context, VM);
@@ -591,7 +591,7 @@ describe("removing a jail", () => {
       await removeJail(host.context, VM);
       expect(listJails(host.context)).toEqual([]);
       expect(listJailMounts(host.context)).toEqual([]);
-      // Who is inside may always be quicker: then the next call goes on. Nothing else may happen.
+      // A process inside may always be faster; the next call then continues. Nothing else may happen.
       const attempts = [...errors.values()].reduce((sum, count) => sum + count, done);
       expect(enter === "" ? done : attempts).toBeGreaterThan(0);
       const allowed = ["ENOTEMPTY", "ENOENT", "ENOTDIR", "ELOOP", "HELPER_REFUSED", "IN_USE", "EXDEV", "EAGAIN"];

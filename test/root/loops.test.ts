@@ -32,7 +32,7 @@ describe("loop devices", () => {
       expect(readFileSync(device).subarray(0, 8).toString()).toBe("an image");
       expect(readFileSync(`/sys/block/${device.slice(5)}/ro`, "utf8").trim()).toBe("1");
     }
-    // Nobody has it open: the kernel let go of the file by itself.
+    // Nobody has it open: the kernel has released the file by itself.
     using again = openDevice(device, true);
     expect(readLoop(again)).toBeNull();
     rmSync(`${path}.moved`);

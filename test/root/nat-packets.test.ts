@@ -1,4 +1,7 @@
-/** NAT with real connections: two guests on the bridge and a world behind the uplink, each a network namespace. */
+/**
+ * NAT with real connections: two guests on the bridge and an outside network behind the uplink, each a network
+ * namespace.
+ */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ensureBridgeWalls, ensureNat, removeNat } from "../../src/helper/network/firewall.ts";
@@ -19,7 +22,7 @@ const inside = (namespace: string, ...argv: readonly string[]): readonly string[
   ...argv,
 ];
 
-/** A namespace at the end of a pair whose host end has that name. */
+/** Makes a namespace at one end of a veth pair whose host end has that name. */
 function join(namespace: string, hostEnd: string, address: string, gateway: string | null): void {
   ip("netns", "add", namespace);
   ip("link", "add", hostEnd, "type", "veth", "peer", "name", "eth0", "netns", namespace);
@@ -40,14 +43,15 @@ beforeAll(async () => {
   ip("address", "add", "172.16.0.1/24", "dev", "br-fc");
   ip("link", "set", "br-fc", "up");
   ip("link", "set", "br-fc", "alias", "banger bridge");
-  // Pairs in place of taps: to the bridge and the rules a port is a port.
+  // veth pairs in place of taps: the bridge and the rules treat both as ports.
   join("guest1", "tap-pool-1", "172.16.0.2/24", "172.16.0.1");
   join("guest2", "tap-pool-2", "172.16.0.3/24", "172.16.0.1");
   for (const tap of ["tap-pool-1", "tap-pool-2"]) ip("link", "set", tap, "master", "br-fc");
   join("world", "uplink0", `${WORLD}/24`, null);
   ip("address", "add", "192.0.2.2/24", "dev", "uplink0");
   ip("route", "add", "default", "via", WORLD);
-  // The world has a way to the guests' addresses: only the rules may keep an unmasked packet from getting an answer.
+  // The outside network has a route to the guests' addresses: only the rules may keep an untranslated packet from
+  // getting an answer.
   ip("-n", "world", "route", "add", "172.16.0.0/24", "via", "192.0.2.2");
   const serve = `Bun.listen({ hostname: "0.0.0.0", port: ${PORT}, socket: { open: (s) => { s.end(s.remoteAddress); }, data() {} } }); console.log("up");`;
   const child = Bun.spawn([...inside("world", process.execPath, "-e", serve)], { stdout: "pipe" });
@@ -62,7 +66,7 @@ afterAll(async () => {
   host[Symbol.dispose]();
 });
 
-/** As when the bridge and both taps were made. */
+/** Puts the walls in place as when the bridge and both taps were made. */
 async function raiseWalls(): Promise<void> {
   await ensureBridgeWalls(host.context, "br-fc", "172.16.0.1", await readRuleset());
   for (const [tap, guestIp] of [
@@ -72,7 +76,7 @@ async function raiseWalls(): Promise<void> {
     await applyNft(tapWall({ tap, guestIp, bridgeIp: "172.16.0.1" }));
 }
 
-/** What the world sees a connection of that guest come from; `none` when nothing gets through. */
+/** The source address that the outside network sees for a connection of that guest; `none` if nothing gets through. */
 function reach(namespace: string, target = WORLD, source?: string): string {
   const bind = source === undefined ? "" : `localAddress: "${source}",`;
   const script = `const s = require("node:net").connect({ host: "${target}", port: ${PORT}, ${bind} });
@@ -82,7 +86,7 @@ function reach(namespace: string, target = WORLD, source?: string): string {
   return run(...inside(namespace, process.execPath, "-e", script)).trim();
 }
 
-/** As Docker leaves it, as a router leaves it. */
+/** A host as Docker leaves it, and one as a router leaves it. */
 const HOSTS: readonly (readonly [string, () => void])[] = [
   ["whose FORWARD accepts", () => iptables("-P", "FORWARD", "ACCEPT")],
   [
@@ -115,7 +119,7 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
     expect(await ensureNat(host.context, NAT, "br-fc")).toBe("uplink0");
     expect(reach("guest1")).toBe("192.0.2.2");
     expect(reach("guest2")).toBe("none");
-    // The other guest takes the address, and its owner is silent.
+    // The other guest takes the address while its owner is silent.
     ip("-n", "guest1", "link", "set", "eth0", "down");
     ip("-n", "guest2", "address", "add", "172.16.0.2/24", "dev", "eth0");
     run(...inside("guest2", process.execPath, "-e", "0"));

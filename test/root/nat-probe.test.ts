@@ -1,4 +1,7 @@
-/** `priv.probe_nat` with its real packet, in a network namespace of the tests' own (run.ts), and a namespace behind the uplink that listens. */
+/**
+ * `priv.probe_nat` with its real packet, in the tests' own network namespace (run.ts), with a listening namespace
+ * behind the uplink.
+ */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
@@ -22,7 +25,7 @@ const BRIDGE_FORWARDING = "/proc/sys/net/ipv4/conf/br-fc/forwarding";
 const FORWARDED = { forwarded: true, dropped_by: null, where: null };
 
 let host: TestHost;
-/** The result, or the error's code. */
+/** Returns the result or the error's code. */
 async function call(method: string, params: unknown): Promise<unknown> {
   const { answer } = await createDispatch(host.context)({
     v: HELPER_VERSION,
@@ -58,10 +61,10 @@ afterEach(async () => {
 
 describe("a packet that gets out", () => {
   test("is seen, again and again, leaves the uplink with the host's address, and changes nothing", async () => {
-    // What really leaves, counted by the other side.
+    // What really leaves, as counted by the other side.
     const seen = ["netns", "exec", "world", "/usr/sbin/iptables", "-w"];
     ip(...seen, "-t", "raw", "-A", "PREROUTING", "-s", "198.51.100.2", "-p", "udp", "--dport", "9", "-j", "DROP");
-    // What is limited is noted by address.
+    // Rate limits are recorded by address.
     const ruleset = (): string =>
       run("/usr/sbin/nft", "--stateless", "list", "ruleset").replaceAll(/^.*elements = .* over .*\n/gm, "");
     const rules = ruleset();
@@ -110,7 +113,7 @@ describe("as doctor asks for it", () => {
       expect(log.lines).toEqual([]);
     }
   };
-  /** Everything it could leave. */
+  /** Everything that a probe could leave behind. */
   const left = async (): Promise<unknown> => {
     const { taps, nat_rules } = await privileged.call("priv.inventory", {});
     const chains = run("/usr/sbin/nft", "list", "ruleset").match(/tap-fc-doctor/g);
@@ -135,7 +138,7 @@ describe("as doctor asks for it", () => {
   });
 });
 
-/** As Docker sets up a host: chains of its own, and a policy that drops what none of them accepts. */
+/** Sets up a host as Docker does: its own chains, and a policy that drops what none of them accepts. */
 function dockerRules(): void {
   for (const chain of ["DOCKER-USER", "DOCKER-FORWARD", "DOCKER"]) iptables("-N", chain);
   iptables("-I", "FORWARD", "1", "-j", "DOCKER-FORWARD");
@@ -143,7 +146,7 @@ function dockerRules(): void {
   iptables("-A", "DOCKER-FORWARD", "-o", "docker0", "-j", "DOCKER");
   iptables("-A", "DOCKER", "!", "-i", "docker0", "-o", "docker0", "-j", "DROP");
 }
-/** Ours is no longer asked. */
+/** Our chain is no longer called. */
 const forgetOurs = (): string => iptables("-D", "FORWARD", "-j", "BANGER-FORWARD");
 
 const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
@@ -234,7 +237,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
     { dropped_by: "unknown", where: null },
   ],
 ];
-/** What doctor tells to do about it, where that is commands of tools that are here; false where it isn't. */
+/** Returns doctor's fix if it consists of commands of installed tools, otherwise false. */
 function mend(result: unknown): boolean {
   const network = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
   const { fix } = describeNat({ ...(result as HelperOutputOf<"priv.probe_nat">), uplink: "uplink0" }, network);
@@ -245,7 +248,7 @@ function mend(result: unknown): boolean {
   for (const [tool = "", ...words] of commands) run(`/usr/sbin/${tool}`, ...words);
   return true;
 }
-/** Those that doctor has a command for which this machine's own tools run. */
+/** The cases for which doctor has a command that this machine can run. */
 const MENDED: readonly string[] = [
   "Docker's policy",
   "a rule in a chain of Docker's",
@@ -261,7 +264,7 @@ test.each(ENDINGS)("a packet that is ended by %s is not seen, and that is named"
   expect(mend(result)).toBe(MENDED.includes(name));
   if (MENDED.includes(name)) expect(await probe()).toEqual(FORWARDED);
 });
-/** Another filter beside iptables: an accept in one is none in the other. */
+/** A filter besides iptables: an accept in one is no accept in the other. */
 const NFT_FILTERS: readonly (readonly [table: string, hook: string, rule: string | null, expected: unknown])[] = [
   [
     "firewalld",
@@ -346,7 +349,7 @@ describe("refused", () => {
     const before = counters();
     expect(await probe(params)).toBe(code);
     expect(counters()).toBe(before);
-    // Opening a tap that isn't there would make it.
+    // Opening a missing tap would create it.
     expect(readInterface("tap-pool-8")).toBeNull();
   });
 });

@@ -1,6 +1,7 @@
 /**
- * What a guest's root can write into its tap, written into it: to get out without NAT, to speak as another, to reach another
- * guest or the host, and to fill the host's tables. Three guests on the bridge, a world behind the uplink, a neighbour on a LAN.
+ * Everything a guest's root can write into its tap: to get out without NAT, to send as another guest, to reach another
+ * guest or the host, and to fill the host's tables. Three guests on the bridge, an outside network behind the uplink, a
+ * neighbour on a LAN.
  */
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
@@ -39,7 +40,7 @@ async function call(method: string, params: unknown): Promise<unknown> {
 const nft = (...words: readonly string[]): string => run("/usr/sbin/nft", ...words);
 const inNamespace = (name: string, ...argv: readonly string[]): string => ip("netns", "exec", name, ...argv);
 
-/** A namespace that counts datagrams to the attacks' port, and a pair of interfaces to it. */
+/** Makes a namespace that counts the attacks' datagrams, connected by a pair of interfaces. */
 function joinNamespace(name: string, device: string, own: string, peer: string): void {
   ip("netns", "add", name);
   ip("link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", name);
@@ -61,7 +62,7 @@ function seenBy(name: string): number {
   return Number(/packets (\d+)/.exec(text)?.[1]);
 }
 
-/** A datagram of a namespace's own. */
+/** Sends a datagram from a namespace. */
 function sendFrom(name: string, target: string, port: number): void {
   const script = `const s = await Bun.udpSocket({ socket: { data() {}, error() {} } });
     s.send("x", ${port}, "${target}"); await Bun.sleep(20); s.close();`;
@@ -77,13 +78,13 @@ const from = (name: Name, change: Partial<Ends> = {}): Ends => ({
 });
 
 let sequence = 0;
-/** Whether the world answers that guest's ping. */
+/** Whether the outside network answers that guest's ping. */
 async function getsOut(name: Name): Promise<boolean> {
   const tap = taps[name];
   tap.receive();
   tap.send(ping(from(name), ++sequence));
   for (const deadline = Date.now() + 1000; Date.now() < deadline; await Bun.sleep(5)) {
-    // Type 0: an echo's answer.
+    // Type 0: an echo reply.
     if (tap.receive().some((frame) => frame[23] === 1 && frame[34] === 0)) return true;
   }
   return false;
@@ -121,7 +122,7 @@ afterAll(() => {
   host[Symbol.dispose]();
 });
 
-/** Frames of a guest without NAT that are to get out. */
+/** Frames of a guest without NAT that try to get out. */
 const WAYS_OUT: readonly (readonly [string, () => readonly Uint8Array[]])[] = [
   ["with its own address", () => [udp(from("mallory"), PORT)]],
   ["with the address of one with NAT", () => [udp(from("mallory", { sourceIp: ADDRESSES.nat }), PORT)]],
@@ -165,7 +166,7 @@ const WAYS_OUT: readonly (readonly [string, () => readonly Uint8Array[]])[] = [
   ],
 ];
 
-/** What others do to a host's firewall. `keepsNat`: whether a guest with NAT still gets out at once. */
+/** What other programs do to a host's firewall. `keepsNat`: whether a guest with NAT still gets out immediately. */
 const HOSTS: readonly (readonly [string, keepsNat: boolean, () => void])[] = [
   ["as it is", true, () => undefined],
   [
@@ -284,7 +285,7 @@ describe("another guest", () => {
     taps.other.receive();
     for (const frame of frames()) taps.mallory.send(frame);
     for (const frame of frames()) {
-      // The same of the guest with NAT, which may pass more.
+      // The same frames from the guest with NAT, which may pass more.
       const own = frame.slice();
       own.set(
         macOf(ADDRESSES.nat)
@@ -338,7 +339,7 @@ describe("the host", () => {
     listener.stop(true);
   });
   beforeEach(raise);
-  /** Everything sent before has been read when this has. */
+  /** When this has been read, so has everything sent before. */
   const barrier = async (): Promise<void> => {
     service.send("barrier", PORT, "127.0.0.1");
     for (const deadline = Date.now() + 2000; Date.now() < deadline && !heard.some((line) => line.includes("barrie"));)
@@ -356,7 +357,7 @@ describe("the host", () => {
     for (const targetIp of Object.values(HOST)) {
       taps[name].send(syn(from(name, { targetIp }), PORT, 50_000));
       taps[name].send(ping(from(name, { targetIp }), ++sequence));
-      // Neither by what is closed: an answer of any kind tells.
+      // Not even from a closed port: any kind of answer reveals something.
       taps[name].send(udp(from(name, { targetIp }), 9));
     }
     await barrier();
@@ -398,7 +399,7 @@ describe("the host", () => {
     expect(readSwitch("ipv4/ip_forward")).toBe("0");
     expect(await getsOut("nat")).toBe(true);
     expect(await route()).toEqual([0, 0]);
-    // What somebody's rule sends on is theirs.
+    // A packet that another program's rule redirects is not ours to block.
     iptables(
       "-t",
       "nat",
@@ -422,7 +423,7 @@ describe("the host", () => {
     await getsOut("nat");
     expect(seenBy("lan") - before).toBe(1);
     iptables("-t", "nat", "-F", "PREROUTING");
-    // Who makes it a router is not hindered longer than until the next look.
+    // If someone makes the host a router, it is blocked only until the next check.
     setSwitch("ipv4/ip_forward", "1");
     await raise();
     expect(await route()).toEqual([1, 1]);
@@ -436,7 +437,7 @@ describe("the host", () => {
     expect(await call("ensure_nat", { ...NAT, enable: false })).toEqual({ uplink: null });
     expect(switches.map((key) => readSwitch(`ipv4/${key}`))).toEqual(["0", "0", "0"]);
     expect(iptables("-S")).not.toContain("BANGER");
-    // On a host that forwards anyway, nothing is turned off.
+    // On a host that already forwards, nothing is turned off.
     setSwitch("ipv4/ip_forward", "1");
     await raise();
     await call("ensure_nat", { ...NAT, enable: false });

@@ -1,4 +1,4 @@
-/** In a network namespace of the tests' own: see run.ts. */
+/** Runs in the tests' own network namespace: see run.ts. */
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
@@ -32,7 +32,7 @@ const ebtables = (...args: readonly string[]): string => run("/usr/sbin/ebtables
 
 let host: TestHost;
 const dispatchOf = (): ReturnType<typeof createDispatch> => createDispatch(host.context);
-/** The result, or the error's code. */
+/** Returns the result or the error's code. */
 async function call(method: string, params: unknown): Promise<unknown> {
   const { answer } = await dispatchOf()({ v: HELPER_VERSION, method, params, op: null });
   return "result" in answer ? answer.result : answer.error.code;
@@ -40,7 +40,7 @@ async function call(method: string, params: unknown): Promise<unknown> {
 const lab = { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 };
 const firstTap = { tap: "tap-pool-1", bridge: "br-fc", guest_ip: "172.16.0.2" };
 const nft = (...args: readonly string[]): string => run("/usr/sbin/nft", ...args);
-/** Our rules as they stand, without what counts. */
+/** Lists our rules without their counters. */
 const ownRules = (): string => nft("--stateless", "list", "ruleset");
 
 function readSwitch(name: string): string {
@@ -48,7 +48,7 @@ function readSwitch(name: string): string {
   return existsSync(file) ? `${name} ${readFileSync(file, "utf8")}` : "";
 }
 
-/** Everything of the network that an attack would have to change. */
+/** Everything in the network that an attack could change. */
 function snapshot(): string {
   const links = JSON.parse(ip("-json", "-details", "link", "show")) as readonly {
     readonly ifname: string;
@@ -67,7 +67,7 @@ function snapshot(): string {
     ebtables("-L"),
     ip("rule", "show"),
     ip("neighbour", "show", "nud", "permanent"),
-    // iptables keeps tables of its own there, which it makes when it looks.
+    // iptables has its own tables there, which it creates on first use.
     ownRules()
       .replaceAll(/^table (?:ip|bridge) [\s\S]*?^}$/gm, "")
       .trim(),
@@ -77,7 +77,7 @@ function snapshot(): string {
 
 beforeEach(() => {
   host = makeHost();
-  // An uplink, and interfaces that look as if they were ours.
+  // An uplink, and interfaces that look like banger's.
   ip("link", "set", "lo", "up");
   addInterface("uplink0");
   ip("address", "add", "192.0.2.2/24", "dev", "uplink0");
@@ -101,7 +101,7 @@ describe("the bridge", () => {
     expect(iptables("-S")).toBe(before);
     expect(readInterface("br-fc")).toMatchObject({ alias: BRIDGE_ALIAS, mac: "06:00:ac:10:00:01" });
     expect(ip("rule", "show")).toMatch(/^4202:\s+from all iif br-fc prohibit/m);
-    // Whatever somebody takes away comes back.
+    // Whatever another program removes comes back.
     nft("flush", "ruleset");
     for (const preference of ["4201", "4202", "4203"]) ip("rule", "delete", "pref", preference);
     await call("priv.ensure_bridge", lab);
@@ -171,7 +171,7 @@ describe("the bridge", () => {
   });
 });
 
-/** Opens a tap as that user; the error's code, or `opened`. */
+/** Opens a tap as that user. Returns the error's code, or `opened`. */
 const OPEN_TAP = `const { dlopen, FFIType, ptr, read } = require("bun:ffi");
   const fs = require("node:fs");
   const c = dlopen("libc.so.6", { ioctl: { args: ["i32", "u64", "ptr"], returns: "i32" }, __errno_location: { args: [], returns: "ptr" } }).symbols;
@@ -205,7 +205,7 @@ describe("taps", () => {
     giveTap("tap-pool-1", uid);
     expect(await openTapAs(uid, "tap-pool-1")).toBe("opened");
     for (const who of [OWNER, uid + 1]) expect(await openTapAs(who, "tap-pool-1")).toBe("EPERM");
-    // The inventory tells whose it is, and releasing the VM has to wait for it.
+    // The inventory shows whose it is, and releasing the VM has to wait for it.
     expect(await call("priv.inventory", {})).toMatchObject({
       taps: [{ tap: "tap-pool-1", uid }],
       bridges: ["br-fc"],
@@ -219,14 +219,14 @@ describe("taps", () => {
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
     expect(await call("priv.delete_tap", { tap: "tap-pool-1" })).toEqual({});
     expect(readInterface("tap-pool-1")).toBeNull();
-    // Nor its walls, which a tap of the same name would meet.
+    // Nor do its walls remain, which would apply to a later tap of the same name.
     expect(ownRules()).not.toContain("tap-pool-1");
     expect(ip("neighbour", "show", "nud", "permanent")).toBe("");
   });
 
   test("stand with their walls before anybody can open them, or not at all", async () => {
     await call("priv.ensure_bridge", lab);
-    // Somebody's rule refers to a chain of that name, so nft refuses the wall.
+    // Another rule refers to a chain of that name, so nft rejects the wall.
     nft("add", "table", "netdev", "banger");
     nft("add", "chain", "netdev", "banger", "tap-pool-1");
     nft("add", "chain", "netdev", "banger", "other");
@@ -247,10 +247,10 @@ describe("taps", () => {
   });
 
   test("that aren't there are not made by handing them over", async () => {
-    expect(() => giveTap("tap-pool-5", 0)).toThrow("there is no tap-pool-5");
+    expect(() => giveTap("tap-pool-5", 0)).toThrow("tap-pool-5 is not a banger tap");
     expect(readInterface("tap-pool-5")).toBeNull();
     ip("tuntap", "add", "dev", "tap-pool-5", "mode", "tap", "user", "0");
-    expect(() => giveTap("tap-pool-5", OWNER)).toThrow("there is no tap-pool-5 of banger's");
+    expect(() => giveTap("tap-pool-5", OWNER)).toThrow("tap-pool-5 is not a banger tap");
     expect(readInterface("tap-pool-5")?.uid).toBe(0);
   });
 
@@ -283,7 +283,7 @@ describe("taps", () => {
     await call("priv.create_tap", firstTap);
     const uid = uidOf(host);
     giveTap("tap-pool-1", uid);
-    // Whoever has a tap open may give it away. TUNSETOWNER.
+    // A process that has a tap open may give it away (TUNSETOWNER).
     const GIVE = `${OPEN_TAP}; c.ioctl(fd, 0x400454ccn, Number(process.argv[3]));`;
     expect(await outputAs(uid, GIVE, ["tap-pool-1", tunNode(), String(STRANGER)])).toBe("opened");
     expect(readInterface("tap-pool-1")?.uid).toBe(STRANGER);
@@ -308,7 +308,7 @@ describe("taps", () => {
     ip("link", "set", "tap-pool-3", "master", "br-lan");
     ip("tuntap", "add", "dev", "tap-pool-4", "mode", "tun", "user", "0");
     ip("tuntap", "add", "dev", "tap0", "mode", "tap", "user", "0");
-    // A tap in every way like ours, but for the mark.
+    // A tap exactly like banger's, except for the mark.
     ip("tuntap", "add", "dev", "tap-pool-5", "mode", "tap", "user", "0");
     const before = snapshot();
     for (const tap of ["tap-pool-5", "tap-pool-2", "tap-pool-3", "tap-pool-4", "tap0", "uplink0", "lo"]) {
@@ -342,7 +342,7 @@ describe("NAT", () => {
     expect(chain.map((rule) => rule.split(" ").at(-1))).toEqual(["ACCEPT", "ACCEPT"]);
     expect(iptables("-S", "FORWARD").split("\n")[1]).toBe("-A FORWARD -j BANGER-FORWARD");
 
-    // As a firewall's reload does, and somebody whose rule is first then.
+    // As a firewall reload does, with another program's rule now first.
     iptables("-F");
     iptables("-t", "nat", "-F");
     iptables("-X", "BANGER-FORWARD");
@@ -423,7 +423,7 @@ describe("NAT", () => {
 });
 
 describe("what an earlier version made", () => {
-  /** Its bridge, a VM's tap, and rules for a guest with NAT, as it left them. */
+  /** The bridge, a VM's tap and rules for a guest with NAT, as an earlier version left them. */
   function makeEarlier(uid: number): void {
     ip("link", "add", "name", "br-fc", "type", "bridge");
     ip("address", "add", "172.16.0.1/24", "dev", "br-fc");

@@ -31,7 +31,7 @@ let uid: number;
 const children: Bun.Subprocess[] = [];
 const cgroup = (vm = VM): string => join(host.context.cgroupRoot, scopeCgroup(vm));
 
-/** The result, or the error's code. */
+/** Returns the result or the error's code. */
 async function call(method: string, params: unknown): Promise<unknown> {
   const { answer } = await createDispatch(host.context)({ v: HELPER_VERSION, method, params, op: null });
   return "result" in answer ? answer.result : answer.error.code;
@@ -51,7 +51,7 @@ afterEach(async () => {
   host[Symbol.dispose]();
 });
 
-/** A real program of that name, as that user, in the VM's scope unless told otherwise. */
+/** Starts a real program of that name, as that user, in the VM's scope by default. */
 function start(name: string, options: { readonly uid?: number; readonly inside?: boolean } = {}): Bun.Subprocess {
   const directory = join(host.treasure, "..", "programs");
   mkdirSync(directory, { recursive: true });
@@ -137,7 +137,7 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
     }
     expect(other.signalCode).toBeNull();
     expect(await call("priv.kill_process", { vm: VM })).toEqual({ killed: false });
-    // Its uid still has a process outside the scope: the uid isn't given away under it.
+    // A process outside the scope still has the uid, so it isn't released.
     expect(await call("priv.release_vm", { vm: VM })).toBe("IN_USE");
     other.kill("SIGKILL");
     await other.exited;
@@ -164,7 +164,7 @@ test.each([
 ] as const)(
   "a uid stays taken, and nothing is launched with it, while a process has it as its %s alone",
   async (_, how) => {
-    // As an accomplice has it who ran a set-uid file that a VMM left.
+    // As an accomplice has it after running a set-uid file that a VMM left.
     const accomplice = runAs(0, `${become(how, STRANGER, uid)} setInterval(() => {}, 1000);`);
     while ((await findProcessOf(uid)) === null) await Bun.sleep(5);
     expect(await call("priv.release_vm", { vm: VM })).toBe("IN_USE");
@@ -177,7 +177,7 @@ test.each([
 );
 
 test("a VM's device is neither removed nor made anew while anything of the VM runs, and no node of it is left", async () => {
-  // The number of a removed device goes to the next one, which may be the host's.
+  // A removed device's number goes to the next one, which may be the host's.
   const root = join(host.context.paths.jailDir, "firecracker", VM, "root");
   mkdirSync(root, { recursive: true });
   expect(Bun.spawnSync(["mknod", join(root, "root-drive"), "b", "253", "0"]).exitCode).toBe(0);

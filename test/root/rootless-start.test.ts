@@ -1,4 +1,4 @@
-/** Rootless mode where HOME or XDG_RUNTIME_DIR can't be written: each with its code, its path and a next command. */
+/** Rootless mode if HOME or XDG_RUNTIME_DIR can't be written: each case has its code, its path and a next command. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -16,7 +16,7 @@ beforeEach(() => {
   for (const name of ["home", "run"]) mkdirSync(join(base, name), { mode: 0o700 });
 });
 afterEach(async () => {
-  // Once a daemon runs in it, its file system is busy.
+  // While a daemon runs in it, its file system is busy.
   await banger("daemon", "stop");
   for (const path of mounted.splice(0).toReversed()) tool("umount", path);
   rmSync(base, { recursive: true, force: true });
@@ -27,7 +27,7 @@ function tool(...argv: readonly string[]): void {
   if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
 }
 
-/** In the mount namespace of run.ts: nothing of it is seen outside. */
+/** In the mount namespace of run.ts, so nothing is visible outside. */
 function mountTmpfs(path: string, options: string): void {
   tool("mount", "-t", "tmpfs", "-o", options, "tmpfs", path);
   mounted.push(path);

@@ -1,7 +1,7 @@
 /**
- * `bun test/root/run.ts [file…]`: tests of real system calls and tools, as root, in mount and network namespaces of their own, so
- * that no interface, rule or mount of theirs is ever the host's. Loops, cgroups and files under /srv are the host's;
- * every test removes its own.
+ * `bun test/root/run.ts [file…]`: runs tests of real system calls and tools as root, in their own mount and network
+ * namespaces, so that none of their interfaces, rules or mounts is the host's. Loops, cgroups and files under /srv are
+ * the host's; every test removes its own.
  */
 
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** The helper as systemd starts it: a listening socket as descriptor 3, /etc and /var/lib of the tests' own. */
+/** Starts the helper as systemd does: a listening socket as descriptor 3, and the tests' own /etc and /var/lib. */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { dlopen, FFIType, ptr } from "bun:ffi";
@@ -34,7 +34,7 @@ const EXIT_REFUSED = 13;
 let directory = "";
 
 beforeAll(() => {
-  // In the mount namespace of run.ts: nothing of this is seen outside.
+  // In the mount namespace of run.ts, so nothing is visible outside.
   directory = mkdtempSync("/srv/banger-root-test-");
   chmodSync(directory, 0o755);
   for (const name of ["upper", "work"]) mkdirSync(join(directory, name));
@@ -71,23 +71,23 @@ interface Helper extends AsyncDisposable {
   readonly exited: Promise<number>;
   /** Log lines so far. */
   log(): readonly Readonly<Record<string, unknown>>[];
-  /** Waits for a line like that. */
+  /** Waits for a matching line. */
   logged(part: Readonly<Record<string, unknown>>): Promise<void>;
   stop(): void;
 }
 
 let sockets = 0;
-/** Starts it with exactly this environment added to what systemd gives. */
+/** Starts it with systemd's environment plus exactly this. */
 async function start(env: Readonly<Record<string, string>> = {}, flags: readonly string[] = []): Promise<Helper> {
   const path = join(directory, `socket${sockets++}`);
   const server: Server = createServer();
   await new Promise<void>((resolve) => server.listen(path, resolve));
-  // Who may connect is the mode's business in an installation; here the helper's own check is what is tested.
+  // In an installation the socket's mode decides who may connect; here the helper's own check is tested.
   chmodSync(path, 0o777);
   const logPath = `${path}.log`;
   writeFileSync(logPath, "");
   const fd = (server as unknown as { readonly _handle: { readonly fd: number } })._handle.fd;
-  // The shell only knows its pid, which is the helper's after exec.
+  // Only the shell knows its pid, which is the helper's after exec.
   const child = Bun.spawn(
     ["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@" 2>"$LOG"', "sh", process.execPath, ...flags, RUNNER],
     {
@@ -96,7 +96,7 @@ async function start(env: Readonly<Record<string, string>> = {}, flags: readonly
       stdio: ["ignore", "ignore", "inherit", fd],
     },
   );
-  // Only the helper accepts from here on.
+  // From here on only the helper accepts connections.
   closeSync(fd);
   const log = (): readonly Readonly<Record<string, unknown>>[] =>
     readFileSync(logPath, "utf8")
@@ -129,7 +129,7 @@ interface Answer {
   readonly bytes: Uint8Array;
   readonly ms: number;
 }
-/** Sends bytes, keeps the connection open unless told, and takes what comes until the helper closes. */
+/** Sends bytes, keeps the connection open by default, and reads until the helper closes. */
 async function send(
   path: string,
   bytes: Uint8Array,
@@ -145,7 +145,7 @@ async function send(
         ? undefined
         : setInterval(() => socket.write(options.drip?.subarray(at, ++at) ?? new Uint8Array(0)), 250);
     socket.on("data", (chunk: Uint8Array) => received.push(chunk));
-    // Resets are one way in which the helper closes.
+    // The helper may also close by a reset.
     socket.on("error", () => undefined);
     socket.on("end", () => socket.destroy());
     socket.on("close", () => {
@@ -161,7 +161,7 @@ const PING = encodeFrame({ v: HELPER_VERSION, method: "priv.ping", params: {}, o
 const ping = async (path: string): Promise<unknown> => decode(await send(path, PING));
 const alive = { result: { helper_version: HELPER_VERSION, owner_uid: OWNER } };
 
-/** Pings as that user: `closed` or the method's result. */
+/** Pings as that user. Returns `closed` or the method's result. */
 const PING_AS = `const net = require("node:net");
   const [path, frame] = process.argv.slice(1);
   const socket = net.connect(path);
@@ -173,7 +173,7 @@ const PING_AS = `const net = require("node:net");
 const pingAs = async (uid: number, path: string): Promise<string> =>
   await outputAs(uid, PING_AS, [path, Buffer.from(PING).toString("hex")]);
 
-/** Opens connections and says nothing on them. */
+/** Opens connections and sends nothing. */
 const HOLD_OPEN = `const net = require("node:net");
   for (let count = Number(process.argv[2]); count > 0; count--) net.connect(process.argv[1]).on("error", () => undefined);
   setInterval(() => undefined, 1000);`;
@@ -299,12 +299,12 @@ describe("the helper's socket", () => {
     ]);
     for (const { bytes } of [half, empty, dripping, ended]) expect(bytes).toHaveLength(0);
     const lines = helper.log().slice(before);
-    expect(lines.filter(({ reason }) => reason === "no whole request came")).toHaveLength(4);
+    expect(lines.filter(({ reason }) => reason === "no complete request arrived")).toHaveLength(4);
     expect(await ping(helper.path)).toMatchObject(alive);
   }, 20_000);
 
   test("outlives a thousand connections that say nothing, and serves between them", async () => {
-    // More than the limit stay open; the others are closed at once.
+    // More than the limit try to stay open; the excess is closed at once.
     const sockets = Array.from({ length: 1000 }, () => connect({ path: helper.path }));
     let closed = 0;
     for (const socket of sockets) {
@@ -323,9 +323,11 @@ describe("the helper's socket", () => {
   test("lets root in while the owner keeps every place it can get, silent and waiting", async () => {
     await using owner = runAs(OWNER, HOLD_OPEN, [helper.path, String(4 * CONNECTION_LIMIT)]);
     await helper.logged({ outcome: "REFUSED", uid: OWNER });
-    // The owner's connections are the helper's to close after 5 s; these are answered before any of them is.
+    // The helper closes the owner's connections after 5 s; these pings are answered before that.
     for (let round = 0; round < CONNECTION_LIMIT; round++) expect(await ping(helper.path)).toMatchObject(alive);
-    expect(helper.log().some(({ reason, uid }) => reason === "no whole request came" && uid === OWNER)).toBe(false);
+    expect(helper.log().some(({ reason, uid }) => reason === "no complete request arrived" && uid === OWNER)).toBe(
+      false,
+    );
     await owner[Symbol.asyncDispose]();
     const repeated = helper.log().filter(({ outcome, uid }) => outcome === "REFUSED" && uid === OWNER);
     expect(repeated.length).toBeLessThan(CONNECTION_LIMIT);
@@ -343,7 +345,7 @@ describe("the helper's socket", () => {
   }, 30_000);
 });
 
-/** A datagram socket as systemd's, and what came in since the last look. */
+/** A datagram socket like systemd's, and the messages received since the last look. */
 function listenForNotify(path: string): { readonly address: string; received(): string } {
   const { symbols } = dlopen("libc.so.6", {
     socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },

@@ -1,4 +1,4 @@
-/** A system-mode tree of its own below /srv, an owner, VMs' uids, and processes that attack as them. */
+/** The tests' own system-mode tree below /srv, an owner, VMs' uids, and processes that attack as them. */
 
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import {
@@ -34,14 +34,14 @@ if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in
 export const OWNER = 61_234;
 export const STRANGER = 61_235;
 export const VM = "0123456789ab";
-/** Processes of all of the host are looked at: another run of these tests must have other ids. */
+/** The tests look at every process of the host, so another run must use other ids. */
 const VM_IDS = { first: 300_000 + (process.pid % 10_000) * 50, count: 50 };
-/** An id of that range which no test's VM gets by itself. */
+/** An id of that range that no test's VM gets by itself. */
 export const OTHER_VM_UID = VM_IDS.first + VM_IDS.count - 1;
 /** How long a race runs, in milliseconds. */
 export const RACE_MS = Number(process.env["BANGER_RACE_MS"] ?? 10_000);
 
-/** Runs a program; what it printed. @throws Error when it fails */
+/** Runs a program and returns its output. @throws Error if it fails */
 export function run(...argv: readonly string[]): string {
   const { exitCode, stdout, stderr } = Bun.spawnSync([...argv]);
   if (exitCode !== 0) throw new Error(`${argv.join(" ")}: ${stderr.toString()}`);
@@ -52,9 +52,9 @@ export const iptables = (...args: readonly string[]): string => run("/usr/sbin/i
 
 export interface TestHost extends Disposable {
   readonly context: HelperContext;
-  /** Root's directory outside everything of banger's, which no attack may change. */
+  /** Root's directory outside of everything banger's, which no attack may change. */
   readonly treasure: string;
-  /** Makes a directory or file as the owner's, below the state directory. */
+  /** Makes a directory or file as the owner, below the state directory. */
   ownersDirectory(path: string): string;
   ownersFile(path: string, contents?: string): string;
 }
@@ -65,14 +65,14 @@ function findCgroupRoot(): string {
 }
 
 export function makeHost(): TestHost {
-  // Not below /tmp: every directory on the way must be root's alone.
+  // Not below /tmp: only root may be able to write any directory on the path.
   const root = mkdtempSync("/srv/banger-root-test-");
   chmodSync(root, 0o755);
   const paths = systemPaths(root);
   mkdirSync(join(root, "var/lib"), { recursive: true, mode: 0o755 });
   mkdirSync(dirname(paths.helperSocket), { recursive: true, mode: 0o711 });
   ensureDirectories({ paths });
-  // As var-lib-banger-jail.mount has it.
+  // With the options of var-lib-banger-jail.mount.
   run("mount", "--bind", paths.jailDir, paths.jailDir);
   run("mount", "-o", "remount,bind,nosuid,nodev,noexec", paths.jailDir);
   mkdirSync(paths.stateDir, { mode: 0o700 });
@@ -129,8 +129,8 @@ export interface Attacker extends AsyncDisposable {
 const PROGRAM_FOR_ALL = "/mnt/banger-root-test-bun";
 
 /**
- * A Bun that every user may run: a checkout is often in a home that only its owner may enter. In memory, in this mount namespace,
- * which ends with all test files of this process.
+ * A Bun that every user can run, because a checkout is often in a home that only its owner may enter. In memory, in
+ * this mount namespace, which ends with this process's test files.
  */
 function findProgramForAll(): string {
   if (!existsSync(PROGRAM_FOR_ALL)) {
@@ -141,7 +141,7 @@ function findProgramForAll(): string {
   return PROGRAM_FOR_ALL;
 }
 
-/** Whether cgroups can be made here, which containers often forbid. */
+/** Whether cgroups can be made here; containers often forbid it. */
 export function canMakeCgroups(): boolean {
   const probe = join(findCgroupRoot(), `banger-root-test-${process.pid}`);
   try {
@@ -153,7 +153,7 @@ export function canMakeCgroups(): boolean {
   }
 }
 
-/** Runs a module's text as that user, without any group of root's. Its `args` come in `process.argv` from index 1. */
+/** Runs a module's text as that user, without root's groups. `args` arrive in `process.argv` from index 1. */
 export function runAs(uid: number, body: string, args: readonly string[] = []): Attacker {
   const child = Bun.spawn([findProgramForAll(), "-e", body, ...args], {
     uid,
@@ -178,23 +178,25 @@ export function runAs(uid: number, body: string, args: readonly string[] = []): 
   };
 }
 
-/** The same as {@link runAs}, to the end; what it printed. */
+/** Like {@link runAs}, but waits for the end and returns the output. */
 export async function outputAs(uid: number, body: string, args: readonly string[] = []): Promise<string> {
   await using attacker = runAs(uid, body, args);
   return await attacker.output();
 }
 
-/** For a program of {@link runAs}: becomes that user or group, in all of its ids or, with `saved`, in the saved one alone. */
+/**
+ * Code for a program of {@link runAs}: becomes that user or group, in all ids or, with `saved`, only in the saved one.
+ */
 export function become(call: "setresuid" | "setresgid", id: number, saved = id): string {
   return `require("bun:ffi").dlopen("libc.so.6", { ${call}: { args: ["u32", "u32", "u32"], returns: "i32" } })
     .symbols.${call}(${id}, ${id}, ${saved});`;
 }
 
-/** Whether a file system in FUSE can be mounted here. */
+/** Whether a FUSE file system can be mounted here. */
 export const hasFuse =
   existsSync("/dev/fuse") && /\tfuse$/m.test(readFileSync("/proc/filesystems", "utf8")) && process.getuid?.() === 0;
 
-/** Mounts a file system as fusermount does for the owner, which nobody serves. */
+/** Mounts a file system that nobody serves, as fusermount does for the owner. */
 export function mountFuse(path: string): Disposable {
   const { symbols } = dlopen("libc.so.6", {
     mount: { args: [FFIType.ptr, FFIType.ptr, FFIType.ptr, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
@@ -207,19 +209,19 @@ export function mountFuse(path: string): Disposable {
     throw new Error(`no FUSE mount on ${path}`);
   return {
     [Symbol.dispose]: () => {
-      // Ends whoever waits, and then the mount.
+      // Ends the waiting calls, and then the mount.
       closeSync(fd);
       run("umount", "--lazy", path);
     },
   };
 }
 
-/** The header of a 64-bit ELF file without a program header: no loader, nor anything else to run. */
+/** The header of a 64-bit ELF file without a program header: it has no loader and no code. */
 const STATIC_ELF = new Uint8Array(64);
 STATIC_ELF.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
 STATIC_ELF[54] = 56;
 
-/** Programs of root's where install.toml says. There is no systemd here, so starting them fails. */
+/** Makes root's programs where install.toml says. There is no systemd here, so starting them fails. */
 export function plantPrograms(host: TestHost): string {
   const directory = host.context.install.firecracker?.directory ?? "";
   mkdirSync(directory, { mode: 0o755 });
@@ -230,7 +232,7 @@ export function plantPrograms(host: TestHost): string {
   return directory;
 }
 
-/** The code of the error that it throws; `none` when it doesn't. */
+/** Returns the code of the thrown error; `none` if nothing is thrown. */
 export function codeOf(act: () => unknown): string {
   try {
     act();
@@ -240,7 +242,9 @@ export function codeOf(act: () => unknown): string {
   }
 }
 
-/** Mode, owner, links, size and change time of every file below a directory: what an attack would have to alter. */
+/**
+ * Lists mode, owner, links, size and change time of every file below a directory: everything an attack could change.
+ */
 export function fingerprint(directory: string): string {
   const names = [".", ...new Bun.Glob("**").scanSync({ cwd: directory, onlyFiles: false, dot: true })].toSorted();
   return names
@@ -251,7 +255,7 @@ export function fingerprint(directory: string): string {
     .join("\n");
 }
 
-/** Calls `act` until the time is up; how often it succeeded and which errors it met. */
+/** Calls `act` until the time is up. Counts the successes and the errors. */
 export async function race(
   act: () => void | Promise<void>,
 ): Promise<{ readonly done: number; readonly errors: ReadonlyMap<string, number> }> {
@@ -269,11 +273,11 @@ export async function race(
   return { done, errors };
 }
 
-/** A tap open as a VMM has it. */
+/** A tap held open as a VMM does. */
 export interface GuestTap extends Disposable {
-  /** Writes a frame as the guest. */
+  /** Sends a frame as the guest. */
   send(frame: Uint8Array): void;
-  /** Frames for the guest that came since. */
+  /** Returns the frames for the guest that arrived since the last call. */
   receive(): readonly Uint8Array[];
 }
 
@@ -308,10 +312,10 @@ export function openGuestTap(name: string): GuestTap {
   };
 }
 
-/** No rule, table, policy rule or bridge of anybody's is left in this namespace. */
+/** Removes every rule, table, policy rule and bridge in this namespace. */
 export function clearNetwork(): void {
   for (const { name } of listInterfaces()) {
-    // The other end of a pair goes with the first.
+    // The other end of a pair is removed with the first.
     if (name !== "lo" && readInterface(name) !== null) ip("link", "delete", name);
   }
   run("/usr/sbin/nft", "flush", "ruleset");

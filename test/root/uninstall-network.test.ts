@@ -1,4 +1,7 @@
-/** Uninstall's part of the host's network, after the helper has set up all of it: every family is as it was, and others' are untouched. */
+/**
+ * Uninstall's network part, after the helper has set up everything: every family is as before, and others' rules are
+ * untouched.
+ */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { HELPER_VERSION } from "../../src/shared/contract/helper-api.ts";
@@ -42,7 +45,7 @@ beforeEach(() => {
   ip("address", "add", "192.0.2.2/24", "dev", "uplink0");
   for (const name of ["uplink0", "peer0"]) ip("link", "set", name, "up");
   ip("route", "add", "default", "via", "192.0.2.1");
-  // Others' own, which look like ours as far as they can.
+  // Others' rules that look as much like banger's as possible.
   iptables("-A", "FORWARD", "-i", "br-fc", "-j", "DROP");
   iptables("-t", "nat", "-A", "POSTROUTING", "-s", "172.16.0.2", "-j", "MASQUERADE");
   nft("add", "table", "inet", "banger-of-mine");

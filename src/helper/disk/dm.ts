@@ -1,8 +1,9 @@
 /**
- * A VM's root disk: a persistent device-mapper snapshot over the image's shared, read-only loop. Source:
- * kernel docs device-mapper/snapshot and linear.
+ * A VM's root disk: a persistent device-mapper snapshot over the image's shared, read-only loop. Source: kernel docs
+ * device-mapper/snapshot and linear.
  *
- * Loops are attached with autoclear and held by the dm device alone, so they end with it, whatever ends this process.
+ * Loops are attached with autoclear and held only by the dm device, so they disappear with it, however this process
+ * ends.
  */
 
 import { constants, ftruncateSync, unlinkSync } from "node:fs";
@@ -29,13 +30,13 @@ import { attachLoop, detachLoop, listLoops, readLoop } from "../sys/loops.ts";
 const BUSY_TIMEOUT_MS = 5000;
 const BUSY_POLL_MS = 20;
 const SECTOR_BYTES = 512;
-/** 4 KiB: what a guest's file system writes at once, so that a write copies no more than it changes. */
+/** 4 KiB, the size of a guest file system's writes, so that a write copies no more than it changes. */
 const CHUNK_BYTES = 4096;
 const MIB = 1024 * 1024;
-/** Header, and room for the last metadata area. */
+/** The header, and room for the last metadata area. */
 const COW_SLACK_BYTES = 16 * MIB;
 
-/** Marks of loop devices. */
+/** The marks of loop devices. */
 export const BASE_MARK = "banger-base";
 export const cowMark = (vm: string): string => `banger-cow-${vm}`;
 export const isOurMark = (mark: string): boolean => /^banger-(?:base|cow-[0-9a-f]{12})$/.test(mark);
@@ -43,12 +44,14 @@ export const isOurMark = (mark: string): boolean => /^banger-(?:base|cow-[0-9a-f
 const cowName = (vm: string): string => `${vm}.cow`;
 const cowPath = ({ paths }: HelperContext, vm: string): string => `${paths.cowDir}/${cowName(vm)}`;
 
-/** Size of a COW file that holds every chunk of the disk changed: the data, 16 bytes of metadata per chunk, the header. */
+/**
+ * The size of a COW file in which every chunk of the disk has changed: data, 16 bytes of metadata per chunk, header.
+ */
 export function cowBytesFor(rootBytes: number): number {
   return rootBytes + Math.ceil(rootBytes / CHUNK_BYTES) * 16 + COW_SLACK_BYTES;
 }
 
-/** The disk size that a COW file of that size was made for: the inverse of {@link cowBytesFor}, in whole MiB. */
+/** The disk size for which a COW file of that size was made, in whole MiB: the inverse of {@link cowBytesFor}. */
 export function rootBytesFor(cowBytes: number): number {
   const whole = Math.floor(((cowBytes - COW_SLACK_BYTES) * CHUNK_BYTES) / (CHUNK_BYTES + 16) / MIB) * MIB;
   return Math.max(0, whole);
@@ -57,14 +60,14 @@ export function rootBytesFor(cowBytes: number): number {
 /** What marks a dm device as the VM's: its name and this, `banger-<vm>` or `banger-<vm>-base`. */
 const markOf = (name: string): string => `banger-${name.slice(DM_PREFIX.length)}`;
 
-/** Names of this product's dm devices. */
+/** Lists the names of banger's dm devices. */
 export const listDm = (): readonly string[] =>
   listDmDevices().flatMap(({ device, name, uuid }) => {
     const vm = vmOfDm(name);
     return vm !== null && dmIsOurs.check(ownershipOf(vm, { device, name, uuid })) === null ? [name] : [];
   });
 
-/** What tells whether a device is the VM's. */
+/** The facts that tell whether a device belongs to the VM. */
 function ownershipOf(
   vm: string,
   { device, name, uuid }: { readonly device: string; readonly name: string; readonly uuid: string },
@@ -78,7 +81,9 @@ function ownershipOf(
   };
 }
 
-/** What says whose a part of a device is: a loop's mark, another dm device's name, else the kernel's own name. */
+/**
+ * Identifies what a device below belongs to: a loop's mark, another dm device's name, or else the kernel's own name.
+ */
 function describePart(device: string): string {
   if (!device.startsWith("loop")) return listDmDevices().find((each) => each.device === device)?.name ?? device;
   using loop = openDevice(`/dev/${device}`, true);
@@ -92,7 +97,7 @@ export interface Snapshot {
   readonly kept: boolean;
 }
 
-/** @throws BangerError IMAGE_NOT_FOUND, IN_USE when a VMM has the device open, HELPER_REFUSED, FAILED. */
+/** @throws BangerError IMAGE_NOT_FOUND; IN_USE if a VMM has the device open; HELPER_REFUSED; FAILED */
 export async function createSnapshot(
   context: HelperContext,
   vm: string,
@@ -102,7 +107,7 @@ export async function createSnapshot(
   using imageFile = openOwnersFile(context, `images/${image}/rootfs.ext4`, "IMAGE_NOT_FOUND", { onlyName: true });
   const imageBytes = imageFile.stat().bytes;
   if (imageBytes === 0 || imageBytes % SECTOR_BYTES !== 0) {
-    throw new BangerError("FAILED", `the image ${image} is not a whole number of sectors`);
+    throw new BangerError("FAILED", `the size of image ${image} is not a multiple of 512 bytes`);
   }
   await removeDevices(context, vm);
   refuseTooMany();
@@ -135,17 +140,20 @@ export async function createSnapshot(
   return { baseLoop: base.label, cowLoop: cowLoop.label, bytes, kept: before > 0 };
 }
 
-/** Each takes memory of the kernel's, of which the owner could take any amount. @throws BangerError IN_USE */
+/**
+ * Limits the number of snapshots: each uses kernel memory, of which the owner could otherwise take any amount. @throws
+ * BangerError IN_USE
+ */
 function refuseTooMany(): void {
   const count = listDm().filter((name) => !name.endsWith("-base")).length;
   if (count < SNAPSHOT_LIMIT) return;
-  throw new BangerError(
-    "IN_USE",
-    `${count} root disks are in use, as many as may be at a time; stop a VM: banger vm stop VM`,
-  );
+  throw new BangerError("IN_USE", `${count} root disks are in use, the maximum; stop a VM first: banger vm stop VM`);
 }
 
-/** Removes the VM's devices, the nodes of them first; their loops end with them. @throws BangerError IN_USE while the VM runs. */
+/**
+ * Removes the nodes of the VM's devices, then the devices; their loops disappear with them. @throws BangerError IN_USE
+ * while the VM runs
+ */
 export async function removeDevices(context: HelperContext, vm: string): Promise<void> {
   await dropNodes(context, vm);
   // The base is open for as long as the snapshot is there.
@@ -162,7 +170,9 @@ export async function removeDevices(context: HelperContext, vm: string): Promise
   }
 }
 
-/** Removes the device of that name if it is the VM's. By its mark, so that one of that name made since is not meant. */
+/**
+ * Removes the device of that name if its mark says it is the VM's, so that a later device of that name is left alone.
+ */
 function removeOurs(vm: string, name: string): void {
   const facts = readDm(name);
   if (facts === null) return;
@@ -170,7 +180,7 @@ function removeOurs(vm: string, name: string): void {
   removeDm(facts.uuid === "" ? { name } : { uuid: facts.uuid });
 }
 
-/** Tries again while somebody has the device open: udev, and tools like it, look into a new device for an instant. */
+/** Tries again while the device is open: udev and similar tools open a new device for an instant. */
 async function whenUnused<T>(vm: string, attempt: () => T | "busy"): Promise<T> {
   const deadline = Date.now() + BUSY_TIMEOUT_MS;
   for (;;) {
@@ -181,7 +191,7 @@ async function whenUnused<T>(vm: string, attempt: () => T | "busy"): Promise<T> 
   }
 }
 
-/** The VM's snapshot, which nobody has open. @throws BangerError VM_NOT_FOUND without one, IN_USE */
+/** Finds the VM's snapshot, which must not be open. @throws BangerError VM_NOT_FOUND without one; IN_USE */
 export async function findUnused(vm: string): Promise<DmFacts> {
   return await whenUnused(vm, () => {
     const facts = readDm(dmName(vm));
@@ -190,7 +200,7 @@ export async function findUnused(vm: string): Promise<DmFacts> {
   });
 }
 
-/** Removes the COW file: what the guest wrote to its root disk is gone. "Not there" is fine. */
+/** Removes the COW file, and with it everything the guest wrote to its root disk. A missing file is not an error. */
 export function discardCow(context: HelperContext, vm: string): void {
   using directory = openCowFiles(context);
   try {
@@ -200,7 +210,7 @@ export function discardCow(context: HelperContext, vm: string): void {
   }
 }
 
-/** Detaches loops of the VM's COW file that no dm device holds any more: a tool's doing, autoclear leaves none. */
+/** Detaches loops of the VM's COW file that no dm device holds any more. Only another tool can have left one. */
 export function detachStrayLoops(vm: string): void {
   for (const { device, facts } of listLoops()) {
     if (facts.mark !== cowMark(vm)) continue;
@@ -229,7 +239,7 @@ export function listCowFiles(context: HelperContext): readonly CowFile[] {
   });
 }
 
-/** The COW file, made empty (which dm takes as a new, blank snapshot) when there is none. */
+/** Opens the COW file, or makes an empty one, which dm takes as a new, blank snapshot. */
 function openCow(context: HelperContext, vm: string): Descriptor {
   using directory = openCowFiles(context);
   const file = directory.open(cowName(vm), constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, {
@@ -244,12 +254,12 @@ function openCow(context: HelperContext, vm: string): Descriptor {
   }
 }
 
-/** The read-only loop of an image: one that holds this very file, else a new one. Told by device and inode, not by name. */
+/** Finds the image's read-only loop, by the file's device and inode, or attaches a new one. */
 function shareLoop(image: Descriptor): Descriptor {
   const { identity } = image.stat();
   for (const { device } of listLoops()) {
     const loop = openDevice(device, true);
-    // Open from here on, so it can't be cleared and taken for another file between the look and the use.
+    // Held open from here on, so that it can't be detached and attached to another file between check and use.
     const facts = readLoop(loop);
     if (facts?.mark === BASE_MARK && facts.readOnly && facts.identity === identity) return loop;
     loop[Symbol.dispose]();

@@ -1,4 +1,4 @@
-/** The directories everything is resolved below, opened and checked. */
+/** Opens and checks the directories below which everything is resolved. */
 
 import { mkdirSync } from "node:fs";
 import { basename, dirname } from "node:path";
@@ -8,7 +8,7 @@ import { enforce, kernelsFileSystem, ownersDirectory, rootsDirectory } from "../
 import { type Descriptor, O_PATH, openRoot } from "../sys/descriptors.ts";
 import { readMount } from "../sys/mounts.ts";
 
-/** The descriptor, or, when it isn't what it should be, its end. */
+/** Returns the descriptor if it passes the check; otherwise closes it and throws. */
 function keepIf(descriptor: Descriptor, check: () => void): Descriptor {
   try {
     check();
@@ -30,9 +30,9 @@ export const openCowFiles = ({ paths }: HelperContext): Descriptor => openRoots(
 export const openSlots = ({ paths }: HelperContext): Descriptor => openRoots(paths.slotsDir);
 
 /**
- * Opens, as what it is, a path below the owner's state directory. The owner may exchange every part of it at any moment, and may mount a
- * file system of their own on a directory of theirs (fusermount), whose answers root would wait for: each part is looked at before the
- * next is looked up in it. What root mounted there for more room is as good as a directory.
+ * Opens a path below the owner's state directory, checking its kind. The owner may replace any part of it at any
+ * moment, and may mount a FUSE file system on a directory, whose answers root would wait for. So each part is checked
+ * before the next is looked up in it. A mount that root made there for more space is accepted.
  * @throws SystemCallError ENOENT, ELOOP for a link; BangerError HELPER_REFUSED
  */
 export function openBelowState(context: HelperContext, path: string): Descriptor {
@@ -61,12 +61,12 @@ function openPart(parent: Descriptor, name: string): Descriptor {
   } catch (thrown) {
     if (!isErrno(thrown, "EXDEV")) throw thrown;
   }
-  // Opened so, the root of a mount is not asked anything.
+  // Opening it this way asks the root of a mount nothing.
   const mounted = parent.openPath(name);
   return keepIf(mounted, () => enforce(kernelsFileSystem, { label: mounted.label, type: readMount(mounted).type }));
 }
 
-/** Makes root's own directories where `system install` hasn't. Their parent must be root's already. */
+/** Makes root's own directories if `system install` hasn't. Root must already own their parent. */
 export function ensureDirectories({ paths }: Pick<HelperContext, "paths">): void {
   const wanted: readonly (readonly [path: string, mode: number])[] = [
     [paths.baseDir, 0o711],
@@ -82,7 +82,7 @@ export function ensureDirectories({ paths }: Pick<HelperContext, "paths">): void
       if (!isErrno(thrown, "EEXIST")) throw thrown;
     }
     using directory = openRoots(path);
-    // The unit's umask of 077 took the 011 away; nobody has looked yet.
+    // The unit's umask of 077 removed the 011. Nothing has used it yet.
     directory.chmod(mode);
   }
 }

@@ -1,4 +1,4 @@
-/** Files of the owner's that a VM needs: found by id, checked and acted on by descriptor. */
+/** The owner's files that a VM needs: found by id, checked and used by descriptor. */
 
 import { constants, openSync } from "node:fs";
 import { BangerError, type ErrorCode, isErrno } from "../../shared/errors.ts";
@@ -8,9 +8,9 @@ import { enforce, ownersFile, ownersOnlyFile } from "../gates.ts";
 import { Descriptor } from "../sys/descriptors.ts";
 
 /**
- * A regular file below the state directory, by a path that the helper made of checked ids. What was checked is what is
- * used: the descriptor stays open, and exchanging the name afterwards changes nothing.
- * @throws BangerError `missing` when there is none; HELPER_REFUSED when it isn't the owner's regular file.
+ * Opens a regular file below the state directory, by a path that the helper builds from checked ids. The checked file
+ * is the one used: the descriptor stays open, so replacing the name afterwards changes nothing.
+ * @throws BangerError `missing` if it doesn't exist; HELPER_REFUSED if it isn't the owner's regular file
  */
 export function openOwnersFile(
   context: HelperContext,
@@ -22,7 +22,7 @@ export function openOwnersFile(
   try {
     file = openBelowState(context, path);
   } catch (thrown) {
-    if (isErrno(thrown, "ENOENT")) throw new BangerError(missing, `there is no ${path}`, { cause: thrown });
+    if (isErrno(thrown, "ENOENT")) throw new BangerError(missing, `${path} does not exist`, { cause: thrown });
     if (isErrno(thrown, "ELOOP") || isErrno(thrown, "EXDEV") || isErrno(thrown, "ENOTDIR")) {
       throw new BangerError("HELPER_REFUSED", `${path} leads through a link or out of the state directory`, {
         cause: thrown,
@@ -43,8 +43,8 @@ export function openOwnersFile(
 }
 
 /**
- * The same file, open for its contents: through the descriptor, so it is the file that was checked. Without waiting for whoever has a
- * lease on it (fcntl(2) F_SETLEASE), which its owner may take at any time.
+ * Opens the same file for its contents, through the descriptor, so that it is the file that was checked. Doesn't wait
+ * for a lease (fcntl(2) F_SETLEASE), which the file's owner may take at any time.
  * @throws BangerError IN_USE
  */
 export function reopen(file: Descriptor, flags: number): Descriptor {
@@ -52,7 +52,7 @@ export function reopen(file: Descriptor, flags: number): Descriptor {
     return new Descriptor(openSync(file.procPath, flags | constants.O_NOCTTY | constants.O_NONBLOCK), file.label);
   } catch (thrown) {
     if (isErrno(thrown, "EAGAIN"))
-      throw new BangerError("IN_USE", `somebody has a lease on ${file.label}`, { cause: thrown });
+      throw new BangerError("IN_USE", `another process has a lease on ${file.label}`, { cause: thrown });
     throw thrown;
   }
 }

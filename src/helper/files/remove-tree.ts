@@ -1,36 +1,40 @@
 /**
- * Removes a tree that others filled, and may still be filling: any names, any depth, any number. At most three directories are open
- * at a time, names are read in bounded batches, and each is removed in another thread, so that other callers are answered meanwhile.
+ * Removes a tree that others filled and may still be filling: any names, any depth, any number. At most three
+ * directories are open at a time. Names are read in bounded batches and removed in other threads, so that other callers
+ * aren't blocked.
  */
 
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import type { Descriptor, FileName } from "../sys/descriptors.ts";
 import { unmount } from "../sys/mounts.ts";
 
-/** So many names are removed at the same time. */
+/** How many names are removed at the same time. */
 const BATCH = 128;
-/** Who is inside may be making files as fast as they are removed: then the next call goes on. */
+/**
+ * A process inside may create files as fast as they are removed. After this many rounds the call fails; the next call
+ * continues.
+ */
 const ROUNDS = 8;
 const TIMEOUT_MS = 10 * 60_000;
-/** A directory that was moved up, and whether only root could write the one it was in. */
+/** A directory that was moved up, and whether only root could write its old parent. */
 const MOVED = { fromRoots: "moved-from-roots-", fromOthers: "moved-from-others-" } as const;
 
 interface Removal {
   readonly top: Descriptor;
   readonly mayEnter: (uid: number) => boolean;
   readonly deadline: number;
-  /** Of the last directory moved up. */
+  /** The number of the last directory moved up. */
   moved: number;
 }
 
 /**
- * Empties `top`, which only root may write or enter. A directory below is entered only when its uid, read through the descriptor that
- * is then used, may be, or when it stands in a directory that only root writes. The attack: the owner moves a directory of its own,
- * root's files inside, to where the owner may write in a jail, to have root delete them.
+ * Empties `top`, which only root may write or enter. A directory below is entered only if its uid, read through the
+ * descriptor then used, is allowed, or if only root can write its parent. The attack: the owner moves one of its own
+ * directories, with root's files inside, to a writable place in a jail, so that root deletes them.
  *
- * A directory that isn't empty is moved up to `top` and emptied there: no depth exhausts descriptors or the stack. What is mounted
- * on a name is detached, never entered. What stops midway goes on with the next call.
- * @throws BangerError HELPER_REFUSED for a directory that may not be entered, IN_USE when somebody goes on filling one
+ * A directory that isn't empty is moved up to `top` and emptied there, so no depth exhausts descriptors or the stack.
+ * Mounts are detached, never entered. If the call stops midway, the next one continues.
+ * @throws BangerError HELPER_REFUSED for a directory that may not be entered; IN_USE if files keep appearing in one
  */
 export async function emptyTree(top: Descriptor, mayEnter: (uid: number) => boolean): Promise<void> {
   const removal: Removal = { top, mayEnter, deadline: Date.now() + TIMEOUT_MS, moved: 0 };
@@ -41,14 +45,17 @@ export async function emptyTree(top: Descriptor, mayEnter: (uid: number) => bool
     const isFromOthers = Buffer.from(name).toString("latin1").startsWith(MOVED.fromOthers);
     if (isFromOthers && !mayEnter(uid))
       throw new BangerError("HELPER_REFUSED", `${child.label} belongs to neither the VM nor the owner`);
-    // A list's mask stands in the group bits, so a directory that a list opens to the owner doesn't count.
+    // A list's mask is stored in the group bits, so a directory that a list opens to the owner doesn't count.
     const kind = uid === 0 && (mode & 0o022) === 0 ? MOVED.fromRoots : MOVED.fromOthers;
     await emptyDirectory(child, removal, (inner) => moveUp(child, inner, kind, removal));
     await removeName(top, name);
   });
 }
 
-/** Removes what is in a directory; what is a directory and not empty is left to `descend`. Again until nothing is left. */
+/**
+ * Removes a directory's entries, again and again until nothing is left. `descend` handles directories that aren't
+ * empty.
+ */
 async function emptyDirectory(
   directory: Descriptor,
   { top, deadline }: Removal,
@@ -71,7 +78,7 @@ async function emptyDirectory(
   }
 }
 
-/** False for a directory that isn't empty. */
+/** Removes the name. Returns false for a directory that isn't empty. */
 async function removeName(directory: Descriptor, name: FileName): Promise<boolean> {
   try {
     await directory.remove(name);
@@ -79,7 +86,7 @@ async function removeName(directory: Descriptor, name: FileName): Promise<boolea
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) return true;
     if (isErrno(thrown, "ENOTEMPTY") || isErrno(thrown, "EEXIST")) return false;
-    // Exchanged in between: the next round meets it again.
+    // Replaced in between: the next round handles it.
     if (isErrno(thrown, "ENOTDIR")) return true;
     if (!isErrno(thrown, "EBUSY")) throw thrown;
   }
@@ -92,7 +99,7 @@ function detach(mounted: Descriptor): void {
   try {
     unmount(mounted);
   } catch (thrown) {
-    // Exchanged in between for what is no mount.
+    // Replaced in between by something that is no mount.
     if (!isErrno(thrown, "EINVAL")) throw thrown;
   }
 }
@@ -104,18 +111,21 @@ function moveUp(from: Descriptor, name: FileName, kind: string, removal: Removal
       return;
     } catch (thrown) {
       if (isErrno(thrown, "ENOENT")) return;
-      // Of a call that stopped midway.
+      // Left by a call that stopped midway.
       if (!isErrno(thrown, "EEXIST")) throw thrown;
     }
   }
 }
 
-/** A directory to be emptied, on this device; or anything, as what it is. Null for a name that is gone or means something else by now. */
+/**
+ * Opens a directory on this device to be emptied, or any other kind of file to be inspected. Null if the name is gone
+ * or now means something else.
+ */
 function openIfThere(parent: Descriptor, name: FileName, how: "directory" | "path" = "directory"): Descriptor | null {
   try {
     return how === "path" ? parent.openPath(name) : parent.openOnDevice(name);
   } catch (thrown) {
-    // EXDEV: mounted on since; EAGAIN: names changed while it was looked up.
+    // EXDEV: something was mounted there since. EAGAIN: names changed during the lookup.
     if (["ENOENT", "ENOTDIR", "ELOOP", "EXDEV", "EAGAIN"].some((errno) => isErrno(thrown, errno))) return null;
     throw thrown;
   }

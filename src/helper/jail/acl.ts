@@ -1,7 +1,8 @@
 /**
  * POSIX access control lists in the form the kernel stores them. Source: acl(5), linux/posix_acl_xattr.h.
  *
- * By hand: setfacl(1) takes a path, which could be another file by then; here it is an open descriptor.
+ * Written by hand because setfacl(1) takes a path, which may name another file by the time it runs. This works on an
+ * open descriptor.
  */
 
 export const ACCESS_ACL = "system.posix_acl_access";
@@ -12,18 +13,18 @@ const NO_ID = 0xffff_ffff;
 const TAG = { owner: 0x01, user: 0x02, group: 0x04, mask: 0x10, other: 0x20 } as const;
 
 export interface Acl {
-  /** Permission bits 0 to 7 of the file's own user. */
+  /** Permission bits (0 to 7) of the file's owner. */
   readonly owner: number;
-  /** Permission bits of further users, by uid. */
+  /** Permission bits of additional users, by uid. */
   readonly users: ReadonlyMap<number, number>;
 }
 
-/** The attribute's value. The file's group and everybody else get nothing; the mask lets the named users through. */
+/** Encodes the attribute's value. The file's group and everyone else get no access; the mask admits the named users. */
 export function encodeAcl({ owner, users }: Acl): Uint8Array {
   const mask = [...users.values()].reduce((all, bits) => all | bits, 0);
   const entries: readonly (readonly [tag: number, bits: number, id: number])[] = [
     [TAG.owner, owner, NO_ID],
-    // The kernel refuses a list whose entries of one kind aren't in order of their ids.
+    // The kernel rejects a list whose entries of one kind aren't sorted by id.
     ...[...users].sort(([a], [b]) => a - b).map(([uid, bits]) => [TAG.user, bits, uid] as const),
     [TAG.group, 0, NO_ID],
     [TAG.mask, mask, NO_ID],

@@ -1,4 +1,4 @@
-/** The Firecracker of install.toml, found safe to run as root. */
+/** Finds the Firecracker named in install.toml and checks that it is safe to run as root. */
 
 import { constants, readSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -10,16 +10,16 @@ import { type Descriptor, openRoot } from "../sys/descriptors.ts";
 
 export interface FirecrackerFiles {
   readonly version: string;
-  /** Size of Firecracker itself. */
+  /** Size of the `firecracker` program. */
   readonly bytes: number;
   readonly firecracker: string;
   readonly jailer: string;
 }
 
 /**
- * Every directory from `/` down, then the two programs, each through its descriptor. When all of them are root's and
- * nobody else's to write, the names can't be exchanged by the owner, so the paths may be used.
- * @throws BangerError HELPER_REFUSED, HOST_UNSUPPORTED when none is installed.
+ * Checks every directory from `/` down, then both programs, each through its descriptor. If only root can write all of
+ * them, the owner can't swap a name, so the paths are safe to use.
+ * @throws BangerError HELPER_REFUSED; HOST_UNSUPPORTED if none is installed
  */
 export function resolveFirecracker({ install }: HelperContext): FirecrackerFiles {
   if (install.firecracker === undefined) {
@@ -49,7 +49,7 @@ export function resolveFirecracker({ install }: HelperContext): FirecrackerFiles
   }
 }
 
-/** @throws BangerError HELPER_REFUSED when a directory on the way is writable by others than root. */
+/** @throws BangerError HELPER_REFUSED if anyone but root can write a directory on the path */
 function openTrustedDirectory(path: string): Descriptor {
   for (let parent = path; ; parent = dirname(parent)) {
     using directory = openRoot(parent);

@@ -1,6 +1,7 @@
 /**
- * A VM's jail: `<jailDir>/firecracker/<vm>/root`, as the jailer expects it. Of it the host has but `io`, where VMM and owner meet: the
- * VMM's root is a file system in memory that only the VMM's mount namespace has, with everything else mounted or made in it.
+ * A VM's jail: `<jailDir>/firecracker/<vm>/root`, the layout the jailer expects. The host sees only its `io` directory,
+ * which the VMM and the owner share. The VMM's root is an in-memory file system that exists only in the VMM's mount
+ * namespace.
  */
 
 import { readFileSync } from "node:fs";
@@ -17,7 +18,7 @@ import { isReservedUid } from "./slots.ts";
 import type { Descriptor } from "../sys/descriptors.ts";
 import { bindMount, keepMountsToOurselves, mountMemory, readMount, unmount } from "../sys/mounts.ts";
 
-/** The jailer names this level after the program it runs. */
+/** The jailer names this directory after the program it runs. */
 const PROGRAM = "firecracker";
 const ROOT = "root";
 const IO = JAIL.io.slice(1);
@@ -29,7 +30,7 @@ const ENTER = 1;
 export const jailPath = ({ paths }: HelperContext, vm: string): string => join(paths.jailDir, PROGRAM, vm);
 export const jailRoot = (context: HelperContext, vm: string): string => join(jailPath(context, vm), ROOT);
 
-/** VM ids that have a jail. */
+/** Lists the ids of VMs that have a jail. */
 export function listJails(context: HelperContext): readonly string[] {
   using jails = openJails(context);
   try {
@@ -42,9 +43,9 @@ export function listJails(context: HelperContext): readonly string[] {
 }
 
 /**
- * Makes the part of a jail that the host sees: `io`, open to the VM and, by default for all that is made in it, to the owner. The
- * directory stays root's, so neither can open it to others; its group says whose VM's it is. The logs are there from the start, the
- * VM's: Firecracker opens what it finds, and nobody can put another file there first. Given away last.
+ * Makes the part of a jail that the host sees: `io`, open to the VM and the owner, as are all files made in it. Root
+ * owns the directory, so neither can open it to others; its group is the VM's. The log files are made here and given to
+ * the VM last, so nobody can put another file in their place.
  */
 export function makeJail(context: HelperContext, vm: string, uid: number): Descriptor {
   using jails = openJails(context);
@@ -75,7 +76,7 @@ export function makeJail(context: HelperContext, vm: string, uid: number): Descr
     io.chown(ROOT_UID, uid);
     io.setAttribute(DEFAULT_ACL, shared);
     io.setAttribute(ACCESS_ACL, shared);
-    // Another local user stays outside at every instant: neither list nor mode ever has anything for others.
+    // Other local users never get in, not even for an instant: neither the list nor the mode ever grants them anything.
     root.setAttribute(ACCESS_ACL, encodeAcl({ owner: READ_WRITE_ENTER, users: new Map([[owner, ENTER]]) }));
     return io;
   } catch (thrown) {
@@ -84,20 +85,20 @@ export function makeJail(context: HelperContext, vm: string, uid: number): Descr
   }
 }
 
-/** What `/` will be to a VMM, while it is staged: disposing of it takes it out of the helper's sight. */
+/** A VMM's future `/` while it is staged. Disposing of it unmounts it from the helper's namespace. */
 export interface StagedRoot extends Disposable {
   readonly root: Descriptor;
 }
 
-/** Directories and nodes of the jailer's, Firecracker's pid file, what is mounted in it. */
+/** Enough for the jailer's directories and nodes, Firecracker's pid file and the mount points. */
 const INODES = 256;
-/** Beside the program: what a VMM can take of memory by writing into its root. */
+/** In addition to the program's size: limits the memory a VMM can use by writing to its root. */
 const ROOM_BYTES = 2 * 1024 * 1024;
 
 /**
- * Makes what `/` will be to the VMM: a file system in memory that exists in this process's mount namespace alone, until the jailer takes
- * a copy of the mount along. No path of the host leads to a node, a program or a file in it, so none can be linked out of it or outlive
- * the VMM, and a VMM that renames what it finds there changes no other file. The host's `io` is mounted in it.
+ * Makes the VMM's future `/`: an in-memory file system in this process's mount namespace, which the jailer then copies.
+ * No path on the host leads to a node, program or file in it, so none can be linked elsewhere or outlive the VMM. A VMM
+ * that renames entries changes no other file. The host's `io` is mounted in it.
  */
 export function mountRoot(context: HelperContext, vm: string, io: Descriptor, programBytes: number): StagedRoot {
   keepMountsToOurselves();
@@ -136,7 +137,7 @@ function makeIfMissing(parent: Descriptor, name: string): void {
   directory.chmod(0o711);
 }
 
-/** Mount points of this mount namespace, deepest first. Pure but for where the text comes from. Source: proc(5). */
+/** Lists the mount points in the text of /proc/self/mountinfo, deepest first. Pure. Source: proc(5). */
 export function parseMounts(mountInfo: string): readonly string[] {
   return mountInfo
     .split("\n")
@@ -150,15 +151,16 @@ export function parseMounts(mountInfo: string): readonly string[] {
 
 const readMounts = (): readonly string[] => parseMounts(readFileSync("/proc/self/mountinfo", "utf8"));
 
-/** Mount points at or below any jail. */
+/** Lists the mount points at or below any jail. */
 export function listJailMounts({ paths }: HelperContext): readonly string[] {
   return readMounts().filter((mount) => mount.startsWith(`${paths.jailDir}/`));
 }
 
 /**
- * Removes the jail of a VM that doesn't run. It is closed first, so that nobody finds the way in any more, and stays
- * closed when this fails midway. "Not there" is fine.
- * @throws BangerError HELPER_REFUSED when a directory inside is neither the VM's nor the owner's, IN_USE when somebody goes on filling it
+ * Removes the jail of a stopped VM. The jail is closed first, so that nobody else can enter it, and stays closed if
+ * removal fails midway. A missing jail is not an error.
+ * @throws BangerError HELPER_REFUSED if a directory inside belongs to neither the VM nor the owner; IN_USE if files
+ * keep appearing in it
  */
 export async function removeJail(context: HelperContext, vm: string): Promise<void> {
   using jails = openJails(context);
@@ -167,7 +169,7 @@ export async function removeJail(context: HelperContext, vm: string): Promise<vo
   using jail = openIfThere(program, vm);
   if (jail === null) return;
   jail.chmod(0o700);
-  // The host's mounts below, if any, are not this process's to undo.
+  // Mounts that the host made below must stay on the host.
   keepMountsToOurselves();
   await emptyTree(jail, (uid) => uid === context.install.owner.uid || isReservedUid(context.install, uid));
   program.removeDirectory(vm);
@@ -182,10 +184,13 @@ function openIfThere(parent: Descriptor, name: string): Descriptor | null {
   }
 }
 
-/** Below the jails' directory: where tools work on one VM's disk, each VM's a directory of its own. */
+/** The directory, below the jails' directory, where tools work on disks. Each VM has its own directory in it. */
 export const WORKSHOPS = "tools";
 
-/** Its only entries are files: the tools make no directories there. "Not there" is fine. */
+/**
+ * Removes the VM's directory of {@link WORKSHOPS}. It holds only files, because tools make no directories there. A
+ * missing one is not an error.
+ */
 export function clearWorkshop(context: HelperContext, vm: string): void {
   using jails = openJails(context);
   using workshops = openIfThere(jails, WORKSHOPS);
@@ -199,12 +204,12 @@ export function clearWorkshop(context: HelperContext, vm: string): void {
 }
 
 /**
- * Removes every node of the VM's device before the device goes. The attack: the kernel gives the number of a removed device to the
- * next one, which may be the host's own, and a node that stayed behind in a jail would open it to the VM.
- * @throws BangerError IN_USE while anything of the VM runs.
+ * Removes every node of the VM's device before the device is removed. The attack: the kernel reuses a removed device's
+ * number, perhaps for one of the host's own disks, and a node left in a jail would give the VM access to it.
+ * @throws BangerError IN_USE while any process of the VM runs
  */
 export async function dropNodes(context: HelperContext, vm: string): Promise<void> {
-  if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} runs`);
+  if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} is running`);
   await removeJail(context, vm);
   clearWorkshop(context, vm);
 }

@@ -1,5 +1,5 @@
 /**
- * Staging a jail and starting Firecracker in it. Sources: Firecracker docs/jailer.md, systemd-run(1),
+ * Stages a jail and starts Firecracker in it. Sources: Firecracker docs/jailer.md, systemd-run(1),
  * systemd.resource-control(5).
  */
 
@@ -28,14 +28,14 @@ type Input = HelperParsedInputOf<"priv.launch_firecracker">;
 type Output = HelperOutputOf<"priv.launch_firecracker">;
 
 const JAILER_TIMEOUT_MS = 60_000;
-/** Emulated two levels deep, Firecracker takes seconds to come up. */
+/** Under two levels of emulation, Firecracker takes seconds to start. */
 const SOCKET_TIMEOUT_MS = 30_000;
 const OPEN_FILES_LIMIT = 4096;
-/** What the VMM itself, its page tables and the kernel's buffers for it may take beyond the guest's memory. */
+/** Memory for the VMM itself, its page tables and its kernel buffers, in addition to the guest's memory. */
 const VMM_MEMORY_MIB = 256;
 const TASKS_LIMIT_PER_VCPU = 4;
 const MIB = 1024 * 1024;
-/** The daemon frees what a log takes, but its end only moves on: more than this no VM prints in its life. */
+/** The daemon frees the space of old log lines, but the file's end only moves forward. No VM writes more than this. */
 const LOG_ROOM_BYTES = 64 * 1024 * MIB;
 
 const READ = 4;
@@ -43,13 +43,13 @@ const READ_WRITE = 6;
 
 type Access = "read" | "write";
 
-/** The name below the jail's root of an in-jail path. */
+/** Turns an in-jail path into a name below the jail's root. */
 const inRoot = (path: string): string => path.slice(1);
 
-/** @throws BangerError of the contract; whatever had been done is undone. */
+/** @throws BangerError of the contract, after undoing every step taken */
 export async function launch(context: HelperContext, input: Input): Promise<Output> {
   const { vm } = input;
-  if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} runs already`);
+  if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} is already running`);
   const program = resolveFirecracker(context);
   const slot = takeSlot(context, vm);
   await refuseUsedUid(slot);
@@ -66,7 +66,7 @@ export async function launch(context: HelperContext, input: Input): Promise<Outp
       await waitForSocket(context, vm, slot, io);
     }
     using process = findVmProcess(context, vm);
-    if (process === null) throw new BangerError("VMM_FAILED", `Firecracker of ${vm} ended at once`);
+    if (process === null) throw new BangerError("VMM_FAILED", `Firecracker of ${vm} exited immediately`);
     return {
       process: { pid: process.pid, start_ticks: process.startTicks },
       uid: slot.uid,
@@ -80,38 +80,38 @@ export async function launch(context: HelperContext, input: Input): Promise<Outp
   }
 }
 
-/** The attack: a process of an earlier VM, outside its scope, reads what the next VM with that uid has. */
+/** The attack: a process left by an earlier VM, outside its scope, reads the files of the next VM with that uid. */
 async function refuseUsedUid({ vm, uid }: Slot): Promise<void> {
   const process = await findProcessOf(uid);
   if (process === null) return;
   throw new BangerError(
     "IN_USE",
-    `process ${process} has the uid ${uid} of ${vm}; to end it: sudo kill -KILL ${process}`,
+    `process ${process} runs with uid ${uid}, which is reserved for ${vm}; to end it: sudo kill -KILL ${process}`,
   );
 }
 
-/** What fails here is added to the first failure's message, which stays the one that counts. */
+/** Undoes a failed launch. If that fails too, its message is appended to the first failure's. */
 async function undo(context: HelperContext, vm: string, first: unknown): Promise<void> {
   try {
     await killScope(context, vm);
     await removeJail(context, vm);
   } catch (second) {
     const [a, b] = [first, second].map((thrown) => (thrown instanceof Error ? thrown.message : String(thrown)));
-    throw new BangerError("VMM_FAILED", `${a}; then undoing it failed: ${b}`, { cause: first });
+    throw new BangerError("VMM_FAILED", `${a}; undoing it failed too: ${b}`, { cause: first });
   }
 }
 
-/** What the jailer must be told of what was staged. */
+/** What the jailer needs to know about the staged files. */
 export interface Staged {
-  /** The block device of the root drive; null where that is a file. */
+  /** The block device of the root drive; null if the root drive is a file. */
   readonly device: { readonly major: number; readonly minor: number } | null;
-  /** Of the largest file or device that the VM may write. */
+  /** Size of the largest file or device that the VM may write. */
   readonly largestBytes: number;
 }
 
 /**
- * Puts into the VMM's root what the VM boots from. Files of the owner's are mounted, so nothing is copied, waited for or given a second name: the
- * descriptor that was checked is what is seen there. Exported for the tests that attack it.
+ * Puts the VM's boot files into the VMM's root. The owner's files are mounted, not copied or linked: the VMM sees
+ * exactly the file whose descriptor was checked. Exported for the tests that attack it.
  */
 export async function stage(context: HelperContext, input: Input, { uid }: Slot, root: Descriptor): Promise<Staged> {
   const { vm, kernel } = input;
@@ -126,23 +126,24 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
   const device = await findUnused(vm);
   root.makeBlockNode(inRoot(JAIL.rootDrive), device.major, device.minor);
   using node = root.openPath(inRoot(JAIL.rootDrive));
-  // Root's, with the VM's group: the VM can't change its mode, so whoever is handed a descriptor of it can't open it.
+  // Root owns the node and the VM has it through its group: the VM can't change its mode, so nobody it passes a
+  // descriptor to can reopen the node.
   node.chown(0, uid);
   node.chmod(0o660);
   return { device, largestBytes: Math.max(workBytes, readDmBytes(device)) };
 }
 
-/** A file that several VMs read: the mount is read-only, whatever the VM's uid may do to the file. */
+/** Shares a file that several VMs read. The mount is read-only, whatever access the VM's uid has to the file. */
 function shareFile(context: HelperContext, path: string, root: Descriptor, target: string): void {
   using file = openOwnersFile(context, path, "KERNEL_NOT_FOUND", { onlyName: false });
-  // Readable for the VM's uid. A kernel is no secret, and its directory stays the owner's alone.
+  // Lets the VM's uid read it. A kernel is no secret, and only the owner can enter its directory.
   file.chmod(file.stat().mode | 0o004);
   mountFile(file, root, target, "read");
 }
 
 /**
- * Gives a disk file of the owner's to the VM, by an access list on the file (which its owner could set, too). The file stays the owner's;
- * nothing is ever given away or taken. Returns its size.
+ * Gives a VM access to one of the owner's disk files, through an access list that the owner could set too. The owner
+ * keeps the file; ownership never changes. Returns the file's size.
  */
 function giveDisk(
   context: HelperContext,
@@ -168,7 +169,7 @@ function mountFile(file: Descriptor, root: Descriptor, target: string, access: A
 
 function handOverTap(tap: string, uid: number): void {
   const link = readInterface(tap);
-  if (link === null) throw new BangerError("FAILED", `there is no ${tap}`);
+  if (link === null) throw new BangerError("FAILED", `${tap} does not exist`);
   enforce(realTap, { link });
   try {
     giveTap(tap, uid);
@@ -178,27 +179,33 @@ function handOverTap(tap: string, uid: number): void {
   }
 }
 
-/** Of `misc` devices. */
+/** The major number of `misc` devices. */
 const MISC_MAJOR = 10;
 
-/** What the VMM may open or make a node of, as systemd is told; the usual ones (null, zero, random, …) come with `closed`. */
+/**
+ * The devices that the VMM may open or make nodes of, in systemd's form. `closed` adds the usual ones (null, zero,
+ * random, …).
+ */
 function deviceRules(device: Staged["device"], userfault: number | null): readonly string[] {
   return [
     "/dev/kvm rwm",
     "/dev/net/tun rwm",
-    // By number: the jailer makes this node where the kernel lists it, even if the host has none.
+    // By number: the jailer makes this node if the kernel lists the device, even if the host has no node for it.
     ...(userfault === null ? [] : [`/dev/char/${MISC_MAJOR}:${userfault} rwm`]),
     ...(device === null ? [] : [`/dev/block/${device.major}:${device.minor} rw`]),
   ];
 }
 
-/** The minor number of a device in the text of /proc/misc; null without it. Pure. */
+/** Finds a device's minor number in the text of /proc/misc; null if it isn't listed. Pure. */
 export function findMiscDevice(misc: string, name: string): number | null {
   const minor = new RegExp(`^\\s*(\\d+) ${name}$`, "m").exec(misc)?.[1];
   return minor === undefined ? null : Number(minor);
 }
 
-/** Arguments of `systemd-run` that start the jailer. Nothing in them came from a caller but checked ids and numbers. Pure. */
+/**
+ * The arguments with which `systemd-run` starts the jailer. All that comes from a caller is checked ids and numbers.
+ * Pure.
+ */
 export function jailerCommand(
   { paths }: Pick<HelperContext, "paths">,
   { vm, vcpu, memory_mib }: Pick<Input, "vm" | "vcpu" | "memory_mib">,
@@ -210,15 +217,16 @@ export function jailerCommand(
   const properties = [
     `MemoryMax=${memory_mib + VMM_MEMORY_MIB}M`,
     "MemorySwapMax=0",
-    // One more for the VMM's own thread and the kernel's virtio workers.
+    // One CPU more than the guest has, for the VMM's own thread and the kernel's virtio workers.
     `CPUQuota=${(vcpu + 1) * 100}%`,
     `TasksMax=${32 + vcpu * TASKS_LIMIT_PER_VCPU}`,
-    // The guest's packets go through the tap; the VMM itself speaks to nobody.
+    // The guest's packets go through the tap; the VMM itself needs no network.
     "IPAddressDeny=any",
     "DevicePolicy=closed",
     ...deviceRules(device, userfault).map((rule) => `DeviceAllow=${rule}`),
   ];
-  // Disks as they are; the guest's memory, where it is a file; and logs, which only grow while the VM runs.
+  // The limit must allow the disks, the guest's memory if it is a file, and the logs, which only grow while the VM
+  // runs.
   const fileBytes = Math.max(largestBytes, memory_mib * MIB) + LOG_ROOM_BYTES;
   return [
     "--scope",
@@ -246,23 +254,26 @@ export function jailerCommand(
 async function runJailer(vm: string, command: readonly string[]): Promise<void> {
   const { exitCode, stdout, stderr } = await tryTool("systemd-run", command, {
     timeoutMs: JAILER_TIMEOUT_MS,
-    // A socket's mode is 0777 without the umask's bits: the group bits must stay, they are the list's mask.
+    // A socket's mode is 0777 minus the umask. The group bits must remain, because they are the access list's mask.
     umask: 0o007,
   });
   if (exitCode === 0) return;
   const said = `${new TextDecoder().decode(stdout)}${stderr}`.trim().split("\n").slice(-3).join("; ");
-  throw new BangerError("VMM_FAILED", `the jailer of ${vm} ended with ${exitCode}: ${said}`);
+  throw new BangerError("VMM_FAILED", `the jailer of ${vm} exited with status ${exitCode}: ${said}`);
 }
 
-/** Waits until the API socket is there, and is the VM's: the launcher's own exit says nothing. */
+/** Waits until the API socket exists and belongs to the VM. The launcher's exit doesn't tell whether it does. */
 async function waitForSocket(context: HelperContext, vm: string, slot: Slot, io: Descriptor): Promise<void> {
   const deadline = Date.now() + SOCKET_TIMEOUT_MS;
   for (let waitMs = 1; !hasSocket(io, slot.uid); waitMs = Math.min(waitMs * 2, 20)) {
     if (scopePids(context, vm).length === 0 && !hasSocket(io, slot.uid)) {
-      throw new BangerError("VMM_FAILED", `Firecracker of ${vm} ended before its API answered`);
+      throw new BangerError("VMM_FAILED", `Firecracker of ${vm} exited before its API answered`);
     }
     if (Date.now() > deadline) {
-      throw new BangerError("VMM_FAILED", `the API socket of ${vm} was not there after ${SOCKET_TIMEOUT_MS / 1000} s`);
+      throw new BangerError(
+        "VMM_FAILED",
+        `the API socket of ${vm} did not appear within ${SOCKET_TIMEOUT_MS / 1000} s`,
+      );
     }
     await Bun.sleep(waitMs);
   }

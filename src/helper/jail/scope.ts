@@ -1,6 +1,6 @@
 /**
- * A VM's scope and the processes in it, read from the kernel: the cgroup says who is inside, whatever pid file a VMM
- * may have forged in its jail. Source: cgroups(7), kernel doc cgroup-v2 "cgroup.kill", proc(5).
+ * A VM's scope and its processes, read from the kernel. The cgroup tells who is inside, even if the VMM forges a pid
+ * file in its jail. Source: cgroups(7), kernel doc cgroup-v2 "cgroup.kill", proc(5).
  */
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ export const scopeCgroup = (vm: string): string => `${VMS_CGROUP}/${scopeName(vm
 
 const directoryOf = ({ cgroupRoot }: HelperContext, vm: string): string => join(cgroupRoot, scopeCgroup(vm));
 
-/** The text, or null when what it belongs to is gone. */
+/** Reads a file's text; null if its process, cgroup or device is gone. */
 function readGone(path: string): string | null {
   try {
     return readFileSync(path, "utf8");
@@ -30,13 +30,13 @@ function readGone(path: string): string | null {
   }
 }
 
-/** Pids in the VM's scope; none when there is no scope. */
+/** Lists the pids in the VM's scope; none if it has no scope. */
 export function scopePids(context: HelperContext, vm: string): readonly number[] {
   const text = readGone(join(directoryOf(context, vm), "cgroup.procs")) ?? "";
   return text.split("\n").filter(Boolean).map(Number);
 }
 
-/** VM ids that have a scope. */
+/** Lists the ids of VMs that have a scope. */
 export function listScopes(context: HelperContext): readonly string[] {
   try {
     return readdirSync(join(context.cgroupRoot, VMS_CGROUP)).flatMap((name) => vmOfScope(name) ?? []);
@@ -46,15 +46,16 @@ export function listScopes(context: HelperContext): readonly string[] {
   }
 }
 
-/** What /proc says of a process, and when it began; null when it has ended. */
+/** Reads a process's facts and start time from /proc; null if it has ended. */
 function readProcess(pid: number): (ProcessFacts & { readonly startTicks: string }) | null {
   const status = readGone(`/proc/${pid}/status`);
   const stat = readGone(`/proc/${pid}/stat`);
   const cgroups = readGone(`/proc/${pid}/cgroup`);
   if (status === null || stat === null || cgroups === null) return null;
-  // Real, effective, saved and file system uid: all four must be the same for it to be that user's alone.
+  // The real, effective, saved and file system uid must be the same: only then does the process belong to that user
+  // alone.
   const uids = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(status)?.slice(1) ?? [];
-  // The name stands in brackets and may itself hold any byte, brackets and blanks included.
+  // The name is in brackets and may itself contain any byte, including brackets and spaces.
   const comm = stat.slice(stat.indexOf("(") + 1, stat.lastIndexOf(")"));
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   if (fields[0] === "Z" || fields[0] === "X") return null;
@@ -75,8 +76,8 @@ export interface VmProcess extends Disposable {
 }
 
 /**
- * The VM's Firecracker, held by a pidfd: what is read from /proc after the pidfd was opened, while the process has not
- * ended, is about that process and no later one of the same pid. Null when none runs.
+ * Finds the VM's Firecracker and holds it by a pidfd; null if none runs. While the pidfd shows a live process, /proc
+ * facts read after opening it describe that process, not a later one with the same pid.
  */
 export function findVmProcess(context: HelperContext, vm: string): VmProcess | null {
   const slot = findSlot(context, vm);
@@ -107,13 +108,13 @@ export function findVmProcess(context: HelperContext, vm: string): VmProcess | n
   return null;
 }
 
-/** So long other callers wait while processes are looked at, in milliseconds. */
+/** How long a scan may keep other callers waiting, in milliseconds. */
 const LOOK_MS = 10;
 
 /**
- * A process of which any task has that id among its user or group ids, whether real, effective, saved, of file access or supplementary; null
- * without one. The attack: with a set-uid file of the VM's, an accomplice has the id as its saved one only. A task that
- * ended and is waited for counts no more.
+ * Finds a process with a task that has this id among its uids or gids: real, effective, saved, file system or
+ * supplementary. Null if there is none. The attack: with a set-uid file of the VM's, an accomplice holds the id only as
+ * its saved uid. Ended tasks that await reaping don't count.
  */
 export async function findProcessOf(id: number): Promise<number | null> {
   let began = performance.now();
@@ -137,7 +138,7 @@ function listTasks(pid: string): readonly string[] {
   }
 }
 
-/** Whether a task that runs has the id, by its /proc/pid/status. Pure. Source: proc(5). */
+/** Tells from the text of /proc/pid/status whether a running task has the id. Pure. Source: proc(5). */
 export function hasId(status: string, id: number): boolean {
   if (/^State:\t[ZX]/m.test(status)) return false;
   return [...status.matchAll(/^(?:Uid|Gid|Groups):\t(.*)$/gm)].some(([, ids = ""]) =>
@@ -145,7 +146,7 @@ export function hasId(status: string, id: number): boolean {
   );
 }
 
-/** False when the process has ended. */
+/** Sends the signal. Returns false if the process has ended. */
 export function signalVmProcess(process: VmProcess, signal: string): boolean {
   try {
     signalProcess(process.descriptor, constants.signals[`SIG${signal}` as NodeJS.Signals]);
@@ -157,8 +158,9 @@ export function signalVmProcess(process: VmProcess, signal: string): boolean {
 }
 
 /**
- * SIGKILL to all of the scope at once, by the kernel, so that nothing forked in the meantime escapes; then waits.
- * False when nothing was there. @throws BangerError VMM_FAILED when something outlives it by 10 s.
+ * Kills the whole scope at once, in the kernel, so that no newly forked process escapes, then waits until it is empty.
+ * Returns false if it was empty already.
+ * @throws BangerError VMM_FAILED if a process is still there after 10 s
  */
 export async function killScope(context: HelperContext, vm: string): Promise<boolean> {
   if (scopePids(context, vm).length === 0) return false;

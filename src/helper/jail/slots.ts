@@ -1,7 +1,8 @@
 /**
- * Which VM has which uid of the reserved range: one symbolic link per uid in a directory only root enters,
- * `<uid> → <vm>`. A link is made with its contents or not at all, so a crash leaves no half record. An attribute
- * of the directory is the uid that was given out last: the next VM gets a later one, so that a uid comes up again as late as can be.
+ * Records which VM has which uid of the reserved range: one symbolic link per uid, `<uid> → <vm>`, in a directory that
+ * only root can enter. A link is created together with its target, so a crash leaves no half-written record. An
+ * attribute of the directory holds the last uid given out. Each new VM gets a later one, so that a uid is reused as
+ * late as possible.
  */
 
 import { readlinkSync } from "node:fs";
@@ -14,7 +15,7 @@ import { SystemCallError } from "../sys/libc.ts";
 
 export interface Slot {
   readonly vm: string;
-  /** User and group id alike. */
+  /** The VM's uid and gid. */
   readonly uid: number;
 }
 
@@ -22,7 +23,7 @@ export function isReservedUid({ vm_ids }: InstallConfig, uid: number): boolean {
   return uid >= vm_ids.first && uid < vm_ids.first + vm_ids.count;
 }
 
-/** The next uid of the range that nobody has, after the one given out last; null when all are taken. Pure. */
+/** Chooses the next free uid of the range after the last one given out; null if all are taken. Pure. */
 export function chooseUid({ vm_ids }: InstallConfig, taken: ReadonlySet<number>, last: number | null): number | null {
   const { first, count } = vm_ids;
   const start = last !== null && last >= first && last < first + count ? last - first + 1 : 0;
@@ -33,7 +34,7 @@ export function chooseUid({ vm_ids }: InstallConfig, taken: ReadonlySet<number>,
   return null;
 }
 
-/** On the directory itself: changed as a whole, and no name that an earlier version would take for a uid. */
+/** An attribute of the directory: it is replaced atomically, and earlier versions can't take it for a uid's link. */
 const LAST = "trusted.banger.last_uid";
 
 function readLast(slots: Descriptor): number | null {
@@ -51,8 +52,8 @@ export function findSlot(context: HelperContext, vm: string): Slot | null {
 }
 
 /**
- * The VM's uid, taken now if it has none. It stays the VM's until {@link releaseSlot}: a uid given to another VM while
- * files or processes of the first remain would let the second read them.
+ * Returns the VM's uid, reserving one if it has none. The VM keeps it until {@link releaseSlot}: if another VM got the
+ * uid while files or processes of the first remain, it could read them.
  */
 export function takeSlot(context: HelperContext, vm: string): Slot {
   const slots = listSlots(context);

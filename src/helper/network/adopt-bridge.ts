@@ -1,4 +1,7 @@
-/** A bridge, and its taps, that an earlier version made, which set no mark on them: VMs that run keep their network over an update. */
+/**
+ * Adopts a bridge and taps made by an earlier version, which did not mark them: running VMs keep their network across
+ * an update.
+ */
 
 import { isErrno } from "../../shared/errors.ts";
 import { BRIDGE_ALIAS, tapAlias } from "../../shared/network/walls.ts";
@@ -11,8 +14,8 @@ import { isReservedUid } from "../jail/slots.ts";
 import { dropTap, ROOT_UID, setAlias } from "../sys/taps.ts";
 
 /**
- * Marks the bridge when it is provably banger's: root's rules of an earlier version name it, or it is as one that was made a moment
- * ago, unused in every way. Its taps are named after their guests' addresses, and belong to root or to a VM's uid.
+ * Marks the bridge if it is provably banger's: an earlier version's rules, which only root can write, name it, or it is
+ * new and unused. Its taps are named after their guests' addresses and belong to root or to a VM's uid.
  */
 export async function adoptEarlierBridge(
   { install }: Pick<HelperContext, "install">,
@@ -36,7 +39,7 @@ export async function adoptEarlierBridge(
     if (subnet !== null && address !== null && isOwn && address > subnet.first && address < subnet.last) {
       setAlias(name, tapAlias(formatIpv4(address)));
     } else {
-      // Doctor's, which no guest uses: whose address it had is not known.
+      // Made by `doctor` and used by no guest. The address it was made for is unknown.
       try {
         dropTap(name);
       } catch (thrown) {
@@ -44,7 +47,7 @@ export async function adoptEarlierBridge(
       }
     }
   }
-  // Guests know the bridge by the MAC address it has: from now on it keeps that one.
+  // Guests have cached the bridge's current MAC address, so the bridge must keep it.
   await ip("link", "set", "dev", bridge, "address", link.mac);
   setAlias(bridge, BRIDGE_ALIAS);
 }

@@ -1,7 +1,7 @@
 /**
- * How a guest's port of the bridge is set: it passes nothing to other guests' ports, learns nothing and floods nothing, so the
- * bridge's table can't grow. Fixed entries stand in place of what would be learned. No flush of firewall rules touches these.
- * Source: bridge(8), kernel doc networking/bridge, linux/if_bridge.h.
+ * Isolates guests' bridge ports. A port forwards nothing to other guests, learns nothing and floods nothing, so the
+ * bridge's table can't grow; static entries replace learned ones. Flushing firewall rules doesn't change these
+ * settings. Source: bridge(8), kernel doc networking/bridge, linux/if_bridge.h.
  */
 
 import { writeFileSync } from "node:fs";
@@ -24,20 +24,23 @@ export interface Port {
   readonly guestIp: string;
 }
 
-/** Shuts the port off from the others, and fixes where its guest is. The entry of the bridge's table is {@link fixPorts}'. */
+/**
+ * Isolates the port from the others and fixes its guest's neighbour entry. {@link fixPorts} adds its entry to the
+ * bridge's table.
+ */
 export function isolatePort(bridge: string, { tap, guestIp }: Port): void {
   for (const [property, value] of PORT) writeFileSync(`/sys/class/net/${tap}/brport/${property}`, value);
   fixNeighbour(bridge, guestIp, macOf(guestIp));
 }
 
-/** Fixes behind which port each guest's MAC address is. */
+/** Adds a static entry to the bridge's table for each guest's MAC address. */
 export async function fixPorts(ports: readonly Port[]): Promise<void> {
   if (ports.length === 0) return;
   const lines = ports.map(({ tap, guestIp }) => `fdb replace ${macOf(guestIp)} dev ${tap} master static`);
   await runTool("bridge", ["-batch", "-"], { timeoutMs: TIMEOUT_MS, stdin: `${lines.join("\n")}\n` });
 }
 
-/** The bridge keeps no list of who listens to which multicast: guests would fill it. */
+/** Turns off the bridge's list of multicast listeners, because guests could fill it. */
 export function stopSnooping(bridge: string): void {
   writeFileSync(`/sys/class/net/${bridge}/bridge/multicast_snooping`, "0");
 }

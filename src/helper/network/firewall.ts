@@ -1,9 +1,11 @@
 /**
- * The walls around guests. Each holds by itself:
- *  - per tap, an allow list in nft before bridge and routing: the guest's own MAC and IPv4 address, untagged, and nothing else;
- *  - ports that pass nothing to each other, learn nothing and flood nothing (`bridge-port.ts`);
- *  - a policy rule of routing that lets out only what our nft rules marked (`policy-rules.ts`);
- *  - in our own nft table: out only by NAT and the uplink, in only answers, bounds on connections, nothing new to the host.
+ * The walls around guests. Each works on its own:
+ *  - an nft allow list per tap, before the bridge and routing: only untagged frames with the guest's own MAC and IPv4
+ *    address pass;
+ *  - isolated ports that learn nothing and flood nothing (`bridge-port.ts`);
+ *  - a routing policy rule that lets out only packets marked by our nft rules (`policy-rules.ts`);
+ *  - our own nft table: packets leave only through NAT and the uplink, only replies come in, connections are limited,
+ *    and guests can't open connections to the host.
  */
 
 import { ACCEPT_CHAIN, parseTapAlias } from "../../shared/network/walls.ts";
@@ -30,7 +32,7 @@ import { applySwitches, listSwitched, planSwitches, turnAllOff } from "./switche
 import { forgetNeighbour } from "../sys/interfaces.ts";
 import { dropTap, ROOT_UID } from "../sys/taps.ts";
 
-/** All walls of the bridge and of each tap on it, as they should be. `rules` are iptables' before. */
+/** Puts all walls of the bridge and its taps in place. `rules` are the iptables rules found before. */
 export async function ensureBridgeWalls(
   context: HelperContext,
   bridge: string,
@@ -50,7 +52,10 @@ export async function ensureBridgeWalls(
   if (hasEarlierRules(rules)) await removeSpoofRules();
 }
 
-/** In one transaction. Chains that are there stay, unless they are of another form: taking one away costs as much as the rest. */
+/**
+ * Applies all walls in one transaction. Existing chains stay unless their form differs, because removing one costs as
+ * much as applying all the rest.
+ */
 async function applyWalls(text: string, taps: readonly WalledTap[]): Promise<void> {
   const walls = taps.map(tapWall).join("");
   try {
@@ -60,15 +65,18 @@ async function applyWalls(text: string, taps: readonly WalledTap[]): Promise<voi
   }
 }
 
-/** The walls of a tap that is a port of the bridge already and that only this process can use. NAT of an earlier one ends. */
+/**
+ * Raises the walls of a tap that is already a bridge port and that only this process can use. Ends NAT left by an
+ * earlier tap.
+ */
 export async function raiseTapWalls(tap: WalledTap, bridge: string): Promise<void> {
   isolatePort(bridge, tap);
   await Promise.all([applyWalls(withoutNat(tap.guestIp), [tap]), fixPorts([tap])]);
 }
 
 /**
- * Removes a tap with all that its walls would leave behind, its guest's NAT included. EBUSY while a VMM has it open. One that a VMM
- * gave to somebody else (whoever has a tap open may) is taken from whoever has it open now: it would never become free.
+ * Removes a tap with its walls and its guest's NAT. Fails with EBUSY while a VMM has it open. A VMM can give away a tap
+ * that it has open; such a tap is deleted even while open, because it might never be closed.
  */
 export async function dropWalledTap(
   { install }: HelperContext,
@@ -77,24 +85,24 @@ export async function dropWalledTap(
   const isGivenAway = uid === null || (uid !== ROOT_UID && !isReservedUid(install, uid));
   if (isGivenAway) await ip("link", "delete", "dev", name);
   else dropTap(name);
-  // After the tap: as long as it stood, so did its wall.
+  // After the tap: its wall must stay as long as the tap exists.
   const guestIp = parseTapAlias(alias);
   await applyNft((guestIp === null ? "" : withoutNat(guestIp)) + noTapWall(name));
   if (guestIp !== null && master !== null) forgetNeighbour(master, guestIp);
 }
 
-/** Lets the guest out by today's uplink. Returns the uplink. @throws BangerError NETWORK without one */
+/** Lets the guest out through the current uplink, which it returns. @throws BangerError NETWORK without one */
 export async function ensureNat(context: HelperContext, guest: NatGuest, bridge: string): Promise<string> {
   const [uplink, rules] = await Promise.all([findUplink(), readRuleset()]);
   const plan = planSwitches(context, bridge, uplink);
   await applyNft(baseRules(bridge) + withNat(guest.guestIp, guest.tap) + uplinks([uplink], plan.forwardingForGuests));
   await ensureAccepts(rules, markedBridges(listInterfaces()));
-  // Last: an uplink forwards only behind our rules.
+  // Last: an uplink may forward only once our rules are in place.
   applySwitches(context, plan);
   return uplink;
 }
 
-/** Shuts the guest in again. Nothing is changed unless it has NAT by that very tap. */
+/** Removes the guest's NAT. Changes nothing unless the guest has NAT through this very tap. */
 export async function removeNat(context: HelperContext, guest: NatGuest): Promise<void> {
   const guests = await listNatGuests();
   if (!guests.some(({ guestIp, tap }) => guestIp === guest.guestIp && tap === guest.tap)) return;
@@ -103,14 +111,14 @@ export async function removeNat(context: HelperContext, guest: NatGuest): Promis
   await closeWayOut(context, await readRuleset());
 }
 
-/** What the host does only for guests with NAT, when there are none. */
+/** Undoes what the host does only for guests with NAT, once there are none. */
 async function closeWayOut(context: HelperContext, rules: Ruleset): Promise<void> {
   await ensureAccepts(rules, []);
-  // Switches first: an uplink forwards only behind our rules.
+  // Switches first: an uplink may forward only while our rules are in place.
   if (turnAllOff(context)) await applyNft(uplinks([], []));
 }
 
-/** What of the host's network is ours besides interfaces, by name. */
+/** Lists, by name, everything of ours in the host's network except interfaces. */
 export async function listWalls(context: HelperContext): Promise<readonly string[]> {
   const [tables, rules, { hasChain }] = await Promise.all([listOwnTables(), listPolicyRules(), readRuleset()]);
   return [

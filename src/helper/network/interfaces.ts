@@ -1,4 +1,7 @@
-/** Interfaces, by sysfs; addresses and routes, by `ip -json`. Sources: kernel doc ABI/testing/sysfs-class-net, ip(8). */
+/**
+ * Reads interfaces from sysfs, and addresses and routes from `ip -json`. Sources: kernel doc
+ * ABI/testing/sysfs-class-net, ip(8).
+ */
 
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
@@ -11,7 +14,7 @@ import { IFF_TAP } from "../sys/taps.ts";
 
 const TIMEOUT_MS = 10_000;
 
-/** Runs `ip` with these words. */
+/** Runs `ip` with these arguments. */
 export async function ip(...args: readonly string[]): Promise<void> {
   await runTool("ip", args, { timeoutMs: TIMEOUT_MS });
 }
@@ -24,12 +27,12 @@ const Addresses = v.array(
 const Routes = v.array(v.object({ dst: v.optional(v.string()), dev: v.optional(v.string()) }));
 
 export interface Interface extends InterfaceFacts {
-  /** Who may open a tap; null for a tap without an owner, and for what is none. */
+  /** The uid that may open the tap; null for a tap without an owner and for other interfaces. */
   readonly uid: number | null;
   readonly mac: string;
-  /** Up, with a carrier. */
+  /** True if the interface is up and has a carrier. */
   readonly isUp: boolean;
-  /** True for a bridge's port that passes frames on. */
+  /** True for a bridge port that forwards frames. */
   readonly isForwarding: boolean;
 }
 
@@ -41,12 +44,12 @@ const INTERFACES = "/sys/class/net";
 /** BR_STATE_FORWARDING of linux/if_bridge.h. */
 const FORWARDING = "3";
 
-/** Null when the interface, or that property of its kind, isn't there, or goes while it is read. */
+/** Reads a property; null if the interface or the property doesn't exist, or disappears during the read. */
 function readProperty(name: string, property: string): string | null {
   try {
     return readFileSync(`${INTERFACES}/${name}/${property}`, "utf8").trim();
   } catch (thrown) {
-    // ENOTDIR: bonding keeps a file among the interfaces. EINVAL: the kernel's word for an interface that is going.
+    // ENOTDIR: the bonding driver keeps a file among the interfaces. EINVAL: the interface is being removed.
     if (["ENOENT", "ENOTDIR", "ENODEV", "EINVAL"].some((errno) => isErrno(thrown, errno))) return null;
     throw thrown;
   }
@@ -61,7 +64,7 @@ function readMaster(name: string): string | null {
   }
 }
 
-/** Null when there is no such interface. */
+/** Reads an interface; null if it doesn't exist. */
 export function readInterface(name: string): Interface | null {
   const mac = readProperty(name, "address");
   if (mac === null) return null;
@@ -85,16 +88,16 @@ export function listInterfaces(): readonly Interface[] {
   return readdirSync(INTERFACES).flatMap((name) => readInterface(name) ?? []);
 }
 
-/** Names of a bridge's ports among interfaces. Pure. */
+/** Names the bridge's ports among the given interfaces. Pure. */
 export function portsOf(bridge: string, links: readonly Interface[]): readonly string[] {
   return links.filter(({ master }) => master === bridge).map(({ name }) => name);
 }
 
-/** Bridges that banger made. */
+/** Names the bridges that banger made. */
 export const markedBridges = (links: readonly Interface[]): readonly string[] =>
   links.filter(({ kind, alias }) => kind === "bridge" && alias === BRIDGE_ALIAS).map(({ name }) => name);
 
-/** Taps that banger made, on that bridge, with the addresses they were made for. */
+/** Lists the taps that banger made on that bridge, with the addresses they were made for. */
 export function markedTaps(
   links: readonly Interface[],
   bridge: string,
@@ -105,12 +108,12 @@ export function markedTaps(
   });
 }
 
-/** Names of a bridge's ports. */
+/** Names the bridge's ports. */
 export function listPorts(bridge: string): readonly string[] {
   return portsOf(bridge, listInterfaces());
 }
 
-/** A device's IPv4 addresses as `a.b.c.d/n`. */
+/** Lists a device's IPv4 addresses as `a.b.c.d/n`. */
 export async function listAddresses(device: string): Promise<readonly string[]> {
   const found = await ask(Addresses, ["-4", "address", "show", "dev", device]);
   return found.flatMap(({ addr_info }) =>
@@ -118,7 +121,7 @@ export async function listAddresses(device: string): Promise<readonly string[]> 
   );
 }
 
-/** Every IPv4 route of every table but the default ones, addresses of the host included. */
+/** Lists every IPv4 route of every table except default routes, including the host's own addresses. */
 export async function listRoutes(): Promise<readonly HostRoute[]> {
   const routes = await ask(Routes, ["-4", "route", "show", "table", "all"]);
   return routes.flatMap(({ dst, dev }) =>
@@ -127,30 +130,33 @@ export async function listRoutes(): Promise<readonly HostRoute[]> {
 }
 
 /**
- * Has the kernel ignore IPv6 on a device: guests speak IPv4 only, and a host that forwards IPv6 would otherwise pass on
- * what a guest sends, past every IPv4 rule.
+ * Disables IPv6 on a device. Guests use IPv4 only; a host that forwards IPv6 would otherwise forward a guest's IPv6
+ * packets past every IPv4 rule.
  */
 export function disableIpv6(device: string): void {
   try {
     writeFileSync(`/proc/sys/net/ipv6/conf/${device}/disable_ipv6`, "1");
   } catch (thrown) {
-    // A kernel without IPv6 has nothing to ignore.
+    // On a kernel without IPv6 there is nothing to disable.
     if (!isErrno(thrown, "ENOENT")) throw thrown;
   }
 }
 
-/** The device that packets to the world leave by. @throws BangerError NETWORK without a default route. */
+/** Finds the device of the default route. @throws BangerError NETWORK without a default route */
 export async function findUplink(): Promise<string> {
   const result = await tryTool("ip", ["-json", "-4", "route", "show", "default"], { timeoutMs: TIMEOUT_MS });
   const routes =
     result.exitCode === 0 ? v.parse(Routes, JSON.parse(new TextDecoder().decode(result.stdout) || "[]")) : [];
   const device = routes[0]?.dev;
   if (device === undefined)
-    throw new BangerError("NETWORK", "this host has no default route, so there is no way out for guests");
+    throw new BangerError("NETWORK", "this host has no default route, so guests can't reach the network");
   return device;
 }
 
-/** The device by which a packet of a guest with NAT, come in by that device, would leave; null when the kernel has no way for it. */
+/**
+ * Finds the device through which a packet of a guest with NAT, arriving on `input`, would leave; null if the kernel has
+ * no route for it.
+ */
 export async function findRouteOut(source: string, target: string, input: string): Promise<string | null> {
   const words = ["-json", "-4", "route", "get", target, "from", source, "iif", input, "mark", String(PACKET_MARKS.out)];
   const { exitCode, stdout } = await tryTool("ip", words, { timeoutMs: TIMEOUT_MS });

@@ -1,8 +1,8 @@
 /**
- * What stands outside our own tables: a chain of accepts in iptables, asked first in FORWARD, since no accept of nft's comes past a
- * drop there. Docker sets one. It lets through only what carries the mark of our nft rules, and answers. Also the removal
- * of what earlier versions wrote with iptables and ebtables.
- * Source: iptables(8), iptables-extensions(8), iptables-restore(8), ebtables(8).
+ * The part of our firewall in iptables: a chain of accepts at the top of FORWARD, because an accept in nft doesn't
+ * override a drop there, such as Docker's. The chain accepts only packets marked by our nft rules, and replies. Also
+ * removes the iptables and ebtables rules of earlier versions. Source: iptables(8), iptables-extensions(8),
+ * iptables-restore(8), ebtables(8).
  */
 
 import { parseEarlierSpoofRule } from "../../shared/host-names.ts";
@@ -10,20 +10,20 @@ import { ACCEPT_CHAIN as CHAIN, PACKET_MARKS } from "../../shared/network/walls.
 import { isInstalled, runTool } from "../run-tool.ts";
 
 const TIMEOUT_MS = 30_000;
-/** Others hold the lock for moments, firewalld for longer. */
+/** Other programs hold the lock briefly, firewalld for longer. */
 const WAIT = ["-w", "10"];
 const MARK = `0x${PACKET_MARKS.out.toString(16)}`;
 const JUMP = `-A FORWARD -j ${CHAIN}`;
 
-/** Rules of the tables we have, or had, rules in, as `iptables-save` prints them: `-A chain …`. */
+/** The rules of the tables that hold, or once held, rules of ours, as `iptables-save` prints them: `-A chain …`. */
 export interface Ruleset {
   readonly filter: readonly string[];
   readonly nat: readonly string[];
-  /** Whether our chain is there, even if empty. */
+  /** Whether our chain exists, even if it is empty. */
   readonly hasChain: boolean;
 }
 
-/** A comment with other than letters comes in quotes, which ours (without blanks) did not need. Pure. */
+/** Removes the quotes that `iptables-save` puts around our comments, which contain no spaces. Pure. */
 export const unquoteComments = (rule: string): string => rule.replaceAll(/--comment "([^" ]+)"/g, "--comment $1");
 
 /** Pure. */
@@ -37,25 +37,28 @@ export function parseRuleset(saved: string): Ruleset {
   return { filter: tables["filter"] ?? [], nat: tables["nat"] ?? [], hasChain: saved.includes(`\n:${CHAIN} `) };
 }
 
-/** Lines for `iptables-restore`, by table; none when all is as it should be. */
+/** Lines for `iptables-restore`, by table; none if nothing must change. */
 export interface Changes {
   readonly filter: readonly string[];
   readonly nat: readonly string[];
 }
 
-/** Exactly what guests with NAT need of iptables. */
+/** All the iptables rules that guests with NAT need. */
 export const acceptRules = (bridge: string): readonly string[] => [
   `-A ${CHAIN} -i ${bridge} -m mark --mark ${MARK}/${MARK} -j ACCEPT`,
   `-A ${CHAIN} -o ${bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
 ];
 
-/** Earlier versions put a comment into each rule of a guest. */
+/** Earlier versions marked each rule of a guest with a comment. */
 const isOfEarlierVersion = (rule: string): boolean => / --comment banger-nat-tap-[a-z0-9.-]+ -j /.test(rule);
 const remove = (rule: string): string => rule.replace(/^-A /, "-D ");
 const rulesOf = (rules: readonly string[], chain: string): readonly string[] =>
   rules.filter((rule) => rule.startsWith(`-A ${chain} `));
 
-/** From what is there to our chain, first in FORWARD, with accepts for these bridges and nothing else; to no chain without bridges. Pure. */
+/**
+ * Plans the changes that put our chain first in FORWARD, with accepts for exactly these bridges. Without bridges, it
+ * plans the chain's removal. Pure.
+ */
 export function planAccepts({ filter, nat, hasChain }: Ruleset, bridges: readonly string[]): Changes {
   const old = filter.filter((rule) => isOfEarlierVersion(rule) && !rule.startsWith(`-A ${CHAIN} `)).map(remove);
   const changes: { filter: string[]; nat: string[] } = { filter: old, nat: nat.filter(isOfEarlierVersion).map(remove) };
@@ -67,7 +70,7 @@ export function planAccepts({ filter, nat, hasChain }: Ruleset, bridges: readonl
   }
   const wanted = bridges.flatMap(acceptRules);
   const own = rulesOf(filter, CHAIN);
-  // Naming a chain in this way makes it, or empties it.
+  // This line creates the chain, or empties it.
   if (own.length !== wanted.length || wanted.some((rule, index) => rule !== own[index]))
     changes.filter.push(`:${CHAIN} - [0:0]`, ...wanted);
   if (forward[0] !== JUMP || jumps.length > 1) changes.filter.push(...jumps, `-I FORWARD 1 -j ${CHAIN}`);
@@ -77,15 +80,15 @@ export function planAccepts({ filter, nat, hasChain }: Ruleset, bridges: readonl
 const isEarlierDrop = (rule: string): boolean =>
   new RegExp(`^-A ${CHAIN} -[io] \\S+ -m comment --comment \\S+ -j DROP$`).test(rule);
 
-/** Whether rules of an earlier version are there. Pure. */
+/** Whether rules of an earlier version exist. Pure. */
 export const hasEarlierRules = ({ filter, nat }: Ruleset): boolean =>
   [...filter, ...nat].some((rule) => isOfEarlierVersion(rule) || isEarlierDrop(rule));
 
-/** Whether an earlier version's rules name the bridge: only root could have written them. Pure. */
+/** Whether an earlier version's rules, which only root can write, name the bridge. Pure. */
 export const isBridgeOfEarlierVersion = ({ filter }: Ruleset, bridge: string): boolean =>
   filter.some((rule) => isEarlierDrop(rule) && rule.includes(` -i ${bridge} `));
 
-/** Nothing where there is no iptables: then nothing of it drops what guests send. */
+/** Reads the rules; none if iptables isn't installed, because then it drops nothing. */
 export async function readRuleset(): Promise<Ruleset> {
   if (!isInstalled("iptables-save")) return { filter: [], nat: [], hasChain: false };
   return parseRuleset(await runTool("iptables-save", [], { timeoutMs: TIMEOUT_MS }));
@@ -102,7 +105,10 @@ export async function ensureAccepts(rules: Ruleset, bridges: readonly string[]):
   await runTool("iptables-restore", ["--noflush", ...WAIT], { timeoutMs: TIMEOUT_MS, stdin: text });
 }
 
-/** Of what `ebtables -L INPUT` prints, the words of earlier versions' rules against borrowed addresses. Pure. */
+/**
+ * Finds, in the output of `ebtables -L INPUT`, the arguments of earlier versions' rules against spoofed addresses.
+ * Pure.
+ */
 export function parseSpoofRules(printed: string): readonly (readonly string[])[] {
   return printed.split("\n").flatMap((line) => {
     const words = parseEarlierSpoofRule(line);
@@ -110,7 +116,7 @@ export function parseSpoofRules(printed: string): readonly (readonly string[])[]
   });
 }
 
-/** Earlier versions' rules of ebtables. */
+/** Removes the ebtables rules of earlier versions. */
 export async function removeSpoofRules(): Promise<void> {
   if (!isInstalled("ebtables")) return;
   const printed = await runTool("ebtables", ["--concurrent", "-L", "INPUT"], { timeoutMs: TIMEOUT_MS });

@@ -1,6 +1,7 @@
 /**
- * One real packet through the NAT path: written into a guest's tap as the guest would, seen by a counter of ours where its address
- * is about to be translated, or else by who ended it. What goes out of here is a verdict and names, never a rule of somebody's.
+ * Sends one real packet through the NAT path. It is written into a guest's tap, as the guest would, and counted by a
+ * rule of ours just before its address is translated. If it doesn't get there, the counters of other rules tell what
+ * dropped it. Callers get a verdict and names, never the text of a rule.
  */
 
 import { readFileSync } from "node:fs";
@@ -32,14 +33,14 @@ import { isInstalled, runTool } from "../run-tool.ts";
 import { holdTap } from "../sys/taps.ts";
 
 const TIMEOUT_MS = 10_000;
-/** How long a port may take until it forwards: without spanning tree it does as soon as the tap is open. */
+/** How long a port may take to forward. Without spanning tree it forwards as soon as the tap is open. */
 const PORT_TIMEOUT_MS = 3000;
-/** How long the packet may take through the host's own tables. */
+/** How long the packet may take through the host's tables. */
 const PACKET_TIMEOUT_MS = 500;
-/** A packet of somebody else's may be dropped just then: nobody is named before ours had time to get through. */
+/** Another program's packet may be dropped at the same moment, so no dropper is named before ours had time to pass. */
 const BLAME_AFTER_MS = 50;
 const POLL_MS = 10;
-/** TEST-NET-1 (RFC 5737), which is nobody's, and the discard port (RFC 863). */
+/** An address of TEST-NET-1 (RFC 5737), which nobody uses, and the discard port (RFC 863). */
 const TARGET_IP = "192.0.2.1";
 const DISCARD_PORT = 9;
 const PORTS = { first: 49_152, count: 16_384 };
@@ -52,8 +53,8 @@ interface Counters {
 }
 
 /**
- * Sends it and says what came of it. The guest has NAT already (`ensure_nat`), and its tap is on the bridge.
- * @throws BangerError IN_USE when a VMM has the tap open, FAILED when the guest has no NAT or the port doesn't come up
+ * Sends the packet and reports its fate. The guest already has NAT (`ensure_nat`), and its tap is on the bridge.
+ * @throws BangerError IN_USE if a VMM has the tap open; FAILED if the guest has no NAT or the port doesn't come up
  */
 export async function sendProbe(guest: NatGuest, bridge: string): Promise<Probe> {
   using tap = take(guest.tap);
@@ -70,7 +71,7 @@ export async function sendProbe(guest: NatGuest, bridge: string): Promise<Probe>
         targetMac,
         sourceIp: guest.guestIp,
         targetIp: TARGET_IP,
-        // Another one each time: a flow that is known already would pass without being translated.
+        // A different port each time: a known flow would pass without being translated.
         sourcePort: PORTS.first + Math.floor(Math.random() * PORTS.count),
         targetPort: DISCARD_PORT,
       }),
@@ -78,7 +79,7 @@ export async function sendProbe(guest: NatGuest, bridge: string): Promise<Probe>
     const sentAt = Date.now();
     for (;;) {
       const waitedMs = Date.now() - sentAt;
-      // It got out; its answer would come in by the uplink.
+      // The packet got out. Its reply would come in through the uplink.
       if ((await readCounted(guest.guestIp)) > 0)
         return findOff([uplink]) ?? { forwarded: true, dropped_by: null, where: null };
       const after = await readCounters();
@@ -101,13 +102,13 @@ function take(tap: string): ReturnType<typeof holdTap> {
   }
 }
 
-/** Waits until the tap's port and the bridge pass frames. The bridge's MAC address: it is of one of its ports, and changes with them. */
+/** Waits until the tap's port and the bridge forward frames. Returns the bridge's MAC address. */
 async function waitForPort(tap: string, bridge: string): Promise<string> {
   const deadline = Date.now() + PORT_TIMEOUT_MS;
   for (;;) {
     const link = readInterface(bridge);
     if (readInterface(tap)?.isForwarding === true && link?.isUp === true) return link.mac;
-    if (Date.now() > deadline) throw new BangerError("FAILED", `${tap} on ${bridge} does not forward`);
+    if (Date.now() > deadline) throw new BangerError("FAILED", `${tap} on ${bridge} did not start forwarding in time`);
     await Bun.sleep(POLL_MS);
   }
 }
@@ -124,12 +125,12 @@ async function readNft(): Promise<readonly NftFilter[]> {
   try {
     return parseNftFilters(await runTool("nft", ["--json", "--terse", "list", "ruleset"], { timeoutMs: TIMEOUT_MS }));
   } catch {
-    // A ruleset too long, or of another form: then nobody is named.
+    // The ruleset is too long or has an unknown form: no dropper is named.
     return [];
   }
 }
 
-/** Whether a text is of the contract's form: names, which others chose, and nothing that reads like a rule. */
+/** Whether a text has the contract's form: names, which others may have chosen, but nothing that reads like a rule. */
 const isNames = (where: string): boolean => v.is(HELPER_VERBS["priv.probe_nat"].output.entries.where, where);
 
 const by = (dropper: NatDropper, where: string | null): Probe => ({
@@ -138,13 +139,16 @@ const by = (dropper: NatDropper, where: string | null): Probe => ({
   where: where !== null && isNames(where) ? where : null,
 });
 
-/** The first of these interfaces that doesn't forward. Each has a switch of its own; the host's only sets those of all. */
+/**
+ * Finds the first of these interfaces that doesn't forward. Each has its own switch; the host's switch only sets all of
+ * them.
+ */
 function findOff(devices: readonly string[]): Probe | null {
   const off = devices.find((device) => readFileSync(`${SWITCHES_ROOT}/${device}/forwarding`, "utf8").trim() === "0");
   return off === undefined ? null : by("ip_forward", `net.ipv4.conf.${off}.forwarding`);
 }
 
-/** Who it was, from the surest to the likeliest. */
+/** Names what dropped the packet, checking the most certain causes first. */
 async function explain(facts: {
   readonly guest: NatGuest;
   readonly bridge: string;
@@ -158,13 +162,15 @@ async function explain(facts: {
   const device = await findRouteOut(guest.guestIp, TARGET_IP, bridge);
   if (device !== null && device !== uplink) return by("route", device);
   if (risen !== null) return by(risen.by, risen.where);
-  // Filters of nft rarely count. One that is known to keep others' bridges in is named, another is a suspect.
+  // nft filters rarely count packets. Name one known to block others' bridges; treat any other as a suspect.
   const known = after.nft.find(({ by: maker }) => maker !== "rule");
   if (known !== undefined) return by(known.by, known.where);
   return by("unknown", after.nft[0]?.where ?? (hasLegacyFilter() ? "iptables-legacy" : null));
 }
 
-/** Whether rules were made with iptables of the older kind, too. Reading them takes a raw socket, which the helper may not have. */
+/**
+ * Whether rules of iptables-legacy exist as well. Reading them would need a raw socket, which the helper can't open.
+ */
 function hasLegacyFilter(): boolean {
   try {
     return readFileSync("/proc/net/ip_tables_names", "utf8").split("\n").includes("filter");

@@ -1,4 +1,4 @@
-/** Tables of our own in nft: a text that is put in place whole or not at all. Source: nft(8), libnftables-json(5). */
+/** Our own nft tables. Each text is applied as a whole or not at all. Source: nft(8), libnftables-json(5). */
 
 import * as v from "valibot";
 import { macOf } from "../../shared/network/guest-mac.ts";
@@ -6,14 +6,14 @@ import { GUEST_BOUNDS, NFT_TABLE, PACKET_MARKS } from "../../shared/network/wall
 import { runTool, tryTool } from "../run-tool.ts";
 
 const TIMEOUT_MS = 30_000;
-/** Before bridges, routing and everybody else's rules. */
+/** Before the bridge, routing and everyone else's rules. */
 const FIRST = -500;
 const { admitted, out } = PACKET_MARKS;
 const both = admitted | out;
 const INET = `inet ${NFT_TABLE}`;
 const NETDEV = `netdev ${NFT_TABLE}`;
 
-/** A guest by its tap, and the gateway it may ask for. */
+/** A guest's tap and address, and the gateway it may ask for by ARP. */
 export interface WalledTap {
   readonly tap: string;
   readonly guestIp: string;
@@ -21,8 +21,9 @@ export interface WalledTap {
 }
 
 /**
- * What one tap lets in; the rest is dropped before anything learns or routes. The first rule stands alone: joined with another
- * match, nft may read the bytes where the kernel has taken a VLAN tag away, and a tagged frame would pass as an untagged one.
+ * The allow list of one tap: everything else is dropped before the bridge learns or the kernel routes. The first rule
+ * must stand alone. Combined with another match, nft may read the wrong bytes after the kernel has removed a VLAN tag,
+ * and a tagged frame would pass as untagged.
  */
 export function tapWall({ tap, guestIp, bridgeIp }: WalledTap): string {
   const mac = macOf(guestIp);
@@ -39,7 +40,7 @@ add rule ${NETDEV} ${tap} ether type ip ip version 4 ip hdrlength 5 ip saddr ${g
 `;
 }
 
-/** Also when there is none: the kernel may have taken it away together with the tap. */
+/** Removes the tap's chain. It may not exist: the kernel removes it together with the tap. */
 export function noTapWall(tap: string): string {
   return `
 add table ${NETDEV}
@@ -51,7 +52,7 @@ delete chain ${NETDEV} ${tap}
 
 const CHAINS = [
   "guard { type filter hook prerouting priority -450; policy accept; }",
-  // After those who restore marks of connections (-150) and translate destinations (-100), before the route is chosen.
+  // After restoring connection marks (-150) and translating destinations (-100), before routing.
   "choose { type filter hook prerouting priority -90; policy accept; }",
   "input { type filter hook input priority -10; policy accept; }",
   "forward { type filter hook forward priority -10; policy accept; }",
@@ -61,15 +62,15 @@ const CHAINS = [
 ] as const;
 
 const { connections, newConnectionsPerSecond, newConnectionsAtOnce } = GUEST_BOUNDS;
-/** By chain, in order. */
+/** The rules by chain, in order. */
 const RULES: readonly (readonly [chain: string, rule: string])[] = [
-  // What no allow list let in, and fragments, which the host would have to collect, of guests without NAT.
+  // Drops what no allow list admitted, and fragments from guests without NAT, which the host would have to reassemble.
   ["guard", `iifname @bridges meta mark & ${admitted} == 0 drop`],
   ["guard", "iifname @bridges ip saddr != @guests ip frag-off & 0x3fff != 0 drop"],
   ["choose", `iifname @bridges ip saddr @guests meta mark set meta mark | ${out}`],
-  // So that the check of where a packet comes from (rp_filter) finds the way back to a guest with NAT.
+  // Lets the source check (rp_filter) find the route back to a guest with NAT.
   ["choose", `iifname @uplinks ip daddr @guests meta mark set meta mark | ${out}`],
-  // The host takes from guests only answers to what it began. A redirect is no answer.
+  // The host accepts from guests only replies to its own connections. A redirect is not a reply.
   ["input", "iifname @bridges ct state established accept"],
   [
     "input",
@@ -79,7 +80,7 @@ const RULES: readonly (readonly [chain: string, rule: string])[] = [
   ["forward", "iifname @bridges goto guest"],
   ["forward", "oifname @bridges ip daddr @guests iifname @uplinks ct state established,related accept"],
   ["forward", "oifname @bridges drop"],
-  // An uplink forwards for guests' sake only: what is new, and that no rule of somebody's sends elsewhere, goes nowhere.
+  // If an uplink forwards only for guests, other new connections are dropped unless a DNAT rule redirects them.
   ["forward", "iifname @switched ct state established,related accept"],
   ["forward", "iifname @switched ct status dnat accept"],
   ["forward", "iifname @switched drop"],
@@ -98,7 +99,7 @@ const RULES: readonly (readonly [chain: string, rule: string])[] = [
   ["translate", "ip saddr @guests oifname @uplinks masquerade"],
 ];
 
-/** What they hold stays when they are there already. */
+/** Existing sets keep their elements. */
 const SETS = `
 table ${INET} {
   set bridges { type ifname; }
@@ -111,7 +112,7 @@ table ${INET} {
 }
 `;
 
-/** Rules that hold for all guests of the bridge. */
+/** The rules for all guests of the bridge. */
 export function baseRules(bridge: string): string {
   return `${SETS}
 ${CHAINS.map((chain) => `add chain ${INET} ${chain}`).join("\n")}
@@ -121,17 +122,17 @@ add element ${INET} bridges { "${bridge}" }
 `;
 }
 
-/** Also when it has none. */
+/** Removes the guest's NAT, even if it has none. */
 export const withoutNat = (guestIp: string): string => `${SETS}
 add element ${INET} guests { ${guestIp} }
 delete element ${INET} guests { ${guestIp} }
 `;
 
-/** The tap is noted as the element's comment. */
+/** Adds the guest's NAT. The element's comment is the tap's name. */
 export const withNat = (guestIp: string, tap: string): string =>
   `${withoutNat(guestIp)}add element ${INET} guests { ${guestIp} comment "${tap}" }\n`;
 
-/** By which devices guests with NAT leave, and which of them forward for their sake only. */
+/** Sets the devices through which guests with NAT leave, and which of them forward only for guests. */
 export function uplinks(all: readonly string[], switched: readonly string[]): string {
   const fill = (set: string, names: readonly string[]): string =>
     `flush set ${INET} ${set}\n${names.map((name) => `add element ${INET} ${set} { "${name}" }\n`).join("")}`;
@@ -139,13 +140,13 @@ export function uplinks(all: readonly string[], switched: readonly string[]): st
 }
 
 const probed = (guestIp: string, uplink: string): string => `${INET} probed { ${guestIp} . "${uplink}" }`;
-/** Counts packets of the guest that are about to leave by the uplink, from none. */
+/** Starts counting, from zero, the guest's packets that are about to leave through the uplink. */
 export const startCounting = (guestIp: string, uplink: string): string =>
   `${stopCounting(guestIp, uplink)}add element ${probed(guestIp, uplink)}\n`;
 export const stopCounting = (guestIp: string, uplink: string): string =>
   `add element ${probed(guestIp, uplink)}\ndelete element ${probed(guestIp, uplink)}\n`;
 
-/** All of a text or, when nft refuses a line of it, nothing. */
+/** Applies all of a text, or nothing if nft rejects a line. */
 export async function applyNft(text: string): Promise<void> {
   await runTool("nft", ["-f", "-"], { timeoutMs: TIMEOUT_MS, stdin: text });
 }
@@ -181,7 +182,7 @@ const SetListing = v.object({
   ),
 });
 
-/** A set's elements; none when there is no such set. */
+/** Lists a set's elements; none if there is no such set. */
 async function listSet(name: string): Promise<readonly v.InferOutput<typeof Element>[]> {
   const { exitCode, stdout } = await tryTool("nft", ["--json", "list", "set", "inet", NFT_TABLE, name], {
     timeoutMs: TIMEOUT_MS,
@@ -196,19 +197,19 @@ export interface NatGuest {
   readonly tap: string;
 }
 
-/** Guests with NAT. */
+/** Lists the guests with NAT. */
 export async function listNatGuests(): Promise<readonly NatGuest[]> {
   return (await listSet("guests")).flatMap(({ val, comment }) =>
     typeof val === "string" ? [{ guestIp: val, tap: comment ?? "" }] : [],
   );
 }
 
-/** By which devices guests with NAT leave. */
+/** Lists the devices through which guests with NAT leave. */
 export async function listUplinks(): Promise<readonly string[]> {
   return (await listSet("uplinks")).flatMap(({ val }) => (typeof val === "string" ? [val] : []));
 }
 
-/** Packets seen since {@link startCounting}. */
+/** Reads the number of packets counted since {@link startCounting}. */
 export async function readCounted(guestIp: string): Promise<number> {
   return (await listSet("probed")).reduce(
     (sum, { val, counter }) =>
@@ -217,7 +218,7 @@ export async function readCounted(guestIp: string): Promise<number> {
   );
 }
 
-/** Families in which there is a table of ours. */
+/** Lists our tables, with their families. */
 export async function listOwnTables(): Promise<readonly string[]> {
   const text = await runTool("nft", ["list", "tables"], { timeoutMs: TIMEOUT_MS });
   return [INET, NETDEV].filter((table) => text.split("\n").includes(`table ${table}`));

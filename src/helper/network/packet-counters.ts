@@ -1,6 +1,6 @@
 /**
- * Packet counters of the host's filters before and after a packet, and what they tell about who ended it. Pure.
- * Source: iptables-save(8), iptables(8) "packets through the tables", libnftables-json(5).
+ * Compares the host's packet counters before and after a packet to tell what dropped it. Pure. Source:
+ * iptables-save(8), iptables(8) "packets through the tables", libnftables-json(5).
  */
 
 import * as v from "valibot";
@@ -9,17 +9,17 @@ import { ACCEPT_CHAIN, NFT_TABLE } from "../../shared/network/walls.ts";
 import { unquoteComments } from "./iptables.ts";
 
 interface CountedRule {
-  /** As `iptables-save` prints it without counters. */
+  /** The rule as `iptables-save` prints it without counters. */
   readonly text: string;
-  /** What `-j` or `-g` names; null for a rule that only counts. */
+  /** The target of `-j` or `-g`; null for a rule that only counts. */
   readonly target: string | null;
   readonly packets: number;
 }
 
 interface CountedChain {
-  /** Null for a chain that others jump to. */
+  /** Null for a chain that other chains jump to. */
   readonly policy: string | null;
-  /** Packets that came to the policy. */
+  /** Packets that reached the policy. */
   readonly packets: number;
   readonly rules: readonly CountedRule[];
 }
@@ -29,7 +29,7 @@ export type CountedTables = ReadonlyMap<string, ReadonlyMap<string, CountedChain
 
 const NUMBERS = /^\[(\d+):\d+\] /;
 
-/** Of `iptables-save -c`. */
+/** Parses the output of `iptables-save -c`. */
 export function parseCounters(saved: string): CountedTables {
   const tables = new Map<string, Map<string, { policy: string | null; packets: number; rules: CountedRule[] }>>();
   let chains = new Map<string, { policy: string | null; packets: number; rules: CountedRule[] }>();
@@ -46,7 +46,7 @@ export function parseCounters(saved: string): CountedTables {
       const text = unquoteComments(line.replace(NUMBERS, ""));
       const chain = /^-A (\S+)/.exec(text)?.[1];
       if (packets === undefined || chain === undefined) continue;
-      // A comment may hold the words that a target is found by.
+      // A comment may contain the words that mark a target.
       const target = / -[jg] (\S+)/.exec(text.replaceAll(/"(?:[^"\\]|\\.)*"/g, '""'))?.[1] ?? null;
       chains.get(chain)?.rules.push({ text, target, packets: Number(packets) });
     }
@@ -54,7 +54,7 @@ export function parseCounters(saved: string): CountedTables {
   return tables;
 }
 
-/** What a forwarded packet meets on its way to masquerading, in this order. */
+/** The chains that a forwarded packet traverses before masquerading, in order. */
 const WAY: readonly (readonly [table: string, chain: string])[] = [
   ["raw", "PREROUTING"],
   ["mangle", "PREROUTING"],
@@ -65,7 +65,7 @@ const WAY: readonly (readonly [table: string, chain: string])[] = [
   ["mangle", "POSTROUTING"],
 ];
 
-/** A rule or policy that ends packets. */
+/** A rule or policy that drops packets. */
 export interface Ending {
   readonly by: Exclude<NatDropper, "ip_forward" | "route" | "unknown">;
   /** Names of the table and chain. */
@@ -73,7 +73,7 @@ export interface Ending {
   readonly packets: number;
 }
 
-/** Products by the chains they make. */
+/** Products, by the names of the chains they make. */
 const MAKERS: readonly (readonly [by: Ending["by"], chain: RegExp])[] = [
   ["ufw", /^ufw6?-/],
   ["docker", /^DOCKER/],
@@ -81,7 +81,7 @@ const MAKERS: readonly (readonly [by: Ending["by"], chain: RegExp])[] = [
 ];
 const makerOf = (chain: string): Ending["by"] | null => MAKERS.find(([, pattern]) => pattern.test(chain))?.[0] ?? null;
 
-/** Every drop and reject that a forwarded packet can come to, in the order of its way; our own chain's are left out. */
+/** Lists every drop and reject that a forwarded packet can reach, in order of traversal. Our own chain is left out. */
 export function listEndings(tables: CountedTables): readonly Ending[] {
   return WAY.flatMap(([table, hook]) => {
     const chains = tables.get(table);
@@ -93,13 +93,13 @@ export function listEndings(tables: CountedTables): readonly Ending[] {
         if (target !== null && target !== ACCEPT_CHAIN && chains.has(target)) reached.add(target);
       }
     }
-    // A policy is nobody's by its name: whoever asks its own chains from here is the one who sets it.
+    // A policy doesn't name its product. Assume the product whose chains are called from here.
     const makers = [...reached].flatMap((name) => makerOf(name) ?? []);
     const maker = MAKERS.map(([by]) => by).find((by) => makers.includes(by)) ?? "rule";
     const byRules = [...reached].flatMap((name) =>
       (chains.get(name)?.rules ?? []).flatMap(({ text, target, packets }): readonly Ending[] => {
         if (target !== "DROP" && target !== "REJECT") return [];
-        // firewalld's last words stand in the base chain itself, with this very answer.
+        // firewalld puts its final rule in the base chain itself, with exactly this answer.
         const isFirewalls = name === hook && maker === "firewalld" && text.includes("icmp-host-prohibited");
         return [
           { by: makerOf(name) ?? (isFirewalls ? "firewalld" : "rule"), where: `iptables ${table} ${name}`, packets },
@@ -111,7 +111,7 @@ export function listEndings(tables: CountedTables): readonly Ending[] {
   });
 }
 
-/** The first ending on the way that took packets in between; null when none did. */
+/** Finds the first ending that dropped packets between the two readings; null if none did. */
 export function findRisen(before: readonly Ending[], after: readonly Ending[]): Ending | null {
   const sums = (endings: readonly Ending[]): ReadonlyMap<string, number> => {
     const byWhere = new Map<string, number>();
@@ -135,19 +135,19 @@ const NftRuleset = v.object({
 });
 const Counter = v.object({ counter: v.object({ packets: v.number() }) });
 
-/** A table of nft's that may end forwarded packets, by the chain that is asked about them. */
+/** An nft table that may drop forwarded packets, named by the chain that sees them. */
 export interface NftFilter extends Pick<Ending, "by" | "where"> {
-  /** What its drops and rejects counted; those without a counter count nothing. */
+  /** Packets counted by its drops and rejects. Those without a counter add nothing. */
   readonly packets: number;
 }
 
-/** Tables that `iptables` keeps in nft, which `iptables-save` tells about. */
+/** Tables that `iptables` keeps in nft; `iptables-save` lists them. */
 const KEPT_BY_IPTABLES = /^ip (?:filter|nat|mangle|raw|security)$/;
 const FORWARDED = ["prerouting", "forward", "postrouting"];
 
 /**
- * Of `nft -j list ruleset`: tables with a drop or reject that a forwarded packet may come to. Two filters are asked one after the
- * other, so our accept in one is no accept in the other. @throws Error when the text is of another form
+ * Parses `nft -j list ruleset` for tables with a drop or reject that a forwarded packet can reach. Filters run one
+ * after another, so our accept in one doesn't exempt a packet from the next. @throws Error if the text has another form
  */
 export function parseNftFilters(json: string): readonly NftFilter[] {
   const { nftables } = v.parse(NftRuleset, JSON.parse(json));

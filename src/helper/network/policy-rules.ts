@@ -1,7 +1,7 @@
 /**
- * The last wall: what comes from the bridge is routed only with the mark that our nft rules give to guests with NAT. It stands
- * whatever is flushed, and a flush takes the mark away, so it leaves guests shut in. What is for the host itself is found in the
- * kernel's table `local` before. Source: ip-rule(8).
+ * The last wall: packets from the bridge are routed only if they carry the mark that our nft rules give to guests with
+ * NAT. Flushing nft rules leaves this wall in place and stops the marking, so guests stay shut in. Packets for the host
+ * itself are matched earlier, in the kernel's table `local`. Source: ip-rule(8).
  */
 
 import * as v from "valibot";
@@ -11,7 +11,7 @@ import { runTool } from "../run-tool.ts";
 const TIMEOUT_MS = 10_000;
 const { out, shut, next } = RULE_PREFERENCES;
 const MARK = `0x${PACKET_MARKS.out.toString(16)}`;
-/** systemd-networkd removes rules of others, but those of the kernel's. */
+/** systemd-networkd removes other programs' rules, except those marked as the kernel's. */
 const PROTOCOL = "protocol kernel";
 
 const Rules = v.array(
@@ -34,7 +34,7 @@ async function readRules(): Promise<readonly Rule[]> {
   );
 }
 
-/** Lines for `ip -batch`; none when all is as it should be. The gate opens last. Pure. */
+/** Plans the lines for `ip -batch`; none if all rules are in place. The rule that lets packets out comes last. Pure. */
 export function planPolicyRules(rules: readonly Rule[], bridge: string): readonly string[] {
   const has = (matches: (rule: Rule) => boolean): boolean => rules.some(matches);
   const isShut = has(({ priority, iif, action }) => priority === shut && iif === bridge && action === "prohibit");
@@ -60,7 +60,7 @@ export async function ensurePolicyRules(bridge: string): Promise<void> {
   await runTool("ip", ["-4", "-batch", "-"], { timeoutMs: TIMEOUT_MS, stdin: `${lines.join("\n")}\n` });
 }
 
-/** Preferences at which there are rules of ours. */
+/** Lists the preferences that hold rules of ours. */
 export async function listPolicyRules(): Promise<readonly number[]> {
   const own: readonly number[] = [out, shut, next];
   return [...new Set((await readRules()).flatMap(({ priority }) => priority ?? []))].filter((each) =>

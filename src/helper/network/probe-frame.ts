@@ -1,4 +1,4 @@
-/** The one frame that `probe_nat` sends: Ethernet, IPv4, UDP. Pure. Source: RFC 791, RFC 768, RFC 1071. */
+/** Encodes the frame that `probe_nat` sends: Ethernet, IPv4, UDP. Pure. Source: RFC 791, RFC 768, RFC 1071. */
 
 import { parseIpv4 } from "../../shared/network/ipv4.ts";
 
@@ -7,9 +7,9 @@ const PROTOCOL_UDP = 17;
 const ETHERNET_BYTES = 14;
 const IPV4_BYTES = 20;
 const UDP_BYTES = 8;
-/** Forwarded once by this host, and ended by the next: no router further away ever sees it. */
+/** This host forwards it once and the next router drops it, so no router further away sees it. */
 const TTL = 2;
-/** Long enough that no frame needs padding, and says to whoever captures it what it is. */
+/** Long enough that no frame needs padding. Tells anyone who captures it what it is. */
 const PAYLOAD = new TextEncoder().encode("banger doctor: does NAT work here?");
 
 export interface Datagram {
@@ -41,7 +41,7 @@ function ipv4Number(address: string): number {
   return value;
 }
 
-/** @throws Error when an address is none */
+/** @throws Error if an address is invalid */
 export function encodeDatagram(datagram: Datagram): Uint8Array {
   const { sourceMac, targetMac, sourcePort, targetPort } = datagram;
   const [source, target] = [ipv4Number(datagram.sourceIp), ipv4Number(datagram.targetIp)];
@@ -72,7 +72,7 @@ export function encodeDatagram(datagram: Datagram): Uint8Array {
   pseudo.setUint32(4, target);
   pseudo.setUint8(9, PROTOCOL_UDP);
   pseudo.setUint16(10, udpLength);
-  // Zero would mean that there is no checksum.
+  // Zero would mean "no checksum".
   view.setUint16(udp + 6, internetChecksum(Buffer.concat([pseudoHeader, frame.subarray(udp)])) || 0xffff);
   return frame;
 }

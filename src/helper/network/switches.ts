@@ -1,7 +1,7 @@
 /**
- * Forwarding by interface: a guest with NAT needs it on the bridge and on the uplink, and no other interface is to forward because
- * of that. What was on already stays as it is; what we turned on is written down before, and turned off again with the last guest
- * that needed it. Source: kernel doc networking/ip-sysctl.
+ * Forwarding by interface. A guest with NAT needs forwarding on the bridge and the uplink, and on no other interface.
+ * Switches that were on stay on. Those that we turn on are recorded first, and turned off with the last guest that
+ * needs them. Source: kernel doc networking/ip-sysctl.
  */
 
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -11,10 +11,10 @@ import type { HelperContext } from "../context.ts";
 import { isBridgeName } from "../../shared/host-names.ts";
 
 type Paths = Pick<HelperContext, "paths">;
-/** Writing 1 here, as Docker does, turns on every interface's. */
+/** Writing 1 here, as Docker does, turns on forwarding on every interface. */
 const ALL = "/proc/sys/net/ipv4/ip_forward";
 
-/** Null when there is no such interface (any more). */
+/** Reads a switch; null if the interface doesn't exist or is gone. */
 function read(key: string): string | null {
   try {
     return readFileSync(`${SWITCHES_ROOT}/${key}`, "utf8").trim();
@@ -28,12 +28,12 @@ function write(key: string, value: "0" | "1"): void {
   try {
     writeFileSync(`${SWITCHES_ROOT}/${key}`, value);
   } catch (thrown) {
-    // The interface went, and its switches with it.
+    // The interface is gone, and its switches with it.
     if (!isErrno(thrown, "ENOENT")) throw thrown;
   }
 }
 
-/** What we turned on and is there, as `INTERFACE/KEY`. */
+/** Lists the switches that we turned on and that still exist, as `INTERFACE/KEY`. */
 export const listSwitched = (context: Paths): readonly string[] =>
   readRecord(context).filter((key) => read(key) !== null);
 
@@ -60,23 +60,28 @@ function remember({ paths }: Paths, keys: readonly string[]): void {
 
 const isHostForwarding = (): boolean => readFileSync(ALL, "utf8").trim() !== "0";
 
-/** When somebody has made a router of the host since, its interfaces' forwarding is theirs. */
+/**
+ * Turns switches off. If the host has become a router meanwhile, forwarding on its interfaces is no longer ours to turn
+ * off.
+ */
 function turnOff(keys: readonly string[]): void {
   for (const key of keys) if (!(key.endsWith("/forwarding") && isHostForwarding())) write(key, "0");
 }
 
 export interface SwitchPlan {
-  /** To be turned on. */
+  /** Switches to turn on. */
   readonly missing: readonly string[];
-  /** Turned on by us for another uplink or bridge: to be turned off. */
+  /** Switches to turn off, which we turned on for another uplink or bridge. */
   readonly stale: readonly string[];
-  /** Turned on by us, then. */
+  /** All switches that we will have turned on. */
   readonly kept: readonly string[];
-  /** Interfaces that forward for guests' sake only, then. */
+  /** Interfaces that will forward only for guests. */
   readonly forwardingForGuests: readonly string[];
 }
 
-/** What guests with NAT need on these two, and no longer need on another uplink. */
+/**
+ * Plans the switches that guests with NAT need on this bridge and uplink, and those no longer needed on another uplink.
+ */
 export function planSwitches(context: Paths, bridge: string, uplink: string): SwitchPlan {
   const needed = [`${bridge}/forwarding`, ...SWITCHES.map((key) => `${uplink}/${key}`)];
   const before = readRecord(context);
@@ -90,14 +95,14 @@ export function planSwitches(context: Paths, bridge: string, uplink: string): Sw
 
 export function applySwitches(context: Paths, { missing, stale, kept }: SwitchPlan): void {
   if (missing.length + stale.length === 0) return;
-  // Written down before it is done: a helper that ends in between leaves nothing that nobody knows of.
+  // Recorded before acting: if the helper ends in between, the record still lists every switch we turned on.
   remember(context, [...new Set([...kept, ...stale])]);
   turnOff(stale);
   for (const key of missing) write(key, "1");
   remember(context, kept);
 }
 
-/** Turns off what we turned on. Returns whether that was anything. */
+/** Turns off the switches that we turned on. Returns whether there were any. */
 export function turnAllOff(context: Paths): boolean {
   const keys = readRecord(context);
   turnOff(keys);

@@ -1,7 +1,6 @@
 /**
- * Files by descriptor. A path is resolved once, below a directory that is already open, through no link; everything
- * afterwards goes through the descriptor, never again through the name. Source: openat2(2), open(2) "O_PATH",
- * fchownat(2), xattr(7).
+ * Files by descriptor. A path is resolved once, below an open directory and through no link; everything afterwards uses
+ * the descriptor, never the name. Source: openat2(2), open(2) "O_PATH", fchownat(2), xattr(7).
  */
 
 import { closeSync, chmodSync, constants, fstatSync, openSync, readdirSync, readFileSync } from "node:fs";
@@ -13,13 +12,13 @@ const SYS_OPENAT2 = 437;
 const AT_FDCWD = -100;
 const AT_EMPTY_PATH = 0x1000;
 const AT_REMOVEDIR = 0x200;
-/** Not in node:fs' constants; the same on x86-64 and arm64. */
+/** Missing from Node's constants; the same on x86-64 and arm64. */
 export const O_PATH = 0o10000000;
 const O_CLOEXEC = 0o2000000;
 const S_IFBLK = 0o60000;
 const RENAME_NOREPLACE = 1;
 const SEEK_SET = 0;
-/** About a thousand names. */
+/** Room for about a thousand names. */
 const NAMES_BYTES = 32 * 1024;
 const ATTRIBUTE_BYTES = 256;
 /** struct linux_dirent64: u64 d_ino, s64 d_off, u16 d_reclen, u8 d_type, then the name. */
@@ -31,14 +30,14 @@ const RESOLVE_NO_MAGICLINKS = 0x02;
 const RESOLVE_NO_SYMLINKS = 0x04;
 const RESOLVE_BENEATH = 0x08;
 
-/** A name in a directory. Others may choose it, so it is bytes: text would lose what isn't UTF-8. */
+/** A name in a directory. Others may choose it, so it stays bytes: text would corrupt names that aren't UTF-8. */
 export type FileName = string | Uint8Array;
 
-/** A name for messages. */
+/** Formats a name for messages. */
 const show = (name: FileName): string =>
   typeof name === "string" ? name : JSON.stringify(Buffer.from(name).toString("latin1"));
 
-/** What `fstat` says of an open file. */
+/** What `fstat` reports about an open file. */
 export interface FileFacts {
   readonly kind: "file" | "directory" | "socket" | "block" | "other";
   readonly uid: number;
@@ -67,7 +66,7 @@ export class Descriptor implements Disposable {
     closeSync(this.fd);
   }
 
-  /** A path that means this very file, for the calls that take only a path. Follows nothing but the descriptor. */
+  /** A path to this very file, for calls that take only a path. It follows nothing but the descriptor. */
   get procPath(): string {
     return `/proc/self/fd/${this.fd}`;
   }
@@ -96,9 +95,9 @@ export class Descriptor implements Disposable {
 
   /**
    * Opens a path below this directory: no `..` out of it, no symbolic link anywhere, no magic link, and with
-   * `sameFileSystem` no mount point. Never waits: neither for a FIFO's other end nor for whoever holds a lease, which would
-   * stop every other call for the 45 s that a lease's holder gets. Source: fcntl(2) "Leases".
-   * @throws SystemCallError (ELOOP for a link, EXDEV for a way out, EAGAIN for a lease, ENOENT, …).
+   * `sameFileSystem` no mount point. Never waits for a FIFO's other end or for a lease's holder, who could block every
+   * other call for 45 s. Source: fcntl(2) "Leases".
+   * @throws SystemCallError (ELOOP for a link, EXDEV for a way out, EAGAIN for a lease, ENOENT, …)
    */
   open(
     path: FileName,
@@ -110,14 +109,14 @@ export class Descriptor implements Disposable {
       RESOLVE_NO_SYMLINKS |
       RESOLVE_NO_MAGICLINKS |
       (options.sameFileSystem === true ? RESOLVE_NO_XDEV : 0);
-    // openat2 refuses what means nothing with O_PATH.
+    // openat2 rejects flags that have no meaning with O_PATH.
     const atOnce = (flags & O_PATH) === 0 ? flags | constants.O_NONBLOCK : flags;
     return openat2(this.fd, path, atOnce, options.mode ?? 0, resolve, `${this.label}/${show(path)}`);
   }
 
-  /** Opens without access to the contents: to look at, to act on, not to read. A FIFO or device is not woken. */
+  /** Opens a file to inspect or act on, without access to its contents. Doesn't wake a FIFO or device. */
   openPath(path: FileName): Descriptor {
-    // Without O_NOFOLLOW, with which O_PATH would open a link itself; RESOLVE_NO_SYMLINKS refuses it.
+    // Without O_NOFOLLOW: O_PATH would then open a link itself. RESOLVE_NO_SYMLINKS refuses links.
     return this.open(path, O_PATH);
   }
 
@@ -125,7 +124,7 @@ export class Descriptor implements Disposable {
     return this.open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   }
 
-  /** Like {@link openDirectory}, and not where something is mounted. */
+  /** Like {@link openDirectory}, but refuses a mount point. */
   openOnDevice(path: FileName): Descriptor {
     return this.open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW, { sameFileSystem: true });
   }
@@ -135,7 +134,7 @@ export class Descriptor implements Disposable {
     check("mkdirat", `${this.label}, ${name}`, libc.mkdirat(this.fd, ptr(path), mode), errno());
   }
 
-  /** A block device node, readable and writable by its owner alone. */
+  /** Makes a block device node that only its owner can read and write. */
   makeBlockNode(name: string, major: number, minor: number): void {
     const path = cString(name);
     // Linux's encoding of a device number, makedev(3).
@@ -152,7 +151,9 @@ export class Descriptor implements Disposable {
     );
   }
 
-  /** A new, empty file for the caller alone, open for writing. Raises EEXIST for anything of that name, a link included. */
+  /**
+   * Makes a new, empty file for the caller alone, open for writing. Raises EEXIST if the name exists, even as a link.
+   */
   makeFile(name: string): Descriptor {
     return this.open(name, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, {
       mode: 0o600,
@@ -165,7 +166,7 @@ export class Descriptor implements Disposable {
     check("symlinkat", `${target}, ${this.label}/${name}`, libc.symlinkat(ptr(text), this.fd, ptr(path)), errno());
   }
 
-  /** Removes a name of this directory; a link is removed itself, not what it points to. */
+  /** Removes a name in this directory. For a link, removes the link, not its target. */
   unlink(name: string): void {
     const path = cString(name);
     check("unlinkat", `${this.label}/${name}`, libc.unlinkat(this.fd, ptr(path), 0), errno());
@@ -177,7 +178,8 @@ export class Descriptor implements Disposable {
   }
 
   /**
-   * Removes a file, link or empty directory, in a thread of its own: freeing a large file, or a slow disk, holds up nobody.
+   * Removes a file, link or empty directory in another thread, so that a large file or a slow disk blocks no other
+   * caller.
    * @throws ErrnoException ENOTEMPTY, ENOENT, EBUSY for a mount point, …
    */
   async remove(name: FileName): Promise<void> {
@@ -190,7 +192,7 @@ export class Descriptor implements Disposable {
     }
   }
 
-  /** Moves a name of this directory to another one. Raises EEXIST instead of replacing anything. */
+  /** Moves a name from this directory to another one. Raises EEXIST instead of replacing anything. */
   move(name: FileName, directory: Descriptor, newName: string): void {
     const from = cString(name);
     const to = cString(newName);
@@ -202,7 +204,9 @@ export class Descriptor implements Disposable {
     );
   }
 
-  /** The next names of this directory, which must be open for reading; none at its end. Raises as getdents64(2). */
+  /**
+   * Reads the next names of this directory, which must be open for reading; none at its end. Raises as getdents64(2).
+   */
   nextNames(): readonly Uint8Array[] {
     const bytes = Buffer.alloc(NAMES_BYTES);
     const length = check("getdents64", this.label, libc.getdents64(this.fd, ptr(bytes), BigInt(bytes.length)), errno());
@@ -211,21 +215,21 @@ export class Descriptor implements Disposable {
       const name = bytes.subarray(at + RECORD_NAME_AT, bytes.indexOf(0, at + RECORD_NAME_AT));
       if (name.length > 2 || !".".repeat(name.length).startsWith(name.toString("latin1"))) names.push(name);
     }
-    // Nothing but the directory itself and its parent is no end.
+    // A batch with only `.` and `..` is not the end.
     return names.length === 0 && length > 0 ? this.nextNames() : names;
   }
 
-  /** The next names are the first ones again. */
+  /** Starts reading names from the beginning again. */
   rewind(): void {
     check("lseek", this.label, libc.lseek(this.fd, 0, SEEK_SET), errno());
   }
 
-  /** The id of the mount that this file was reached through. Source: proc(5) "/proc/pid/fdinfo". */
+  /** The id of the mount through which this file was reached. Source: proc(5) "/proc/pid/fdinfo". */
   mountId(): string {
     return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${this.fd}`, "utf8"))?.[1] ?? "";
   }
 
-  /** Names in this directory, which must be open for reading and one that only root writes. */
+  /** Lists the names in this directory, which must be open for reading and which only root may write. */
   names(): readonly string[] {
     return readdirSync(this.procPath);
   }
@@ -244,7 +248,7 @@ export class Descriptor implements Disposable {
     chmodSync(this.procPath, mode);
   }
 
-  /** An attribute of at most 256 bytes; null without it. */
+  /** Reads an attribute of at most 256 bytes; null if it isn't set. */
   attribute(name: string): Uint8Array | null {
     const path = cString(this.procPath);
     const key = cString(name);
@@ -296,14 +300,14 @@ function openat2(
   return new Descriptor(fd, label);
 }
 
-/** A device of the kernel's, by a path that only root makes. */
+/** Opens a kernel device by a path that only root can make. */
 export function openDevice(path: string, readOnly: boolean): Descriptor {
   return new Descriptor(openSync(path, (readOnly ? constants.O_RDONLY : constants.O_RDWR) | O_CLOEXEC), path);
 }
 
 /**
- * Opens one of the fixed, absolute directories everything else is resolved below. Links in its path are refused too:
- * each part of it is root's, and none needs to be a link.
+ * Opens one of the fixed, absolute directories below which everything else is resolved. Links in its path are refused
+ * too: every part belongs to root, and none needs to be a link.
  */
 export function openRoot(path: string): Descriptor {
   return openat2(

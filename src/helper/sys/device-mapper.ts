@@ -1,4 +1,4 @@
-/** Device-mapper devices by ioctl: `dmsetup` would wait for udev, which nobody here needs. Source: linux/dm-ioctl.h. */
+/** Device-mapper devices by ioctl. `dmsetup` would wait for udev, which isn't needed here. Source: linux/dm-ioctl.h. */
 
 import { readdirSync, readFileSync } from "node:fs";
 import { isErrno } from "../../shared/errors.ts";
@@ -14,8 +14,8 @@ const IOCTLS = {
 } as const;
 const VERSION_MAJOR = 4;
 const DM_READONLY_FLAG = 1;
-// struct dm_ioctl (312 bytes): u32 version[3], data_size, data_start, target_count, s32 open_count, u32 flags, event_nr, padding,
-// u64 dev, name[128], uuid[129], data[7].
+// struct dm_ioctl (312 bytes): u32 version[3], data_size, data_start, target_count, s32 open_count, u32 flags,
+// event_nr, padding, u64 dev, name[128], uuid[129], data[7].
 const HEADER_BYTES = 312;
 const SIZE_AT = 12;
 const START_AT = 16;
@@ -27,7 +27,8 @@ const NAME_AT = 48;
 const NAME_BYTES = 128;
 const UUID_AT = 176;
 const UUID_BYTES = 129;
-// struct dm_target_spec (40 bytes): u64 sector_start, length, s32 status, u32 next, target_type[16]; its parameters follow.
+// struct dm_target_spec (40 bytes): u64 sector_start, length, s32 status, u32 next, target_type[16]; then its
+// parameters.
 const TARGET_BYTES = 40;
 const NEXT_AT = 20;
 const TYPE_AT = 24;
@@ -41,15 +42,15 @@ export interface DmTarget {
 }
 
 export interface DmFacts {
-  /** The words given when it was made, its mark; empty for none. Only root makes devices, so only root marks them. */
+  /** Its mark, set when it was made; empty for none. Only root can make and mark devices. */
   readonly uuid: string;
   readonly major: number;
   readonly minor: number;
-  /** How many have the device open. */
+  /** How many times the device is open. */
   readonly users: number;
 }
 
-/** A table as DM_TABLE_LOAD takes it: each target, its parameters, up to the next multiple of eight. Pure. */
+/** Encodes a table for DM_TABLE_LOAD: each target and its parameters, padded to a multiple of eight. Pure. */
 export function encodeTargets(targets: readonly DmTarget[]): Uint8Array {
   return Buffer.concat(
     targets.map(({ start, length, type, parameters }) => {
@@ -66,7 +67,7 @@ export function encodeTargets(targets: readonly DmTarget[]): Uint8Array {
   );
 }
 
-/** A device number as the kernel hands it out: minor bits 0-7, major bits 8-19, the rest of the minor above. Pure. */
+/** Decodes a device number: minor bits 0-7, major bits 8-19, the remaining minor bits above. Pure. */
 export function splitDevice(device: bigint): { readonly major: number; readonly minor: number } {
   return {
     major: Number((device >> 8n) & 0xfffn),
@@ -74,7 +75,7 @@ export function splitDevice(device: bigint): { readonly major: number; readonly 
   };
 }
 
-/** Which device is meant: the kernel takes its name or its uuid, and both when it is made. */
+/** Identifies a device. The kernel takes its name or its uuid, and both when it is created. */
 interface DmName {
   readonly name?: string;
   readonly uuid?: string;
@@ -117,15 +118,16 @@ function act(call: keyof typeof IOCTLS, { name = "", uuid = "" }: DmName, option
 }
 
 /**
- * Makes a device of these targets; when that fails, there is none. @throws SystemCallError EBUSY when one has that name;
- * for a bad table whatever its target says (the kernel's log has more).
+ * Makes a device of these targets. If that fails, no device remains.
+ * @throws SystemCallError EBUSY if the name is taken; for a bad table, whatever its target reports (see the kernel's
+ * log)
  */
 export function createDm(name: string, uuid: string, targets: readonly DmTarget[], access: "read" | "write"): DmFacts {
   const flags = access === "read" ? DM_READONLY_FLAG : 0;
   act("DM_DEV_CREATE", { name, uuid }, { flags });
   try {
     act("DM_TABLE_LOAD", { name }, { targets, flags });
-    // Without the flag that suspends, this call resumes.
+    // Without the suspend flag, this call resumes the device.
     return act("DM_DEV_SUSPEND", { name });
   } catch (thrown) {
     act("DM_DEV_REMOVE", { uuid });
@@ -133,10 +135,10 @@ export function createDm(name: string, uuid: string, targets: readonly DmTarget[
   }
 }
 
-/** False where the kernel has no device mapper loaded, and so no device of it. */
+/** False if the kernel has no device mapper loaded, and so no dm device. */
 const isLoaded = (): boolean => readFileSync("/proc/devices", "utf8").includes(" device-mapper\n");
 
-/** Removes a device; one that isn't there is fine. @throws SystemCallError EBUSY while somebody has it open */
+/** Removes a device. A missing one is not an error. @throws SystemCallError EBUSY while it is open */
 export function removeDm(device: DmName): void {
   if (!isLoaded()) return;
   try {
@@ -146,7 +148,7 @@ export function removeDm(device: DmName): void {
   }
 }
 
-/** Null when there is no such device. */
+/** Reads a device's facts; null if it doesn't exist. */
 export function readDm(name: string): DmFacts | null {
   if (!isLoaded()) return null;
   try {
@@ -157,17 +159,17 @@ export function readDm(name: string): DmFacts | null {
   }
 }
 
-/** Its size, as the kernel has it for every block device, in sectors of 512 bytes. */
+/** Reads its size. The kernel counts every block device in sectors of 512 bytes. */
 export function readDmBytes({ minor }: DmFacts): number {
   return Number(readFileSync(`/sys/block/dm-${minor}/size`, "utf8")) * 512;
 }
 
-/** The kernel's names (`loop3`, `dm-1`) of the devices that one of them rests on. */
+/** Lists the kernel's names (`loop3`, `dm-1`) of the devices directly below it. */
 export function listDmParts(device: string): readonly string[] {
   return readdirSync(`/sys/block/${device}/slaves`);
 }
 
-/** All dm devices of this host; `device` is the kernel's own name, `dm-1`. */
+/** Lists all dm devices of this host. `device` is the kernel's name, such as `dm-1`. */
 export function listDmDevices(): readonly { readonly device: string; readonly name: string; readonly uuid: string }[] {
   return readdirSync("/sys/block").flatMap((device) => {
     if (!/^dm-\d+$/.test(device)) return [];

@@ -1,4 +1,4 @@
-/** An interface's IPv4 address and fixed neighbours, by ioctl. Source: netdevice(7), arp(7). */
+/** Reads an interface's IPv4 address and sets fixed neighbours, by ioctl. Source: netdevice(7), arp(7). */
 
 import { isErrno } from "../../shared/errors.ts";
 import { addressOf, check, errno, libc } from "./libc.ts";
@@ -13,11 +13,11 @@ const IFNAMSIZ = 16;
 const IFREQ_BYTES = 40;
 const AF_INET = 2;
 const ARPHRD_ETHER = 1;
-/** The entry is complete, and permanent: no ARP changes it. */
+/** The entry is complete and permanent: ARP doesn't change it. */
 const ATF_COM_PERM = 0x02 | 0x04;
 const ARPREQ = { bytes: 68, hardwareAddress: 16, flags: 32, device: 52 } as const;
 
-/** struct ifreq with the name of an interface and nothing else yet. */
+/** A struct ifreq that contains only an interface's name. */
 export function interfaceRequest(name: string): { readonly request: Uint8Array; readonly view: DataView } {
   const request = new Uint8Array(IFREQ_BYTES);
   const bytes = new TextEncoder().encode(name);
@@ -30,7 +30,7 @@ function ask(socket: Descriptor, call: string, number: number, operand: string, 
   check("ioctl", `${call}, ${operand}`, libc.ioctl(socket.fd, BigInt(number), addressOf(request)), errno());
 }
 
-/** An interface's first IPv4 address as `a.b.c.d/n`; null when it has none. */
+/** Reads an interface's first IPv4 address as `a.b.c.d/n`; null if it has none. */
 export function readIpv4Address(name: string): string | null {
   using socket = openInternetSocket();
   const read = (call: string, number: number): Uint8Array => {
@@ -60,7 +60,7 @@ function arpRequest(device: string, address: string): Uint8Array {
   return request;
 }
 
-/** Fixes which MAC address an address on that device has. */
+/** Fixes the MAC address of an address on that device. */
 export function fixNeighbour(device: string, address: string, mac: string): void {
   using socket = openInternetSocket();
   const request = arpRequest(device, address);
@@ -74,7 +74,7 @@ export function fixNeighbour(device: string, address: string, mac: string): void
   ask(socket, "SIOCSARP", SIOCSARP, `${address}, ${mac}`, request);
 }
 
-/** Takes back {@link fixNeighbour}; none is fine. */
+/** Undoes {@link fixNeighbour}. A missing entry is not an error. */
 export function forgetNeighbour(device: string, address: string): void {
   using socket = openInternetSocket();
   try {

@@ -1,6 +1,6 @@
 /**
- * The libc that the helper calls, and how a failed call becomes an error that names the call and its operands.
- * errno is read in the statement that makes the call: anything in between (a collection, another call) may change it.
+ * The helper's calls into libc, with errors that name the call and its operands. errno is read in the same statement as
+ * the call: anything in between (a garbage collection, another call) may change it.
  */
 
 import { dlopen, FFIType, type Pointer, ptr, read } from "bun:ffi";
@@ -10,8 +10,8 @@ const { i32, u32, u64, i64_fast, ptr: pointer } = FFIType;
 
 const library = dlopen("libc.so.6", {
   __errno_location: { args: [], returns: pointer },
-  // Variadic, declared with the arguments the kernel takes; correct on x86-64 and arm64 Linux, whose variadic
-  // integer arguments go where fixed ones do.
+  // Variadic, but declared with the arguments the kernel takes. On x86-64 and arm64 Linux, variadic integer arguments
+  // go where fixed ones do.
   syscall: { args: [i64_fast, i64_fast, i64_fast, i64_fast, i64_fast], returns: i64_fast },
   ioctl: { args: [i32, u64, i64_fast], returns: i32 },
   fchownat: { args: [i32, pointer, u32, u32, i32], returns: i32 },
@@ -33,19 +33,19 @@ const library = dlopen("libc.so.6", {
   poll: { args: [pointer, u64, i32], returns: i32 },
 });
 
-/** The calls themselves. Only the modules of this folder use them. */
+/** The calls themselves. Only modules in this folder use them. */
 export const libc = library.symbols;
 
 const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.errno).map(([name, number]) => [number, name]),
 );
 
-/** errno of the call that was made last on this thread. To be read in the same statement as the call. */
+/** The errno of this thread's last call. Read it in the same statement as the call. */
 export function errno(): number {
   return read.i32(libc.__errno_location() as Pointer, 0);
 }
 
-/** A failed system call: `code` as Node names it, the call and its operands in the message. */
+/** A failed system call: `code` as Node names it; the message has the call and its operands. */
 export class SystemCallError extends Error {
   override readonly name = "SystemCallError";
   readonly code: string;
@@ -60,9 +60,9 @@ export class SystemCallError extends Error {
 }
 
 /**
- * The result of a call, or its error. Written `check("mkdirat", name, libc.mkdirat(…), errno())`: arguments are
- * evaluated in order, so errno is that call's.
- * @throws SystemCallError when the result is negative.
+ * Returns a call's result or throws its error. Written `check("mkdirat", name, libc.mkdirat(…), errno())`: arguments
+ * are evaluated in order, so errno belongs to that call.
+ * @throws SystemCallError if the result is negative
  */
 export function check(syscall: string, operands: string, result: number | bigint, number: number): number {
   const value = Number(result);
@@ -70,10 +70,12 @@ export function check(syscall: string, operands: string, result: number | bigint
   return value;
 }
 
-/** A NUL-terminated string for a call; bytes stay what they are. @throws Error when it holds a NUL, which would cut it short unseen. */
+/**
+ * A NUL-terminated string for a call; bytes pass unchanged. @throws Error if it contains a NUL, which would truncate it
+ */
 export function cString(text: string | Uint8Array): Uint8Array {
   const bytes = Buffer.from(typeof text === "string" ? `${text}\0` : [...text, 0]);
-  if (bytes.indexOf(0) !== bytes.length - 1) throw new Error("a NUL in a string for a system call");
+  if (bytes.indexOf(0) !== bytes.length - 1) throw new Error("a string for a system call contains a NUL");
   return bytes;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Loop devices, attached to an open file and not to a name: `losetup` resolves the name it is given once more, and
- * in between an owner could put another file there. Source: loop(4), linux/loop.h.
+ * Loop devices, attached to an open file instead of a name. `losetup` resolves the name again, and an owner could put
+ * another file there in between. Source: loop(4), linux/loop.h.
  */
 
 import { existsSync, readdirSync } from "node:fs";
@@ -12,7 +12,7 @@ const LOOP_CONFIGURE = 0x4c0a;
 const LOOP_CLR_FD = 0x4c01;
 const LOOP_GET_STATUS64 = 0x4c05;
 const LO_FLAGS_READ_ONLY = 1;
-/** The kernel detaches the file when the last user of the device is gone: no crash of ours can leave it behind. */
+/** The kernel detaches the file when the device's last user is gone, so a crash leaves nothing behind. */
 const LO_FLAGS_AUTOCLEAR = 4;
 
 // struct loop_info64 (232 bytes): device, inode, rdevice, offset, sizelimit (u64 each), number, encrypt_type,
@@ -23,7 +23,7 @@ const INFO_NAME_AT = 56;
 const NAME_BYTES = 64;
 // struct loop_config: u32 fd, u32 block_size, loop_info64 info, u64 reserved[8].
 const CONFIG_BYTES = 8 + INFO_BYTES + 64;
-/** Losing a race for a free device is normal when others attach loops as well. */
+/** Losing a race for a free device is normal while others attach loops as well. */
 const ATTEMPTS = 50;
 
 export interface LoopFacts {
@@ -31,13 +31,13 @@ export interface LoopFacts {
   readonly identity: string;
   readonly readOnly: boolean;
   /**
-   * The words given when it was attached. Its file's path is no use: the kernel prints it as seen from where the file was
-   * opened, a mount namespace that ended with an earlier helper. Only root attaches loops, so only root marks them.
+   * The mark set when it was attached. The backing file's path can't serve: the kernel prints it as seen from the mount
+   * namespace of the helper that opened it, which may have ended. Only root can attach and mark loops.
    */
   readonly mark: string;
 }
 
-/** Attaches an open file. The device stays for as long as the result, or another user of it, is open. */
+/** Attaches an open file. The device exists as long as the result, or another user of it, is open. */
 export function attachLoop(file: Descriptor, readOnly: boolean, mark: string): Descriptor {
   using control = openDevice("/dev/loop-control", false);
   for (let attempt = 1; ; attempt++) {
@@ -63,7 +63,7 @@ export function attachLoop(file: Descriptor, readOnly: boolean, mark: string): D
   }
 }
 
-/** Null when nothing is attached. */
+/** Reads a loop's facts; null if no file is attached. */
 export function readLoop(loop: Descriptor): LoopFacts | null {
   const info = new Uint8Array(INFO_BYTES);
   try {
@@ -85,7 +85,7 @@ export function readLoop(loop: Descriptor): LoopFacts | null {
   };
 }
 
-/** Detaches the backing file, at once or when the last user is gone. "Not attached" is fine. */
+/** Detaches the backing file, now or when the last user is gone. A loop without a file is not an error. */
 export function detachLoop(loop: Descriptor): void {
   try {
     check("ioctl", `LOOP_CLR_FD, ${loop.label}`, libc.ioctl(loop.fd, BigInt(LOOP_CLR_FD), 0), errno());
@@ -94,7 +94,7 @@ export function detachLoop(loop: Descriptor): void {
   }
 }
 
-/** Every loop device with a file attached: `/dev/loopN` and the kernel's words for it. */
+/** Lists every loop device with a file attached: `/dev/loopN` and the kernel's facts about it. */
 export function listLoops(): readonly { readonly device: string; readonly facts: LoopFacts }[] {
   return readdirSync("/sys/block")
     .filter((name) => /^loop\d+$/.test(name) && existsSync(`/sys/block/${name}/loop/backing_file`))

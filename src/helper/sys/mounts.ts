@@ -1,4 +1,7 @@
-/** Mounts by descriptor: a name could lead elsewhere by the time it is used. Source: mount(2), umount2(2), proc(5) "/proc/pid/fd". */
+/**
+ * Mounts by descriptor, because a name may lead elsewhere by the time it is used. Source: mount(2), umount2(2), proc(5)
+ * "/proc/pid/fd".
+ */
 
 import { readFileSync } from "node:fs";
 import type { Descriptor } from "./descriptors.ts";
@@ -14,24 +17,27 @@ const MS_BIND = 4096;
 const MS_REC = 0x4000;
 const MS_SLAVE = 0x8_0000;
 
-/** What the kernel says of a mount. */
+/** What the kernel reports about a mount. */
 export interface MountFacts {
   /** `ext4`, `tmpfs`, `fuse.sshfs`, … */
   readonly type: string;
-  /** Options of the mount itself, not of its file system: `rw`, `nosuid`, … */
+  /** Options of the mount, not of its file system: `rw`, `nosuid`, … */
   readonly options: readonly string[];
 }
 
 /**
- * From here on mounts and unmounts of this process stay in its mount namespace; those of the host still arrive. systemd makes a
- * service's mounts shared, so that a mount on one would turn up below each of its peers as well. Doing it again changes nothing.
+ * Keeps this process's mounts and unmounts in its own namespace from now on; the host's still arrive. systemd makes a
+ * service's mounts shared, so without this a mount would also appear in each peer. Repeating it changes nothing.
  */
 export function keepMountsToOurselves(): void {
   const root = cString("/");
   check("mount", "/, MS_SLAVE", libc.mount(null, ptr(root), null, BigInt(MS_SLAVE | MS_REC), null), errno());
 }
 
-/** Mounts a new, empty file system in memory, its root 0700 and the caller's. To be reached by the name of `target` opened anew. */
+/**
+ * Mounts a new, empty in-memory file system with a root of mode 0700 that the caller owns. Reopen `target` by name to
+ * reach it.
+ */
 export function mountMemory(target: Descriptor, limits: { readonly bytes: number; readonly inodes: number }): void {
   const type = cString("tmpfs");
   const path = cString(target.procPath);
@@ -44,7 +50,10 @@ export function mountMemory(target: Descriptor, limits: { readonly bytes: number
   );
 }
 
-/** Makes the file or directory appear at the name in `directory` as well, where one of its kind must be; without set-uid files, nodes and programs. */
+/**
+ * Bind-mounts the file or directory onto the name in `directory`, which must exist and be of the same kind. The mount
+ * allows no set-uid files, nodes or programs.
+ */
 export function bindMount(source: Descriptor, directory: Descriptor, name: string, access: "read" | "write"): void {
   using target = directory.openPath(name);
   const [from, to] = [cString(source.procPath), cString(target.procPath)];
@@ -54,7 +63,7 @@ export function bindMount(source: Descriptor, directory: Descriptor, name: strin
     libc.mount(ptr(from), ptr(to), null, BigInt(MS_BIND), null),
     errno(),
   );
-  // A bind mount takes flags only when it is there. Opened anew, the name leads into it.
+  // Flags can be set only once the bind mount exists. Reopening the name leads into it.
   using mounted = directory.openPath(name);
   const flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC | (access === "read" ? MS_RDONLY : 0);
   const path = cString(mounted.procPath);
@@ -62,20 +71,21 @@ export function bindMount(source: Descriptor, directory: Descriptor, name: strin
 }
 
 /**
- * Detaches the mount whose root the descriptor is, and what is mounted below. By name, `UMOUNT_NOFOLLOW` would only guard the last part:
- * a link on the way could still lead to a mount of the host's. @throws SystemCallError EINVAL when it is no mount's root
+ * Detaches the mount whose root the descriptor is, with all mounts below it. By name, `UMOUNT_NOFOLLOW` would protect
+ * only the last part: a link earlier in the path could still lead to one of the host's mounts.
+ * @throws SystemCallError EINVAL if it is not the root of a mount
  */
 export function unmount(mounted: Descriptor): void {
   const target = cString(mounted.procPath);
   check("umount2", mounted.label, libc.umount2(ptr(target), MNT_DETACH), errno());
 }
 
-/** The mount that the file was reached through. */
+/** Finds the mount through which the file was reached. */
 export function readMount(file: Descriptor): MountFacts {
   return parseMount(readFileSync("/proc/self/mountinfo", "utf8"), file.mountId());
 }
 
-/** One mount of /proc/pid/mountinfo. Pure. Source: proc(5). @throws Error when it isn't there */
+/** Finds one mount in the text of /proc/pid/mountinfo. Pure. Source: proc(5). @throws Error if it isn't listed */
 export function parseMount(mountInfo: string, id: string): MountFacts {
   for (const line of mountInfo.split("\n")) {
     const [mount = "", superblock = ""] = line.split(" - ");

@@ -1,4 +1,6 @@
-/** Processes by descriptor, so that a pid used again can't redirect a signal. Source: pidfd_open(2), pidfd_send_signal(2). */
+/**
+ * Processes by descriptor, so that a reused pid can't redirect a signal. Source: pidfd_open(2), pidfd_send_signal(2).
+ */
 
 import { check, errno, libc, ptr } from "./libc.ts";
 import { Descriptor } from "./descriptors.ts";
@@ -8,14 +10,17 @@ const SYS_PIDFD_OPEN = 434;
 const POLLIN = 1;
 const RLIMIT_CORE = 4;
 
-/** This process, and what it starts from here on, leaves no core file: one holds a guest's memory. Source: setrlimit(2). */
+/**
+ * Turns off core files for this process and everything it starts later: a core file holds a guest's memory. Source:
+ * setrlimit(2).
+ */
 export function forbidCoreFiles(): void {
   // struct rlimit: soft and hard limit, 64 bits each.
   const none = new Uint8Array(16);
   check("setrlimit", "RLIMIT_CORE, 0", libc.setrlimit(RLIMIT_CORE, ptr(none)), errno());
 }
 
-/** @throws SystemCallError ESRCH when there is no such process. */
+/** @throws SystemCallError ESRCH if the process doesn't exist */
 export function openProcess(pid: number): Descriptor {
   return new Descriptor(
     check("pidfd_open", `${pid}`, libc.syscall(SYS_PIDFD_OPEN, pid, 0, 0, 0), errno()),
@@ -23,7 +28,7 @@ export function openProcess(pid: number): Descriptor {
   );
 }
 
-/** @throws SystemCallError ESRCH when it has ended. */
+/** @throws SystemCallError ESRCH if it has ended */
 export function signalProcess(process: Descriptor, signal: number): void {
   check(
     "pidfd_send_signal",
@@ -33,7 +38,7 @@ export function signalProcess(process: Descriptor, signal: number): void {
   );
 }
 
-/** True once the process has ended: its descriptor is then readable. */
+/** True once the process has ended: its descriptor then becomes readable. */
 export function hasEnded(process: Descriptor): boolean {
   // struct pollfd: int fd; short events; short revents.
   const poll = new Uint8Array(8);

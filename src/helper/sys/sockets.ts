@@ -1,4 +1,4 @@
-/** Who is at the other end of a unix socket, and telling systemd that we are ready. Source: unix(7), sd_notify(3). */
+/** Reads the peer of a unix socket, and notifies systemd. Source: unix(7), sd_notify(3). */
 
 import type { Socket } from "node:net";
 import { Descriptor } from "./descriptors.ts";
@@ -16,10 +16,12 @@ export interface Peer {
   readonly uid: number;
 }
 
-/** The process that connected, as the kernel noted it then. @throws Error when the socket has no descriptor. */
+/**
+ * The process that connected, as the kernel recorded it at that moment. @throws Error if the socket has no descriptor
+ */
 export function readPeer(socket: Socket): Peer {
   const fd = (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd;
-  if (typeof fd !== "number" || fd < 0) throw new Error("a connection without a descriptor");
+  if (typeof fd !== "number" || fd < 0) throw new Error("the connection has no descriptor");
   // struct ucred: pid, uid, gid.
   const credentials = new Uint8Array(12);
   const length = new Uint8Array(new Uint32Array([credentials.length]).buffer);
@@ -33,22 +35,22 @@ export function readPeer(socket: Socket): Peer {
   return { pid: view.getInt32(0, true), uid: view.getUint32(4, true) };
 }
 
-/** A socket to send by, or to ask the kernel about interfaces with. */
+/** Opens a socket for sending, or for asking the kernel about interfaces. */
 export function openDatagramSocket(): Descriptor {
   const fd = check("socket", "AF_UNIX, SOCK_DGRAM", libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), errno());
   return new Descriptor(fd, "a datagram socket");
 }
 
-/** A socket to ask the kernel about IPv4 addresses with. */
+/** Opens a socket for asking the kernel about IPv4 addresses. */
 export function openInternetSocket(): Descriptor {
   const fd = check("socket", "AF_INET, SOCK_DGRAM", libc.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), errno());
   return new Descriptor(fd, "an internet socket");
 }
 
-/** Sends `message` (`READY=1`) to the service manager at the address of NOTIFY_SOCKET. */
+/** Sends `message` (such as `READY=1`) to the service manager at the address in NOTIFY_SOCKET. */
 export function notifyManager(address: string, message: string): void {
   const path = new TextEncoder().encode(address);
-  // struct sockaddr_un; a leading @ means the abstract namespace, written as a NUL. No final NUL there.
+  // struct sockaddr_un. A leading @ means the abstract namespace and is written as a NUL; no final NUL follows there.
   const target = new Uint8Array(2 + path.length + (address.startsWith("@") ? 0 : 1));
   target[0] = AF_UNIX;
   target.set(path, 2);

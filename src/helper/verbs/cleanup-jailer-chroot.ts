@@ -7,13 +7,13 @@ export const cleanupJailerChroot: Verb<"priv.cleanup_jailer_chroot"> = {
   gates: [],
   facts: [],
   byDesign: {
-    rule: "below the chroot base, through no link; a directory is entered only through its descriptor and only when it is a VM's or the owner's; what is mounted below is detached, never entered; any name, any depth, any number of files, without keeping others waiting",
+    rule: "works below the chroot base and follows no link; enters a directory only by descriptor, and only if it belongs to a VM or the owner; detaches mounts below and never enters them; removes any name, any depth and any number of files without blocking other callers",
     stops:
-      "deleting or unmounting a tree of the host's; having root delete root's files in a directory that the owner moved into the jail; a jail that can't be removed",
+      "deleting or unmounting a host tree; making root delete root's files in a directory that the owner moved into the jail; a jail that can't be removed",
   },
   lock: vmLock,
   run: async ({ vm }, context) => {
-    if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} runs`);
+    if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} is running`);
     await removeJail(context, vm);
     return {};
   },

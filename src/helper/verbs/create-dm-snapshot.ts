@@ -8,12 +8,12 @@ export const createDmSnapshot: Verb<"priv.create_dm_snapshot"> = {
   gates: [],
   facts: [ownersOnlyFile, rootsFile],
   byDesign: {
-    rule: "image and VM are ids; the name is `fc-rootfs-<vm>`, the COW file root's own; loops are attached to the descriptor that was checked",
-    stops: "a loop on a host disk or a planted link; feeding the kernel a crafted COW file",
+    rule: "image and VM are ids; the name is `fc-rootfs-<vm>`; root owns the COW file; loops are attached to the descriptor that was checked",
+    stops: "attaching a loop to a host disk or a planted link; feeding the kernel a crafted COW file",
   },
   lock: vmLock,
   run: async ({ vm, image, root_bytes }, context) => {
-    // Taken before anything of the VM exists, so that `release_vm` has something to release.
+    // Reserved before anything of the VM exists, so that `release_vm` can release it after a crash.
     takeSlot(context, vm);
     const { baseLoop, cowLoop, bytes, kept } = await createSnapshot(context, vm, image, root_bytes);
     return {

@@ -20,14 +20,14 @@ export const createTap: Verb<"priv.create_tap"> = {
   gates: [tapName, bridgeName, guestAddress],
   facts: [realBridge, realTap, guestInSubnet, roomForInterface],
   byDesign: {
-    rule: "the tap is root's until a launch hands it to that VM's uid, and its walls stand before",
-    stops: "the owner, or any local user, opening a tap and speaking as a guest; a guest speaking as another",
+    rule: "root owns the tap until a launch gives it to that VM's uid, and its walls are up before",
+    stops: "the owner or another local user opening a tap and sending as a guest; a guest sending as another guest",
   },
   lock: networkLock,
   run: async ({ tap, bridge, guest_ip: guestIp }, context) => {
     const links = listInterfaces();
     const link = links.find(({ name }) => name === bridge);
-    if (link === undefined) throw new BangerError("FAILED", `there is no ${bridge}`);
+    if (link === undefined) throw new BangerError("FAILED", `${bridge} does not exist`);
     enforce(realBridge, { link, ports: portsOf(bridge, links) });
     const address = readIpv4Address(bridge);
     enforce(guestInSubnet, { guest_ip: guestIp, bridge, addresses: address === null ? [] : [address] });
@@ -41,7 +41,7 @@ export const createTap: Verb<"priv.create_tap"> = {
     if (other !== undefined) throw new BangerError("IN_USE", `${guestIp} is the address of ${other.tap}`);
     const [bridgeIp = ""] = (address ?? "").split("/");
     try {
-      // Whatever one of that name was set to, or is a port of, goes with it.
+      // Removes an existing tap of that name, with its settings and its bridge port.
       if (before !== undefined) await dropWalledTap(context, before);
       await makeTap(tap, tapAlias(guestIp), async () => {
         disableIpv6(tap);

@@ -29,13 +29,13 @@ export const ensureBridge: Verb<"priv.ensure_bridge"> = {
     const links = listInterfaces();
     if (!links.some(({ name }) => name === bridge)) {
       enforce(roomForInterface, { kind: "bridge", there: markedBridges(links).length });
-      // A MAC address of its own: else the bridge takes one of its ports', and another as they come and go.
+      // Gives the bridge its own MAC address: otherwise it uses one of its ports', which changes as ports come and go.
       await ip("link", "add", "name", bridge, "address", macOf(address), "type", "bridge");
       setAlias(bridge, BRIDGE_ALIAS);
     }
     await adoptEarlierBridge(context, bridge, `${address}/${prefix}`, rules);
     const link = readInterface(bridge);
-    if (link === null) throw new BangerError("FAILED", `${bridge} vanished`);
+    if (link === null) throw new BangerError("FAILED", `${bridge} disappeared while it was being set up`);
     const ports = listPorts(bridge);
     enforce(realBridge, { link, ports });
     const wanted = `${address}/${prefix}`;
@@ -49,7 +49,8 @@ export const ensureBridge: Verb<"priv.ensure_bridge"> = {
     }
     disableIpv6(bridge);
     stopSnooping(bridge);
-    // Before its walls, which fix neighbours on it: its ports have theirs, and without ports nothing comes in.
+    // Before its walls, which add neighbours to it. Existing ports have their walls already, and without ports nothing
+    // comes in.
     if (!link.isUp) await ip("link", "set", "dev", bridge, "up");
     await ensureBridgeWalls(context, bridge, address, rules);
     return {};

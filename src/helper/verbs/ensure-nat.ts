@@ -7,8 +7,8 @@ export const ensureNat: Verb<"priv.ensure_nat"> = {
   gates: [guestAddress, tapName],
   facts: GUEST_BRIDGE_FACTS,
   byDesign: {
-    rule: "what claims the guest's address and comes from another tap is dropped at that tap",
-    stops: "a guest without NAT that borrows the address of one that has it",
+    rule: "a packet with the guest's address from another tap is dropped at that tap",
+    stops: "a guest without NAT using the address of a guest that has it",
   },
   lock: networkLock,
   run: async ({ guest_ip, tap, enable }, context) => {

@@ -12,7 +12,10 @@ import type { Verb } from "../verb.ts";
 export const inventory: Verb<"priv.inventory"> = {
   gates: [],
   facts: [],
-  byDesign: { rule: "reads only; names of ours by prefix, loops by the mark root gave them", stops: "hidden leaks" },
+  byDesign: {
+    rule: "reads only; finds banger's names by prefix, and loops by the mark root gave them",
+    stops: "leftovers that nobody sees",
+  },
   lock: () => null,
   run: async (_, context) => {
     const interfaces = listInterfaces();

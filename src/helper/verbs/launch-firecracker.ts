@@ -20,7 +20,7 @@ export const launchFirecracker: Verb<"priv.launch_firecracker"> = {
     ...[ownersFile, ownersOnlyFile, kernelsFileSystem, realTap, jailSocket],
   ],
   byDesign: {
-    rule: "uid and gid are the VM's own slot, which no process has; program and chroot base install.toml's, files found by id; no command, environment or mount is taken, and what the guest boots is settled over the jailed API; the VMM's root is in memory and in its own mount namespace alone",
+    rule: "uid and gid are the VM's own and no process has them; the program comes from install.toml, files are found by id; takes no command, environment or mount; boot settings go through the jailed API; the VMM's root is in memory, in its own mount namespace only",
     stops:
       "hard-linking host files into a jail, or nodes and kernels out of it; running other programs, becoming another user",
   },

@@ -7,8 +7,8 @@ export const probeNat: Verb<"priv.probe_nat"> = {
   gates: [guestAddress, tapName],
   facts: GUEST_BRIDGE_FACTS,
   byDesign: {
-    rule: "one frame a call, wholly of the helper's making, to a documentation address (RFC 5737), and only into a tap that no VMM has open",
-    stops: "speaking for a guest that runs, or sending anything of the caller's choice anywhere",
+    rule: "sends one frame a call, made entirely by the helper, to a documentation address (RFC 5737), and only into a tap that no VMM has open",
+    stops: "sending as a running guest, or sending anything of the caller's choice",
   },
   lock: networkLock,
   run: async ({ guest_ip, tap }) =>

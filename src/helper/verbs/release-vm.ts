@@ -9,7 +9,7 @@ import { findProcessOf, scopePids } from "../jail/scope.ts";
 import { findSlot, releaseSlot } from "../jail/slots.ts";
 import { type Verb, vmLock } from "../verb.ts";
 
-/** What is left of a VM, as a phrase; null when nothing is. */
+/** Names something that is left of a VM; null if nothing is. */
 async function findRest(context: HelperContext, vm: string, uid: number): Promise<string | null> {
   if (scopePids(context, vm).length > 0) return "a process";
   const process = await findProcessOf(uid);
@@ -27,7 +27,7 @@ function hasDirectory(context: HelperContext, vm: string): boolean {
     return true;
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) return false;
-    // A link or anything else in its place is something, too.
+    // A link or any other file in its place counts as well.
     return true;
   }
 }
@@ -36,15 +36,15 @@ export const releaseVm: Verb<"priv.release_vm"> = {
   gates: [],
   facts: [],
   byDesign: {
-    rule: "only when no process, jail, COW file, snapshot, tap or directory of the VM is left",
-    stops: "a new VM that gets the uid of one whose files or processes still exist",
+    rule: "only if no process, jail, COW file, snapshot, tap or directory of the VM is left",
+    stops: "a new VM getting the uid of a VM whose files or processes still exist",
   },
   lock: vmLock,
   run: async ({ vm }, context) => {
     const slot = findSlot(context, vm);
     if (slot === null) return {};
     const rest = await findRest(context, vm, slot.uid);
-    if (rest !== null) throw new BangerError("IN_USE", `${rest} of ${vm} is still there`);
+    if (rest !== null) throw new BangerError("IN_USE", `${rest} of ${vm} still exists`);
     releaseSlot(context, slot);
     return {};
   },

@@ -6,8 +6,8 @@ export const removeDmSnapshot: Verb<"priv.remove_dm_snapshot"> = {
   gates: [],
   facts: [dmIsOurs],
   byDesign: {
-    rule: "the names are made from the VM's id: `fc-rootfs-<vm>`, `fc-rootfs-<vm>-base`, and the loops that hold its COW file; never while the VM runs, and no node of the device is left in a jail",
-    stops: "tearing down host volumes; a node that comes to mean a device of the host's, which got the number anew",
+    rule: "makes the names from the VM's id: `fc-rootfs-<vm>`, `fc-rootfs-<vm>-base`, and the loops of its COW file; never while the VM runs; first removes every node of the device from jails",
+    stops: "removing host volumes; a leftover node opening a host device that got the same number",
   },
   lock: vmLock,
   run: async ({ vm, discard }, context) => {

@@ -12,7 +12,7 @@ export const syncResolverRouting: Verb<"priv.sync_resolver_routing"> = {
   lock: networkLock,
   run: async ({ bridge, resolver }) => {
     const link = readInterface(bridge);
-    if (link === null) throw new BangerError("FAILED", `there is no ${bridge}`);
+    if (link === null) throw new BangerError("FAILED", `${bridge} does not exist`);
     enforce(realBridge, { link, ports: listPorts(bridge) });
     enforce(resolverIsOurs, { resolver, addresses: await listAddresses(bridge) });
     await runTool("resolvectl", ["default-route", bridge, "no"], { timeoutMs: TIMEOUT_MS });

@@ -7,7 +7,10 @@ export interface Subnet {
   readonly last: number;
 }
 
-/** An address as a number; null unless it is four decimal numbers 0 to 255 without leading zeros (inet_aton reads those as octal). */
+/**
+ * Parses an address into a number; null unless it is four decimal numbers from 0 to 255 without leading zeros
+ * (inet_aton reads those as octal).
+ */
 export function parseIpv4(text: string): number | null {
   const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(text);
   if (match === null) return null;
@@ -19,12 +22,12 @@ export function parseIpv4(text: string): number | null {
   return value;
 }
 
-/** An address' text. */
+/** Formats an address. */
 export function formatIpv4(value: number): string {
   return [24, 16, 8, 0].map((shift) => (value >>> shift) & 0xff).join(".");
 }
 
-/** The subnet of that prefix length which holds the address. */
+/** The subnet of that prefix length that contains the address. */
 export function subnetOf(address: number, prefix: number): Subnet {
   const size = 2 ** (32 - prefix);
   const first = Math.floor(address / size) * size;
@@ -39,7 +42,7 @@ export function overlaps(a: Subnet, b: Subnet): boolean {
   return a.first <= b.last && b.first <= a.last;
 }
 
-/** `a.b.c.d/n` or a bare address; null when it is neither. */
+/** Parses `a.b.c.d/n` or a bare address; null if it is neither. */
 export function parseSubnet(text: string): Subnet | null {
   const [address = "", prefix = "32", ...more] = text.split("/");
   const value = parseIpv4(address);
@@ -56,16 +59,16 @@ export const PRIVATE_BLOCKS: readonly Subnet[] = [
   block("192.168.0.0", 16),
 ];
 
-/** The host's own (RFC 1122): 127.0.0.0/8. */
+/** The loopback block (RFC 1122): 127.0.0.0/8. */
 export const LOOPBACK_BLOCK: Subnet = block("127.0.0.0", 8);
 
-/** Whether an address is of one of {@link PRIVATE_BLOCKS}; false for what is no address. */
+/** True if the text is an address in one of {@link PRIVATE_BLOCKS}. */
 export function isPrivateIpv4(text: string): boolean {
   const address = parseIpv4(text);
   return address !== null && PRIVATE_BLOCKS.some((subnet) => contains(subnet, address));
 }
 
-/** Whether an address is the host's own; false for what is no address. */
+/** True if the text is a loopback address. */
 export function isLoopbackIpv4(text: string): boolean {
   const address = parseIpv4(text);
   return address !== null && contains(LOOPBACK_BLOCK, address);

@@ -1,8 +1,8 @@
-/** Whether anybody is behind a unix socket's path. */
+/** Checks whether a unix socket is being served. */
 
 import { connect } from "node:net";
 
-/** True when something accepts connections at the path; false when there is no such path or a dead one. */
+/** True if something accepts connections at the path; false if the path is missing or its socket is dead. */
 export async function isListening(path: string): Promise<boolean> {
   return await new Promise((resolve) => {
     const socket = connect(path);

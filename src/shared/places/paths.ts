@@ -1,4 +1,4 @@
-/** Where things live. The environment is passed in, and nothing is created here. */
+/** Where banger's files are. The environment is passed in, and nothing is created here. */
 
 import { join } from "node:path";
 import { chooseRuntimeDir, findRuntimeDir } from "./runtime-directory.ts";
@@ -8,9 +8,9 @@ export interface Paths {
   readonly configFiles: readonly string[];
   readonly stateDir: string;
   readonly cacheDir: string;
-  /** Sockets. Private, on tmpfs where the host has one. */
+  /** Sockets. Private, and on tmpfs if the host has one. */
   readonly runtimeDir: string;
-  /** HTTP API of the owner daemon. */
+  /** The owner daemon's HTTP API. */
   readonly apiSocket: string;
   readonly sshDir: string;
   readonly database: string;
@@ -20,10 +20,10 @@ export interface Paths {
   readonly kernelsDir: string;
 }
 
-/** Paths of system mode that only the helper and the installer use. All below root-owned directories. */
+/** Paths of system mode that only the helper and the installer use. All are below root-owned directories. */
 export interface SystemPaths extends Paths {
   readonly installFile: string;
-  /** Root's, 0711: nothing in it is private by itself, each part has a mode of its own. */
+  /** Root's, 0711. It protects nothing by itself; each part has its own mode. */
   readonly baseDir: string;
   /** Root's, 0711: the jailer's chroot base. The owner must not be able to rename anything on its way. */
   readonly jailDir: string;
@@ -31,7 +31,10 @@ export interface SystemPaths extends Paths {
   readonly cowDir: string;
   /** Root's, 0700: which VM has which uid. */
   readonly slotsDir: string;
-  /** Root's, 0711: the API's socket. systemd changes a socket's owner by its name, which nobody else may exchange. */
+  /**
+   * Root's, 0711: the API's socket. systemd changes a socket's owner by name, so nobody else may be able to replace the
+   * name.
+   */
   readonly apiSocketDir: string;
   /** Root's, 0711: the helper's socket. */
   readonly helperSocketDir: string;
@@ -39,15 +42,15 @@ export interface SystemPaths extends Paths {
 }
 
 /**
- * Paths of system mode. The owner's state is a directory of its own below a root-owned one, so that the owner can't
- * rename the jails' parents. `root` is `/` except in tests.
+ * Paths of system mode. The owner's state is its own directory below a root-owned one, so that the owner can't rename
+ * the jails' parents. `root` is `/` except in tests.
  */
 export function systemPaths(root = "/"): SystemPaths {
   const baseDir = join(root, "var/lib/banger");
   const stateDir = join(baseDir, "owner");
   const apiSocketDir = join(root, "run/banger");
   const helperSocketDir = join(root, "run/banger-root");
-  // The owner's own, below a root-owned one like the state.
+  // The owner's own directory below a root-owned one, like the state.
   const runtimeDir = join(apiSocketDir, "owner");
   return {
     mode: "system",
@@ -75,13 +78,13 @@ export function systemPaths(root = "/"): SystemPaths {
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** What starts the daemon of that mode anew. */
+/** The command that restarts the daemon in that mode. */
 export const restartCommand = (mode: Paths["mode"]): string =>
   mode === "system" ? "sudo banger system restart" : "banger daemon stop";
 
 /**
- * Paths of rootless mode for a user. XDG variables that aren't absolute are ignored, as the XDG specification asks. The
- * environment decides about the runtime directory only while the state directory names none.
+ * Paths of rootless mode for a user. XDG variables that aren't absolute are ignored, as the XDG specification requires.
+ * The environment decides the runtime directory only if the state directory names none.
  */
 export function rootlessPaths(env: Env, home: string, uid: number): Paths {
   const absolute = (value: string | undefined): string | undefined =>
@@ -103,7 +106,10 @@ export function rootlessPaths(env: Env, home: string, uid: number): Paths {
   };
 }
 
-/** The same paths, with the runtime directory that the state directory names by now: a daemon may have started meanwhile. */
+/**
+ * The same paths with the runtime directory that the state directory names now, because a daemon may have started
+ * meanwhile.
+ */
 export function relocate<P extends Paths>(paths: P): P {
   const runtimeDir = paths.mode === "rootless" ? findRuntimeDir(paths.stateDir) : null;
   return runtimeDir === null ? paths : { ...paths, ...runtimePaths(runtimeDir) };

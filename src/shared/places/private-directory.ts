@@ -1,7 +1,7 @@
 /**
- * Directories for private things: ours, 0700 from birth, never through a link.
- * The attack: somebody who may write the parent (/tmp) places a link, a file or a directory of his own first,
- * to read what is put there or to have a socket made where he wants it.
+ * Private directories: ours, mode 0700 from creation, never reached through a link. The attack: a user who may write
+ * the parent (such as /tmp) first places a link, file or directory there, to read what is put in it or to have a socket
+ * made elsewhere.
  */
 
 import { constants, lstatSync } from "node:fs";
@@ -17,8 +17,8 @@ function refuse(path: string, why: string): BangerError {
 }
 
 /**
- * Makes sure that `path` is a directory of this user that nobody else can enter, making it if need be. What is checked and
- * tightened is the opened directory itself, not the name.
+ * Makes sure that `path` is this user's directory and that nobody else can enter it. Creates it if needed. Checks and
+ * tightens the opened directory itself, not the name.
  * @throws BangerError UNSAFE_DIRECTORY, NO_ACCESS, READ_ONLY, NO_SPACE
  */
 export async function ensurePrivateDirectory(path: string): Promise<void> {
@@ -36,12 +36,12 @@ export async function ensurePrivateDirectory(path: string): Promise<void> {
   await verify(path, true);
 }
 
-/** Like {@link ensurePrivateDirectory}, but makes nothing. False when there is nothing. */
+/** Like {@link ensurePrivateDirectory}, but creates nothing. Returns false if the directory doesn't exist. */
 export async function checkPrivateDirectory(path: string): Promise<boolean> {
   return await verify(path, false);
 }
 
-/** Why a directory can't be made or opened, with the nearest directory above it that is the reason. */
+/** Explains why a directory can't be made or opened, naming the nearest directory above that is the cause. */
 function explainDirectory(path: string, thrown: unknown): unknown {
   if (isErrno(thrown, "ENOTDIR") || isErrno(thrown, "EEXIST"))
     return refuse(path, "is below something that is not a directory");
@@ -71,7 +71,7 @@ function explainDirectory(path: string, thrown: unknown): unknown {
 
 const ownUid = (): number => process.getuid?.() ?? -1;
 
-/** The lowest directory above a path that can be looked at. */
+/** Finds the nearest existing directory above a path. */
 function nearestAbove(path: string): { readonly path: string; readonly uid: number; readonly mode: string } {
   for (let above = dirname(path); ; above = dirname(above)) {
     try {
@@ -90,7 +90,7 @@ async function verify(path: string, mustExist: boolean): Promise<boolean> {
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT")) {
       if (!mustExist) return false;
-      throw refuse(path, "vanished while it was being made");
+      throw refuse(path, "disappeared while it was being created");
     }
     if (isErrno(thrown, "ENOTDIR") || isErrno(thrown, "ELOOP")) {
       const link = await lstat(path).then(

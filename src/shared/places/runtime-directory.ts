@@ -1,24 +1,27 @@
 /**
- * Where the sockets of rootless mode are. A state directory has one daemon, whose runtime directory it names by its link
- * `runtime`; the runtime directory names its state directory by its link `state`. So whoever has the state directory finds
- * the daemon, whatever the environment, and nobody finds another state's.
+ * Finds the sockets of rootless mode. A state directory has one daemon, and names its runtime directory by its link
+ * `runtime`; the runtime directory names the state directory by its link `state`. So the daemon is found through the
+ * state directory, whatever the environment, and never another state's daemon.
  */
 
 import { lstatSync, readlinkSync, statSync } from "node:fs";
 import { rename, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Longest path of a unix socket (unix(7): 108 with the final zero). */
+/** The longest path of a unix socket (unix(7): 108 bytes with the final zero). */
 export const SOCKET_PATH_LIMIT_BYTES = 107;
 
-/** The longest name below a runtime directory: ssh binds a control socket under its name with 17 characters more. */
+/**
+ * The longest name below a runtime directory: ssh appends 17 characters to the name of a control socket while binding
+ * it.
+ */
 const LONGEST_NAME = `/vms/${"0".repeat(12)}/ssh.sock.${"0".repeat(16)}`;
 
 type Env = Readonly<Record<string, string | undefined>>;
 
 /**
- * The runtime directory that a state directory gets when it has none: below XDG_RUNTIME_DIR, or below /tmp when that is
- * not set or so long that sockets would not fit. Pure.
+ * Chooses the runtime directory of a state directory that has none: below XDG_RUNTIME_DIR, or below /tmp if that
+ * variable is unset or too long for sockets to fit. Pure.
  */
 export function chooseRuntimeDir(env: Env, uid: number, stateDir: string): string {
   const key = new Bun.CryptoHasher("sha256").update(stateDir).digest("hex").slice(0, 12);
@@ -29,14 +32,14 @@ export function chooseRuntimeDir(env: Env, uid: number, stateDir: string): strin
 }
 
 /**
- * The runtime directory that a state directory names; null when it names none, one that is gone, or another's: a copied
- * state directory names that of the original.
+ * Finds the runtime directory that a state directory names; null if it names none, a missing one, or another state's,
+ * as a copied state directory does.
  */
 export function findRuntimeDir(stateDir: string): string | null {
   try {
     const runtimeDir = readlinkSync(join(stateDir, "runtime"));
     const info = lstatSync(runtimeDir);
-    // In /tmp another user may take the name of a directory that is gone.
+    // In /tmp another user may take the name of a removed directory.
     if (!runtimeDir.startsWith("/") || !info.isDirectory() || info.uid !== process.getuid?.()) return null;
     const [named, own] = [statSync(join(runtimeDir, "state")), statSync(stateDir)];
     return named.dev === own.dev && named.ino === own.ino ? runtimeDir : null;
@@ -45,14 +48,14 @@ export function findRuntimeDir(stateDir: string): string | null {
   }
 }
 
-/** Makes the two name each other. Only whoever holds the state directory's lock may call this. */
+/** Links the two directories to each other. Call it only while holding the state directory's lock. */
 export async function recordRuntimeDir(stateDir: string, runtimeDir: string): Promise<void> {
-  // The way back first: the way there is good only with it.
+  // The link back first: the link to the runtime directory is valid only with it.
   await placeLink(stateDir, join(runtimeDir, "state"));
   await placeLink(runtimeDir, join(stateDir, "runtime"));
 }
 
-/** In one move, in place of a link that is there. */
+/** Replaces an existing link atomically. */
 async function placeLink(target: string, path: string): Promise<void> {
   const staging = `${path}.new`;
   await rm(staging, { force: true });

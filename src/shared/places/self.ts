@@ -3,7 +3,9 @@
 /** True in the compiled executable, whose own files are in Bun's virtual file system. */
 const isCompiled = Bun.main.startsWith("/$bunfs/");
 
-/** argv of this program: the executable, or Bun with the checkout's entry. Append words of the command line. */
+/**
+ * The argv that starts this program: the executable, or Bun with the checkout's entry. Append command-line arguments.
+ */
 export function selfArgv(): readonly string[] {
   return isCompiled ? [process.execPath] : [process.execPath, Bun.main];
 }

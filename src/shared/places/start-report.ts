@@ -1,6 +1,8 @@
-/** How a daemon that does not come up tells whoever started it why: one error document on a pipe of its own. */
+/**
+ * How a daemon that fails to start reports why to the process that started it: one error document on a pipe of its own.
+ */
 
-/** The argument of `daemon run` that says that the pipe is there. */
+/** The argument of `daemon run` that says that the pipe exists. */
 export const REPORT_TO_STARTER = "--report-to-starter";
 /** The pipe's descriptor in the daemon. */
 export const REPORT_DESCRIPTOR = 3;

@@ -13,7 +13,7 @@ const CONFIG = {
 
 export const scenario: Scenario = {
   name: "bare-firecracker-boots",
-  summary: "Firecracker under its jailer, without banger, boots a Debian kernel to user space: the tools work",
+  summary: "Firecracker under its jailer, without banger, boots a Debian kernel to user space",
   needs: ["firecracker"],
   async run(host) {
     await host.sh("mkdir -p /srv/jail/firecracker/probe/root && cp /payload/guest/* /srv/jail/firecracker/probe/root/");

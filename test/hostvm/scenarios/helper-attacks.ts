@@ -8,15 +8,15 @@ type Params = Readonly<Record<string, unknown>>;
 const { vm } = LAB;
 const launch = { vm, kernel: "lab", initrd: true, root: "snapshot", tap: null, vcpu: 1, memory_mib: 256 };
 
-/** Every "stops" of docs/privileges.md, tried as the owner, with what must come of it. */
+/** Every attack of docs/privileges.md, tried as the owner, with the expected outcome. */
 const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp])[] = [
   ...["eth0", "lo", "docker0", "br-lan", "br-fc-"].map(
     (bridge) => ["ensure_bridge", { bridge, ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED/] as const,
   ),
-  ["ensure_bridge", { bridge: "br-fc-uplink", ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED.*also holds/],
+  ["ensure_bridge", { bridge: "br-fc-uplink", ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED.*not a banger tap/],
   ["ensure_bridge", { bridge: "br-fc-dummy", ip: "172.29.9.1", prefix: 24 }, /^HELPER_REFUSED.*not a bridge/],
-  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.99", prefix: 24 }, /^HELPER_REFUSED.*collides/],
-  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.2", prefix: 32 }, /^HELPER_REFUSED.*collides/],
+  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.99", prefix: 24 }, /^HELPER_REFUSED.*overlaps/],
+  ["ensure_bridge", { bridge: "br-fc-x", ip: "10.0.2.2", prefix: 32 }, /^HELPER_REFUSED.*overlaps/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "172.16.0.1", prefix: 8 }, /^HELPER_REFUSED.*private/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "8.8.8.8", prefix: 24 }, /^HELPER_REFUSED.*private/],
   ["ensure_bridge", { bridge: "br-fc-x", ip: "172.29.9.1", prefix: 24, uid: 0 }, /^INVALID_REQUEST/],
@@ -59,8 +59,8 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ),
   ["create_dm_snapshot", { vm, image: "../../../dev", root_bytes: 512 * 1024 * 1024 }, /^INVALID_REQUEST/],
   ["create_dm_snapshot", { vm, image: "nothing", root_bytes: 512 * 1024 * 1024 }, /^IMAGE_NOT_FOUND/],
-  // The host's own volumes, by names that a VM's would have.
-  ["remove_dm_snapshot", { vm: "cccccccccccc", discard: true }, /^HELPER_REFUSED.*rests on nothing/],
+  // The host's own volumes, under names that a VM's would have.
+  ["remove_dm_snapshot", { vm: "cccccccccccc", discard: true }, /^HELPER_REFUSED.*uses no device/],
   ["remove_dm_snapshot", { vm: "dddddddddddd", discard: true }, /^HELPER_REFUSED.*is marked LVM-host/],
   ["create_dm_snapshot", { vm: "cccccccccccc", image: "lab", root_bytes: 512 * 1024 * 1024 }, /^HELPER_REFUSED/],
   ["launch_firecracker", { ...launch, kernel: "link" }, /^HELPER_REFUSED/],
@@ -80,21 +80,21 @@ const ATTACKS: readonly (readonly [verb: string, params: Params, outcome: RegExp
   ["exec", { argv: ["id"] }, /^INVALID_REQUEST/],
 ];
 
-/** What the host's disks are called by what is written on them, when udev is done. */
+/** Lists the names that udev gives the host's disks for their contents, once udev has settled. */
 async function listDiskNames(host: Host): Promise<string> {
   return await host.sh("udevadm settle; find /dev/disk/by-uuid /dev/disk/by-label -type l -printf '%p %l\\n' | sort");
 }
 
 export const scenario: Scenario = {
   name: "helper-attacks",
-  summary: "everything the root helper is there to stop, tried as the owner: refused, and the host is what it was",
+  summary: "the root helper refuses every documented attack by the owner, and the host is unchanged",
   needs: ["banger", "firecracker"],
   timeoutMs: 15 * 60_000,
   async run(host) {
     await openLab(host);
     let loop = "";
     try {
-      // The host's own things that look like ours, and links that the owner plants.
+      // The host's own things that look like banger's, and links that the owner plants.
       loop = (
         await host.sh(
           `
@@ -129,7 +129,7 @@ export const scenario: Scenario = {
         ln $state/treasure/work.ext4 $state/vms/bbbbbbbbbbbb/work.ext4
         `,
       );
-      // An image that calls itself what the host's own root disk is called.
+      // An image with the name of the host's own root disk.
       await host.sh(
         `disk=$(findmnt -no SOURCE /)
         tune2fs -U "$(blkid -o value -s UUID $disk)" -L "$(blkid -o value -s LABEL $disk)" /var/lib/banger/owner/images/lab/rootfs.ext4`,
@@ -139,11 +139,11 @@ export const scenario: Scenario = {
         ["ensure_bridge", { bridge: LAB.bridge, ip: "172.29.7.1", prefix: 24 }],
         ["create_tap", { tap: LAB.tap, bridge: LAB.bridge, guest_ip: "172.29.7.2" }],
         ["create_dm_snapshot", { vm, image: "lab", root_bytes: 512 * 1024 * 1024 }],
-        // Takes the VMs' uids, so that the snapshots compare what attacks change.
+        // Reserves the VMs' uids, so that the snapshots compare only what attacks change.
         ["create_dm_snapshot", { vm: "aaaaaaaaaaaa", image: "nothing", root_bytes: 512 * 1024 * 1024 }],
         ["create_dm_snapshot", { vm: "bbbbbbbbbbbb", image: "nothing", root_bytes: 512 * 1024 * 1024 }],
         ["create_dm_snapshot", { vm: "cccccccccccc", image: "nothing", root_bytes: 512 * 1024 * 1024 }],
-        // Leaves the lab's kernel readable and its disk with a list, as every launch does.
+        // Makes the lab's kernel readable and sets an access list on its disk, as every launch does.
         ["launch_firecracker", { ...launch, vm: "aaaaaaaaaaaa" }],
         ["launch_firecracker", { ...launch, tap: "tap-fc-dummy" }],
       ]);
@@ -159,13 +159,13 @@ export const scenario: Scenario = {
       )) as readonly string[];
       equal(outcomes.length, ATTACKS.length);
       for (const [index, [verb, params, expected]] of ATTACKS.entries()) {
-        // The snapshot that the attacks need is there; `create` removes one that is unused before it looks further.
+        // The snapshot that the attacks need exists; `create` removes an unused one before it checks further.
         match(outcomes[index] ?? "", expected, `${verb} ${JSON.stringify(params)}`);
       }
       equal(await lookAtTreasure(host), treasure);
       deepEqual(differences(before, await takeSnapshot(host)), []);
 
-      // The same socket, for another user of the host.
+      // The same socket, as another user of the host.
       const stranger = await host.run(
         ["python3", "-c", "import socket; socket.socket(socket.AF_UNIX).connect('/run/banger-root/bangerd-root.sock')"],
         { user: "other" },

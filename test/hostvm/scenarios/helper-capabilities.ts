@@ -9,7 +9,9 @@ const launch = [
   { vm, kernel: "lab", initrd: false, root: "snapshot", tap: null, vcpu: 1, memory_mib: 128 },
 ] as const;
 
-/** A verb that must fail without the capability. One that isn't here would be a capability nothing is known to need. */
+/**
+ * For each capability, a verb that must fail without it. Nothing is known to need a capability that is missing here.
+ */
 const NEEDED_BY: Readonly<Record<string, readonly [string, unknown]>> = {
   cap_chown: launch,
   cap_dac_override: snapshot,
@@ -25,7 +27,7 @@ const DROP_IN = "/etc/systemd/system/bangerd-root.service.d/capabilities.conf";
 
 export const scenario: Scenario = {
   name: "helper-capabilities",
-  summary: "the helper's capabilities are as few as they can be: without any one of them some verb fails",
+  summary: "the helper needs each of its capabilities: without any one of them some verb fails",
   needs: ["banger", "firecracker"],
   timeoutMs: 15 * 60_000,
   async run(host) {
@@ -55,7 +57,7 @@ export const scenario: Scenario = {
       const unneeded: string[] = [];
       for (const capability of granted) {
         const needed = NEEDED_BY[capability] ?? ["ping", {}];
-        // A signal needs somebody to get it, whom the full set starts.
+        // A signal needs a process to receive it, which is started with the full set.
         if (needed[0] === "signal_process") deepEqual(await drive(host, "askAll", [launch]), ["ok"]);
         await limit(granted.filter((other) => other !== capability));
         const [outcome = ""] = (await drive(host, "askAll", [needed])) as readonly string[];

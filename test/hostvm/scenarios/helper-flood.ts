@@ -6,24 +6,23 @@ import { mainPid } from "../support/installed.ts";
 import { differences, takeSnapshot } from "../support/snapshot.ts";
 
 const CONNECTIONS = 1000;
-/** Of the owner's, at a time, and answers that root gets meanwhile. */
+/** The owner's connections at a time; and how many answers root gets meanwhile. */
 const OCCUPIED = { silent: 256, asking: 64 } as const;
 const PINGS = 20;
 const [MARK, STOP] = ["/tmp/occupied", "/tmp/occupied-enough"];
-/** What the unit may have is far from what this takes: as `MemoryMax` and `TasksMax` count. */
+/** The unit's limits are far above what this takes, as `MemoryMax` and `TasksMax` count. */
 const PEAK_SHARE = 0.5;
-/** `BANGER_FUZZ_MS` for a long run; `BANGER_FUZZ_SEED` to repeat one. */
+/** `BANGER_FUZZ_MS` sets the time for a long run; `BANGER_FUZZ_SEED` repeats a run. */
 const FUZZ_MS = Number(process.env["BANGER_FUZZ_MS"] ?? 30_000);
 const SEED = Number(process.env["BANGER_FUZZ_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 
-/** What mutated requests may leave: things under banger's own names, which the lab's end removes. */
+/** What mutated requests may leave behind: things under banger's own names, which the lab removes at its end. */
 const OURS =
   /br-fc|tap-(?:fc|pool)|fc-rootfs-|BANGER-FORWARD|\/var\/lib\/banger\/(?:cow|slots|jail)|banger(?:-vms)?\.slice|172\.16\.0\.|route |^[+-] unit-file/;
 
 export const scenario: Scenario = {
   name: "helper-flood",
-  summary:
-    "a thousand connections, and mutated and random requests: the helper stays, and nothing but banger's own changes",
+  summary: "the helper survives a thousand connections, mutated and random requests, and changes only what is banger's",
   needs: ["banger"],
   timeoutMs: 15 * 60_000,
   async run(host) {

@@ -4,7 +4,7 @@ import type { Scenario } from "../scenario.ts";
 import { closeLab, drive, driverArgv, LAB, lookAtTreasure, openLab, TREASURE } from "../support/helper-lab.ts";
 import { mainPid } from "../support/installed.ts";
 
-/** How long each verb that resolves a name of the owner's is raced with, at least. */
+/** The minimum time to race each verb that resolves one of the owner's names. */
 const RACE_MS = 12_000;
 const ATTACKER = "helper-race";
 const TREASURE_SECTORS = 2048;
@@ -18,7 +18,10 @@ const launch = [
 const kill = ["kill_process", { vm }] as const;
 const cleanUp = ["cleanup_jailer_chroot", { vm }] as const;
 
-/** Looks without pause for a loop device of the treasure's size, until it is stopped; says `CAUGHT` and how often it looked. */
+/**
+ * Looks for a loop device of the treasure's size without pause until it is stopped. Prints `CAUGHT`, and how often it
+ * looked.
+ */
 const WATCH_LOOPS = `
 import glob, os, sys
 rounds, caught = 0, 0
@@ -34,8 +37,8 @@ print(caught, rounds)
 `;
 
 /**
- * How often each call came to what, while a process of the owner's exchanges the names it resolves. One: a second would
- * overwrite what the first has put aside, and there would be nothing left to exchange.
+ * Counts the outcomes of each call while one process of the owner's swaps the names it resolves. Only one: a second
+ * would overwrite what the first has put aside, and nothing would be left to swap.
  */
 async function raceWith(
   host: Host,
@@ -55,7 +58,7 @@ async function raceWith(
   }
 }
 
-/** Wherever the attacker was stopped, each name is again what it was. */
+/** Restores every name, wherever the attacker was stopped. */
 const PUT_BACK = `
   state=/var/lib/banger/owner
   put_back() {
@@ -72,19 +75,19 @@ const PUT_BACK = `
   [ ! -d $io ] || put_back $io/api.sock
 `;
 
-/** A rename of a second name, which is the attacker's to make, moves a file's change time. */
+/** Renaming a second name, which the attacker may do, changes the file's change time. */
 const withoutTimes = (look: string): string => look.replaceAll(/ \d+\.\d+$/gm, "");
 
 export const scenario: Scenario = {
   name: "helper-races",
   summary:
-    "links and renames in a loop against every verb that resolves a name of the owner's: root's files stay as they are",
+    "links and renames in a loop, against every verb that resolves a name of the owner's, leave root's files unchanged",
   needs: ["banger", "firecracker"],
   timeoutMs: 15 * 60_000,
   async run(host) {
     await openLab(host);
     try {
-      // Second names of root's own files, which the kernel's setting would not let the owner make.
+      // Second names of root's files, which a kernel setting would keep the owner from making.
       await host.sh(
         `
         state=/var/lib/banger/owner

@@ -7,12 +7,15 @@ import { differences, takeSnapshot } from "../support/snapshot.ts";
 
 const JAIL = `/var/lib/banger/jail/firecracker/${LAB.vm}/root`;
 
-/** What a VM's life leaves on purpose: the kernel readable for VMs, empty parents of jails, slices; and what only systemd's reload changes. */
+/**
+ * What a VM's life leaves on purpose: the kernel readable for VMs, empty parents of jails, slices; and changes that
+ * come only from systemd's reload.
+ */
 const EXPECTED = /owner\/(?:vms|kernels\/lab)|jail\/(?:firecracker|tools) d|banger(?:-vms)?\.slice|^[+-] unit-file/;
 
 export const scenario: Scenario = {
   name: "helper-verbs",
-  summary: "every verb of the root helper, from bridge to a booted guest in its jail and back to nothing",
+  summary: "every verb of the root helper works, from the bridge to a booted guest in its jail and back to nothing",
   needs: ["banger", "firecracker"],
   timeoutMs: 15 * 60_000,
   async run(host) {
@@ -25,7 +28,7 @@ export const scenario: Scenario = {
         [],
       );
 
-      // The guest runs: with a uid of its own, no capability, its own limits, in its own scope.
+      // The guest runs with its own uid, no capability, its own limits, and in its own scope.
       const isHeard = await hasSerialLog(host);
       for (const line of (await drive(host, "boot", LAB)) as readonly string[])
         if (isHeard || !line.startsWith("serial ")) match(line, / 204 $/);
@@ -53,7 +56,7 @@ export const scenario: Scenario = {
       match(limits, /MemoryMax=536870912/);
       match(limits, /TasksMax=36/);
 
-      // Neither a restart nor a kill of the helper is noticed by it, and the next helper knows it.
+      // It doesn't notice a restart or kill of the helper, and the next helper finds it.
       await host.sh("systemctl restart bangerd-root.service; systemctl kill --signal KILL bangerd-root.service");
       deepEqual(await drive(host, "askAll", [["find_firecracker_pid", { vm: LAB.vm }]]), ["ok"]);
       equal((await host.ok(["pgrep", "-x", "firecracker"])).trim(), pid);

@@ -3,7 +3,8 @@ import type { Scenario } from "../scenario.ts";
 
 export const scenario: Scenario = {
   name: "host-is-as-designed",
-  summary: "systemd as PID 1 and settled; KVM, device-mapper, vhost-vsock, tun and loop devices work",
+  summary:
+    "the test host works: systemd is PID 1 and has settled; KVM, device-mapper, vhost-vsock, tun and loop devices work",
   async run(host) {
     equal((await host.readFile("/proc/1/comm")).trim(), "systemd");
     match(await host.sh("systemctl is-system-running || true"), /^running$/m);
@@ -23,7 +24,7 @@ export const scenario: Scenario = {
       ]),
       "12\n",
     );
-    // A snapshot over a read-only loop device, as VMs have it.
+    // A snapshot over a read-only loop device, as VMs use.
     equal(
       await host.sh(`
         dir=$(mktemp -d)

@@ -4,7 +4,7 @@ import { BANGER, firecrackerArguments, install, mainPid } from "../support/insta
 
 export const scenario: Scenario = {
   name: "system-install-again",
-  summary: "a second install changes nothing and restarts nothing; what somebody changed is put right",
+  summary: "a second install changes nothing and restarts nothing, and repairs what was changed",
   needs: ["banger"],
   async run(host) {
     await install(host);

@@ -5,7 +5,7 @@ import { differences, takeSnapshot } from "../support/snapshot.ts";
 
 export const scenario: Scenario = {
   name: "system-install-refusals",
-  summary: "an install that can't be right says why, with its exit status, and changes nothing",
+  summary: "an invalid install prints the reason, sets its exit status and changes nothing",
   needs: ["banger"],
   async run(host) {
     await purge(host);
@@ -30,7 +30,7 @@ export const scenario: Scenario = {
     await host.sh("sed -i s/1.13.0/1.16.1/ /root/old/firecracker /root/old/jailer");
     await refused(["--owner", "dev", "--firecracker-dir", "/root/old"], 32, /is not statically linked/);
     await host.ok(["rm", "-r", "/root/old"]);
-    // What only a test build takes, a release build refuses.
+    // A release build rejects what only a test build accepts.
     if ((await host.run(["test", "-e", RELEASE])).status === 0) {
       const words = ["system", "install", "--owner", "dev", "--firecracker-dir", "/payload/firecracker"];
       const result = await host.run([RELEASE, ...words]);

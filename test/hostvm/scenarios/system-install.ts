@@ -24,7 +24,8 @@ const OWNED: Readonly<Record<string, string>> = {
 
 export const scenario: Scenario = {
   name: "system-install",
-  summary: "install on a clean host: every file with its owner and mode, never looser on the way; both daemons answer",
+  summary:
+    "install on a clean host: every file has its owner and mode and is never more open meanwhile; both daemons answer",
   needs: ["banger"],
   async run(host) {
     await purge(host);

@@ -6,10 +6,10 @@ import { install, mainPid, stretchStartLimit } from "../support/installed.ts";
 const ATTACK_S = 35;
 const STOP = "/tmp/names-end";
 const TAKEN = "grep -q '0100007F:A445' /proc/net/udp";
-/** What the other user would have names mean: a documentation address. */
+/** The address that the other user wants names to resolve to: a documentation address. */
 const LIE = "192.0.2.66";
 
-/** Another user's: takes the port as soon as it can be had, and answers every question with an address of its own. */
+/** Another user's program: takes the port as soon as it is free, and answers every question with its own address. */
 const THIEF = `
 import json, os, select, socket, sys
 stop, lie = sys.argv[1:]
@@ -39,7 +39,7 @@ while not os.path.exists(stop):
         s.sendto(answer, peer)
 print(json.dumps({"tries": tries, "bound": bound, "asked": asked}))
 `;
-/** Opens a guest's tap: a bridge without a carrier has no names to ask for. */
+/** Opens a guest's tap, because systemd-resolved asks nothing about a bridge without a carrier. */
 const CARRIER = `
 import fcntl, os, struct, sys, time
 fd = os.open("/dev/net/tun", os.O_RDWR)
@@ -56,7 +56,7 @@ interface Theft {
 
 export const scenario: Scenario = {
   name: "system-names",
-  summary: "names below .vm are answered by the daemon or by nobody: not by a user who takes its port while it is down",
+  summary: "only the daemon answers for names below .vm, even if another user takes its port while it is down",
   needs: ["banger"],
   async run(host) {
     await install(host);
@@ -76,7 +76,7 @@ export const scenario: Scenario = {
     await host.ok(["rm", "-f", `${STOP}-carrier`]);
     const carrier = host.run(["python3", "-c", CARRIER, TAP, `${STOP}-carrier`], { timeoutMs: 600_000 });
     try {
-      // The lie works where names are asked for at a port that the other user has.
+      // The attack works if names are looked up at a port that the other user has.
       await host.ok(["systemctl", "stop", "bangerd.service", "bangerd.socket"]);
       let stop = await steal();
       await host.until("the port is taken", TAKEN, 30_000);
@@ -88,7 +88,7 @@ export const scenario: Scenario = {
       await stop();
       await host.ok(["systemctl", "start", "bangerd.socket", "bangerd.service"], { timeoutMs: 120_000 });
 
-      // What a daemon tells once it has the bridge.
+      // What a daemon sets once it has the bridge.
       await askHelper(host, "priv.sync_resolver_routing", { bridge: "br-fc", resolver: "127.0.0.1:42053" });
       equal(await routed(), true);
 
@@ -107,13 +107,13 @@ export const scenario: Scenario = {
       ok(theft.tries > 1000);
       await host.until("the daemon's names are asked for again", "resolvectl domain br-fc | grep -q '~vm'", 60_000);
 
-      // Stopped for good, by root or because it failed too often: then the port is free, and nothing points there.
+      // Stopped for good, by root or after too many failures: the port is free, and nothing points to it.
       stop = await steal();
       await host.ok(["systemctl", "stop", "bangerd.service", "bangerd.socket"]);
       equal(await routed(), false);
       await host.until("the port is taken", TAKEN, 30_000);
       doesNotMatch(await lookUp(), /192\.0\.2\.66/);
-      // A daemon that didn't get its port has nobody asked there.
+      // A daemon that didn't get its port directs no lookups to it.
       await host.ok(["systemctl", "start", "bangerd.socket", "bangerd.service"], { timeoutMs: 120_000 });
       equal(await routed(), false);
       doesNotMatch(await lookUp(), /192\.0\.2\.66/);

@@ -2,7 +2,7 @@ import { equal, match, notEqual } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
 import { BANGER, install, mainPid } from "../support/installed.ts";
 
-/** Asks over and over, and counts the answers that were none. */
+/** Sends requests over and over, and counts the failures. */
 const ASK = `
   failed=0
   asked=0
@@ -15,7 +15,7 @@ const ASK = `
 
 export const scenario: Scenario = {
   name: "system-restart",
-  summary: "restart gives new daemons, and whoever asks meanwhile waits instead of failing",
+  summary: "restart starts new daemons; requests meanwhile wait instead of failing",
   needs: ["banger"],
   async run(host) {
     await install(host);

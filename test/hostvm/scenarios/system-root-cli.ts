@@ -8,8 +8,8 @@ const ATTACK_MS = 35_000;
 const DIR = "/srv/obey";
 
 /**
- * The owner's daemon as an attacker has it: on the socket that systemd handed over. Notes the uid of whoever asks, and answers with
- * a program to run; \`mode\` chooses other answers.
+ * The owner's daemon as an attacker controls it, on the socket that systemd handed over. Records the uid of each
+ * caller, and answers with a program to run; `mode` selects other answers.
  */
 const DAEMON = `
 import json, os, socket, struct, threading, time
@@ -51,7 +51,7 @@ while True:
     threading.Thread(target=quietly, args=(listener.accept()[0],), daemon=True).start()
 `;
 
-/** Commands that would have root ask the owner's daemon, or read the owner's files. */
+/** Commands that would make root ask the owner's daemon or read the owner's files. */
 const REFUSED: readonly (readonly string[])[] = [
   ["exec", "box", "--", "true"],
   ["ssh", "box"],
@@ -72,7 +72,7 @@ const REFUSED: readonly (readonly string[])[] = [
 
 export const scenario: Scenario = {
   name: "system-root-cli",
-  summary: "root's banger asks nothing of the owner's daemon, runs nothing it names and prints nothing of it raw",
+  summary: "root's banger asks the owner's daemon nothing, runs nothing it names and prints nothing from it unescaped",
   needs: ["banger"],
   timeoutMs: 15 * 60_000,
   async run(host) {
@@ -94,7 +94,7 @@ export const scenario: Scenario = {
     await host.sh("systemctl daemon-reload; systemctl start bangerd.service");
     try {
       await mode("program");
-      // The attack works on whoever is the owner: that is what an owner is.
+      // The attack works on the owner, as it should: the daemon is the owner's own.
       await host.run([BANGER, "exec", "box", "--", "true"], { user: "dev" });
       equal(await host.readFile(`${DIR}/ran`), "1000\n");
       await host.ok(["truncate", "-s", "0", `${DIR}/asked`]);
@@ -141,7 +141,7 @@ export const scenario: Scenario = {
   },
 };
 
-/** Runs a program; its status, and on standard error the most memory it had, in KiB. */
+/** Runs a program. Exits with its status, and prints its peak memory in KiB on standard error. */
 const PEAK = `
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[1:]).returncode

@@ -2,7 +2,7 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
 import { install, mainPid } from "../support/installed.ts";
 
-/** What `systemd-analyze security` says may fall and not rise. */
+/** The exposure that `systemd-analyze security` reports: it may fall, not rise. */
 const EXPOSURE = { "bangerd-root.service": 4.6, "bangerd.service": 1.9 } as const;
 /** CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_ADMIN, SYS_ADMIN, MKNOD. Source: linux/capability.h */
 const HELPER_CAPABILITIES = [0, 1, 3, 5, 6, 7, 12, 21, 27].reduce((mask, bit) => mask | (1n << BigInt(bit)), 0n);
@@ -19,7 +19,8 @@ for path in sys.argv[1:]:
 
 export const scenario: Scenario = {
   name: "system-security",
-  summary: "neither service has more than it needs; a second user reaches nothing, and the owner nothing of root's",
+  summary:
+    "each service has only the privileges it needs; a second user reaches nothing, and the owner nothing of root's",
   needs: ["banger"],
   async run(host) {
     await install(host);

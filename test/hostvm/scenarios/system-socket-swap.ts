@@ -3,12 +3,12 @@ import type { Scenario } from "../scenario.ts";
 import { BANGER, install, mainPid, stretchStartLimit } from "../support/installed.ts";
 
 const SOCKET = "/run/banger/bangerd.sock";
-/** Root's file, which the attack is after. */
+/** Root's file, the target of the attack. */
 const VICTIM = "/root/swap-victim";
 const STOP = "/tmp/swap-ends";
 const ATTACK_S = 35;
 
-/** The owner's part, in a tight loop: puts a link to the victim in the socket's place, in the moment between bind and chown. */
+/** The owner's part, in a tight loop: puts a link to the victim in the socket's place, between bind and chown. */
 const SWAP = `
 import json, os, stat, sys
 socket, victim, stop = sys.argv[1:]
@@ -28,8 +28,8 @@ print(json.dumps({"swaps": swaps, "refused": refused}))
 `;
 
 /**
- * Root's part: makes the socket anew over and over, once in a while after the owner has killed the daemon into its start limit.
- * The daemon is stopped between: a socket is made in a moment, a daemon isn't.
+ * Root's part: remakes the socket over and over, sometimes after the owner has killed the daemon into its start limit.
+ * The daemon is stopped in between, because a socket starts quickly and a daemon doesn't.
  */
 const RESTART = `
   end=$((SECONDS + $2)); restarts=0; limits=0
@@ -53,7 +53,7 @@ const RESTART = `
   echo "$restarts $limits $(stat -c %U "$1")"
 `;
 
-/** The owner's as well: while it may, kills its own daemon as soon as it lives. */
+/** Also the owner's part: while it may, kills its own daemon as soon as it starts. */
 const KILL = `
   until [ -e "$1" ]; do
     if [ -e /tmp/swap-kill ]; then
@@ -67,7 +67,7 @@ const KILL = `
 export const scenario: Scenario = {
   name: "system-socket-swap",
   summary:
-    "the owner can't make systemd give it a file of root's by exchanging its socket's name, however often it is made",
+    "the owner can't make systemd give away a file of root's by swapping its socket's name, however often it tries",
   needs: ["banger"],
   async run(host) {
     await install(host);
@@ -94,7 +94,7 @@ export const scenario: Scenario = {
     ok(Number(restarts) > 20, `the socket was made ${restarts} times only`);
     ok(Number(limits) > 0, "the daemon never met its start limit");
 
-    // What systemd-tmpfiles and an update find of an install before this one is put right, whatever the owner left there.
+    // An update and systemd-tmpfiles repair the files of an earlier install, whatever the owner left there.
     await host.sh(
       `
       systemctl reset-failed bangerd.socket bangerd.service

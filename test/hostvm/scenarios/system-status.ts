@@ -11,7 +11,7 @@ interface Status {
 
 export const scenario: Scenario = {
   name: "system-status",
-  summary: "status tells an installed, a half-dead and a missing system apart, to whoever asks",
+  summary: "status tells every user whether the system is installed, partly down or missing",
   needs: ["banger"],
   async run(host) {
     const ask = async (user: "root" | "dev" | "other", program = BANGER) => {

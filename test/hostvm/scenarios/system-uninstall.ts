@@ -5,7 +5,7 @@ import { differences, takeSnapshot } from "../support/snapshot.ts";
 
 export const scenario: Scenario = {
   name: "system-uninstall",
-  summary: "uninstall refuses while VMs run, leaves the state alone, and with --purge the host as it was before",
+  summary: "uninstall refuses while VMs run and keeps the state; --purge restores the host as it was before",
   needs: ["banger"],
   async run(host) {
     await purge(host);

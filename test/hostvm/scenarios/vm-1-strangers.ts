@@ -2,7 +2,7 @@ import { equal, match, notEqual } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
 import { BOOT_TIMEOUT_MS, ensureVm, inGuest } from "../support/guests.ts";
 
-/** Connects to a unix socket; says what happened. */
+/** Connects to a unix socket and prints the result. */
 const CONNECT = `
 import socket, sys
 s = socket.socket(socket.AF_UNIX)
@@ -74,7 +74,7 @@ export const scenario: Scenario = {
       notEqual((await host.run(asVm("head", "-c", "1", `/proc/${pid}/mem`))).status, 0);
       notEqual((await host.run(asVm("ls", `/proc/${pid}/fd`))).status, 0);
     }
-    // sshd of the guest takes keys only, and this user has none of them.
+    // The guest's sshd accepts only keys, and this user has none of them.
     const stranger = await host.run(
       [
         ...["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "ConnectTimeout=60"],

@@ -4,7 +4,7 @@ import type { Scenario } from "../scenario.ts";
 import { banger, bangerOk, BOOT_TIMEOUT_MS, ensureVm, inventory } from "../support/guests.ts";
 import { makeOutside, OUTSIDE, removeOutside } from "../support/outside.ts";
 
-/** Whether a guest gets an answer from there; bash is in every guest, and needs no other tool for it. */
+/** Whether a guest gets an answer from that address. Uses bash, which is in every guest. */
 async function reaches(host: Host, vm: string, address: string): Promise<boolean> {
   const script = `exec 3<>/dev/tcp/${address}/8080 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3`;
   const result = await banger(host, "vm", "exec", vm, "--", "timeout", "20", "bash", "-c", script);
@@ -15,7 +15,7 @@ const reachesOut = async (host: Host, vm: string): Promise<boolean> => await rea
 export const scenario: Scenario = {
   name: "vm-network",
   summary:
-    "NAT only for those who have it, under a Docker-like FORWARD DROP and after a flush of every rule; the host closed; names under .vm",
+    "only guests with NAT get out, even under a Docker-like FORWARD DROP and after a flush of every rule; the host is closed; .vm names resolve",
   needs: ["banger", "firecracker", "image"],
   timeoutMs: 3 * BOOT_TIMEOUT_MS,
   async run(host) {
@@ -35,22 +35,22 @@ export const scenario: Scenario = {
       equal(await reachesOut(host, "beta"), true);
       equal(await reachesOut(host, "alpha"), false);
 
-      // The host's own services, by every address it has; others' of the host may go there.
+      // The host's own services, at each of its addresses; the host's own processes may reach them.
       await host.sh(`systemd-run --quiet --unit host-web python3 -m http.server 8080`);
       await host.until("the host's web server", "curl -s -o /dev/null http://10.0.2.15:8080/", 60_000);
       for (const address of [alpha.guestIp.replace(/\.\d+$/, ".1"), "10.0.2.15", "192.0.2.1"]) {
         for (const vm of ["alpha", "beta"]) equal(await reaches(host, vm, address), false, `${vm} to ${address}`);
       }
-      // The host forwards for guests' sake only, by these two interfaces.
+      // The host forwards only for guests, through these two interfaces.
       equal(await host.readFile("/proc/sys/net/ipv4/ip_forward"), "0\n");
 
-      // What a firewalld reload does: everything is gone, without a word.
+      // As a firewalld reload does: all rules are gone, without notice.
       await host.sh("iptables -F; iptables -t nat -F; iptables -P FORWARD DROP");
       await host.until("the accepts are back", "iptables-save | grep -q -- '-A BANGER-FORWARD'", 180_000);
       equal(await reachesOut(host, "beta"), true);
       equal(await reachesOut(host, "alpha"), false);
 
-      // And what shuts everybody in until the daemon's next look: without a rule of ours, nobody gets out.
+      // This shuts every guest in until the daemon's next check: without a rule of banger's, nothing gets out.
       await host.sh("nft flush ruleset");
       equal(await reachesOut(host, "alpha"), false);
       await host.until("the tables are back", `nft list set inet banger guests | grep -q ${beta.guestIp}`, 180_000);

@@ -17,7 +17,7 @@ const UNITS = ["bangerd.service", "bangerd-root.service"] as const;
 export const scenario: Scenario = {
   name: "vm-survival",
   summary:
-    "kill -9, restart and stop of either daemon, or of both, change no VM's process or boot id, and both take them over",
+    "kill -9, restart and stop of either daemon or both change no VM's process or boot id; the new daemons take them over",
   needs: ["banger", "firecracker", "image"],
   timeoutMs: 4 * BOOT_TIMEOUT_MS,
   async run(host) {
@@ -50,7 +50,7 @@ export const scenario: Scenario = {
     await expectSame("each stopped and started");
     for (const vm of before) equal(await bootIdOf(vm.name), vm.bootId);
 
-    // Taken over is not only listed: each can be ended by the daemon that found it.
+    // Taking over means more than listing: the daemon that found a VM can stop it.
     await bangerOk(host, "vm", "stop", "gamma");
     equal((await showVm(host, "gamma")).state, "stopped");
     await bangerOk(host, "vm", "delete", "beta", "gamma");

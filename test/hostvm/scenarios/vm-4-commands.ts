@@ -13,7 +13,7 @@ import {
 } from "../support/guests.ts";
 import { BANGER } from "../support/installed.ts";
 
-/** Less than the 100 MB of the rootless test: this guest's processor is emulated twice. */
+/** Less than the rootless test's 100 MB: this guest's processor is emulated twice. */
 const PIPE_BYTES = 8 * 1024 * 1024;
 const CREATES = 8;
 const CONFIG = "/etc/banger/config.toml";
@@ -25,14 +25,14 @@ interface Port {
 
 export const scenario: Scenario = {
   name: "vm-commands",
-  summary: "everything a user types at a VM works in the installed system as it does without root",
+  summary: "every VM command works in the installed system as it does without root",
   needs: ["banger", "firecracker", "image"],
   timeoutMs: 3 * BOOT_TIMEOUT_MS,
   async run(host) {
     const dev = { user: "dev", timeoutMs: BOOT_TIMEOUT_MS } as const;
     const vm = await ensureVm(host, "alpha");
 
-    // Pipes: every byte, both ways, and no waiting for a stdin that isn't there.
+    // Pipes carry every byte, both ways, and nothing waits for a missing stdin.
     const script = `cd "$HOME"; head -c ${PIPE_BYTES} /dev/urandom > random; "$1" vm exec alpha -- cat < random | cmp - random; rm random`;
     equal(await host.sh(script, [BANGER], dev), "");
     equal((await host.sh('printf x | "$1" vm exec alpha -- wc -c', [BANGER], dev)).trim(), "1");
@@ -69,7 +69,7 @@ export const scenario: Scenario = {
       "a 'b'\n/usr\n",
     );
     equal(await inGuest(host, "alpha", "pwd; test -t 0 || echo no terminal"), "/root\nno terminal\n");
-    // script(1) gives it a terminal.
+    // script(1) provides a terminal.
     match(
       await host.sh('script -qec "$1 vm exec -t alpha -- tty" /dev/null < /dev/null', [BANGER], dev),
       /\/dev\/pts\/\d+/,
@@ -82,7 +82,7 @@ export const scenario: Scenario = {
     );
     deepEqual(two, ["one\n", "two\n"]);
 
-    // Files, ports, what is told of it.
+    // Copies, ports and listings.
     await host.sh('cd "$HOME"; mkdir -p tree/sub; echo hi > "tree/sub/a b"; chmod 750 "tree/sub/a b"', [], dev);
     await bangerOk(host, "cp", "/home/dev/tree", "alpha:/root/tree");
     await bangerOk(host, "cp", "alpha:/root/tree", "/home/dev/back");
@@ -109,7 +109,7 @@ export const scenario: Scenario = {
     equal((await host.ok(["ssh", "-o", "BatchMode=yes", "alpha.vm", "hostname"], dev)).trim(), "alpha");
     await bangerOk(host, "ssh-config", "--uninstall");
 
-    // What a stopped one allows and refuses; what leaves no record.
+    // What a stopped VM allows and refuses, and which commands leave no record.
     const before = (await listVms(host)).map(({ name }) => name);
     for (const bad of [
       ["--name", "-x"],
@@ -141,7 +141,7 @@ export const scenario: Scenario = {
     );
     equal((await showVm(host, "alpha")).bootId, vm.bootId);
 
-    // The whole way in one command, with the files of [[file_sync]]; its VM is gone afterwards.
+    // Everything in one command, including the files of [[file_sync]]; its VM is removed afterwards.
     await host.sh('printf given > "$HOME/token"; chmod 640 "$HOME/token"', [], dev);
     await host.writeFile(CONFIG, '[[file_sync]]\nhost = "~/token"\nguest = "~/.tokens/given"\n', 0o644);
     await host.ok(["systemctl", "restart", "bangerd.service"]);

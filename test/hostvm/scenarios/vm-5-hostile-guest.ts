@@ -10,12 +10,12 @@ import { makeOutside, OUTSIDE, removeOutside } from "../support/outside.ts";
 const HOSTILE_GUEST = readFileSync(join(import.meta.dir, "../support/hostile-guest.pl"), "utf8");
 const HOST_IP = "10.0.2.15";
 const FLOOD_SECONDS = 30;
-/** Kernel memory that can't be given back, which everything else on the host uses as well. */
+/** Tolerance for kernel memory that can't be reclaimed, which everything else on the host uses as well. */
 const SLAB_SLACK_KIB = 32 * 1024;
-/** Connections of the test's own: ssh to the host and to guests. */
+/** The test's own connections: ssh to the host and to guests. */
 const OWN_CONNECTIONS = 64;
 
-/** What a flood could fill. */
+/** Measures what a flood could fill. */
 async function measure(
   host: Host,
 ): Promise<Readonly<Record<"bridgeEntries" | "neighbours" | "connections" | "slabKiB", number>>> {
@@ -29,14 +29,14 @@ async function measure(
   return { bridgeEntries, neighbours, connections, slabKiB };
 }
 
-/** Frames that the guest wrote. */
+/** Sends attack frames from the guest. Returns how many it wrote. */
 async function attack(host: Host, mode: string, from: GuestVm, other: GuestVm): Promise<number> {
   const gateway = from.guestIp.replace(/\.\d+$/, ".1");
   const words = [mode, String(FLOOD_SECONDS), from.guestIp, other.guestIp, gateway, HOST_IP, OUTSIDE];
   return Number(await bangerOk(host, "vm", "exec", from.name, "--", "perl", "-e", HOSTILE_GUEST, ...words));
 }
 
-/** Datagrams to the attacks' port that came by there, on the host (whose rules are in the way) or outside. */
+/** Counts the attack's datagrams that arrive on the host, where its rules stop them, and outside. */
 async function countArrivals(host: Host, tap: string): Promise<void> {
   await host.sh(
     `nft add table netdev watch
@@ -63,7 +63,7 @@ const readArrivals = async (host: Host): Promise<readonly number[]> =>
     .map(Number);
 const NONE = [0, 0, 0, 0, 0];
 
-/** Runs a command in the other guest for as long as the flood lasts. Returns how often, and what went wrong. */
+/** Runs a command in the other guest while the flood lasts. Returns how often, and what failed. */
 async function askMeanwhile(
   host: Host,
   vm: GuestVm,
@@ -88,7 +88,7 @@ async function askMeanwhile(
 export const scenario: Scenario = {
   name: "vm-hostile-guest",
   summary:
-    "a guest's root writes frames of its own: nothing gets out, to the host or to another guest, and floods stay within bounds",
+    "forged frames from a guest's root reach neither the outside, the host nor another guest, and floods stay within limits",
   needs: ["banger", "firecracker", "image"],
   timeoutMs: 3 * BOOT_TIMEOUT_MS,
   async run(host) {
@@ -96,7 +96,7 @@ export const scenario: Scenario = {
     try {
       const mallory = await ensureVm(host, "alpha");
       const other = await ensureVm(host, "beta");
-      // Somebody has the way out that mallory wants to borrow.
+      // Another guest has the NAT that mallory wants to borrow.
       await bangerOk(host, "vm", "set", "beta", "--nat");
       await host.sh("modprobe br_netfilter && sysctl -q net.bridge.bridge-nf-call-iptables=1");
       await countArrivals(host, `tap-pool-${other.guestIp.split(".")[3] ?? ""}`);
@@ -119,7 +119,7 @@ export const scenario: Scenario = {
       ok(after.slabKiB <= before.slabKiB + SLAB_SLACK_KIB, "kernel memory");
       deepEqual(await readArrivals(host), NONE);
 
-      // With NAT of its own it may connect, within its bound.
+      // With its own NAT it may connect, within its limit.
       await bangerOk(host, "vm", "set", "alpha", "--nat");
       const connecting = attack(host, "connections", mallory, other);
       const [askedAgain, wrongAgain] = await askMeanwhile(host, other, connecting);

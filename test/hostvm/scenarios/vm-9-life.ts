@@ -17,21 +17,21 @@ import {
   showVm,
 } from "../support/guests.ts";
 
-/** What is the host's rather than banger's own files. */
+/** Things of the host, as opposed to banger's own files. */
 const HOST = /^[+-] (?:link|address|route|rule|dm|loop|mount|process|cgroup|unit) /;
-/** systemd keeps the VMs' slice when its last scope is gone. */
+/** systemd keeps the VMs' slice after its last scope is gone. */
 const SLICES = /banger(?:-vms)?\.slice/;
 
 export const scenario: Scenario = {
   name: "vm-life",
   summary:
-    "a VM under the jailer: create, exec and its statuses, stop keeps data, restart, reboot, kill, delete leaves nothing",
+    "a VM under the jailer: create, exec and its statuses, stop (keeps data), restart, reboot, kill, delete (leaves nothing)",
   needs: ["banger", "firecracker", "image"],
   timeoutMs: 4 * BOOT_TIMEOUT_MS,
   async run(host) {
     await ensureInstalledWithImage(host);
     for (const { name } of await listVms(host)) await bangerOk(host, "vm", "delete", name);
-    // The bridge, with what keeps guests in, is made for the first VM and stays until uninstall.
+    // The bridge and its walls are made for the first VM and stay until uninstall.
     await askHelper(host, "priv.ensure_bridge", { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 });
     const before = await takeSnapshot(host);
 
@@ -50,7 +50,7 @@ export const scenario: Scenario = {
       equal((await banger(host, "vm", "exec", "alpha", "--", "sh", "-c", script)).status, status, script);
     }
 
-    // Each VMM is nobody: a uid of its own, no capability, a scope of its own outside both services.
+    // Each VMM has its own uid, no capability, and its own scope outside both services.
     const status = await host.readFile(`/proc/${vm.pid}/status`);
     match(status, /^Uid:\t(2\d{9})\t\1\t\1\t\1$/m);
     match(status, /^CapEff:\t0+$/m);
@@ -79,8 +79,8 @@ export const scenario: Scenario = {
     equal(again.guestIp, vm.guestIp);
     equal(await inGuest(host, "alpha", "cat /root/kept /etc/kept"), "kept\nkept\n");
 
-    // A reboot in the guest ends its VMM; the daemon starts the VM again, as it was.
-    // That it was a reboot, its console says.
+    // A reboot in the guest ends its VMM; the daemon starts the VM again, unchanged. Its console shows that it was a
+    // reboot.
     if (isHeard) {
       await inGuest(host, "alpha", "nohup sh -c 'sleep 1; reboot' > /dev/null 2>&1 &");
       await eventually("alpha is back after its reboot", BOOT_TIMEOUT_MS, async () => {

@@ -13,7 +13,7 @@ import { purge } from "../support/installed.ts";
 
 export const scenario: Scenario = {
   name: "vm-reflink",
-  summary: "with its state on XFS a VM's root disk is a clone of the image's file: no dm device, no loop, no COW file",
+  summary: "with its state on XFS, a VM's root disk is a clone of the image's file: no dm device, loop or COW file",
   needs: ["banger", "firecracker", "image"],
   isolated: true,
   timeoutMs: 2 * BOOT_TIMEOUT_MS,

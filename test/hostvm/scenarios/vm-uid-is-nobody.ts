@@ -2,7 +2,7 @@ import { deepEqual, equal, match } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
 import { closeLab, drive, LAB, openLab } from "../support/helper-lab.ts";
 
-/** What a VMM that broke out of its jail would try, with the uid it has. Prints what it could do. */
+/** What a VMM that broke out of its jail would try with its uid. Prints what succeeded. */
 const ESCAPED = String.raw`
 import os, signal, socket, ctypes, sys
 targets, paths, sockets = [eval(a) for a in sys.argv[1:4]]
@@ -35,8 +35,8 @@ print("\n".join(could))
 `;
 
 /**
- * What a VMM that runs whatever it likes can do from within its jail: this process enters the VM's scope and mount namespace, becomes
- * the VM's uid, and tries. Prints each attempt with its error.
+ * What a VMM that runs arbitrary code can do inside its jail: this process enters the VM's scope and mount namespace,
+ * becomes the VM's uid, and tries. Prints each attempt with its error.
  */
 const WITHIN = String.raw`
 import ctypes, errno, json, os, signal, socket, sys
@@ -77,7 +77,7 @@ attempt("make a large file", lambda: os.truncate("/io/metrics", 1 << 50))
 print(json.dumps(said))
 `;
 
-/** What must come of it. What the VM itself needs is among it: an attempt that could never succeed shows nothing. */
+/** The expected outcomes. They include what the VM itself needs: an attempt that could never succeed proves nothing. */
 const COULD: Readonly<Record<string, string>> = {
   "open the host's disk": "EPERM",
   "open another dm device": "EPERM",
@@ -119,7 +119,7 @@ export const scenario: Scenario = {
         [],
       );
       const jail = `/var/lib/banger/jail/firecracker/${LAB.vm}/root`;
-      // Another scenario's VM may run beside the lab's.
+      // Another scenario's VM may be running beside the lab's.
       const vmm = Number(await host.readFile(`${SLICE_CGROUP}/banger-vm-${LAB.vm}.scope/cgroup.procs`));
       const owner = Number(
         (await host.sh("runuser -u dev -- sleep 600 > /dev/null 2>&1 & sleep 1; pgrep -u dev -x sleep")).trim(),
@@ -164,7 +164,7 @@ export const scenario: Scenario = {
         ...[scope, String(vmm), String(uid)],
       ]);
       deepEqual(JSON.parse(within), COULD);
-      // Nothing of the jail but io has a path on the host, and what is left there gives nobody the VM's uid.
+      // Only the jail's io has a path on the host, and a file left there gives nobody the VM's uid.
       equal((await host.ok(["ls", jail])).trim(), "io");
       match(await host.ok(["stat", "-c", "%u %a", `${jail}/io/left`]), new RegExp(`^${uid} 6777`));
       for (const user of ["dev", "other"] as const)
@@ -172,7 +172,7 @@ export const scenario: Scenario = {
       match(await host.ok(["findmnt", "-no", "OPTIONS", "/var/lib/banger/jail"]), /nosuid,nodev,noexec/);
       match(await host.readFile(`/proc/${vmm}/limits`), /^Max core file size +0 +0/m);
       equal((await host.readFile(`/sys/fs/cgroup${scope}/memory.swap.max`)).trim(), "0");
-      // The helper's own namespace holds nothing of it any more.
+      // The helper's own namespace no longer has any of the jail's mounts.
       equal((await host.sh("grep -c firecracker/$1 /proc/$2/mountinfo || true", [LAB.vm, String(helper)])).trim(), "0");
     } finally {
       await host.sh("dmsetup remove host-volume || true");

@@ -1,14 +1,14 @@
-/** VMs of the installed system, as scenarios need them: there and running. */
+/** Prepares running VMs of the installed system for scenarios. */
 
 import { HELPER_VERSION } from "../../../src/shared/contract/helper-api.ts";
 import { BANGER, ensureInstalled } from "./installed.ts";
 import type { CommandResult, Host } from "../host.ts";
 
-/** Emulated two levels deep, on a busy machine, a guest takes minutes. */
+/** Under two levels of emulation, on a busy machine, a guest takes minutes to boot. */
 export const BOOT_TIMEOUT_MS = 20 * 60_000;
 const COMMAND_TIMEOUT_MS = 5 * 60_000;
 
-/** Flags of a VM that boots soon and takes little. */
+/** Flags for a small VM that boots quickly. */
 export const SMALL_VM: readonly string[] = [
   "--memory",
   "320M",
@@ -44,17 +44,17 @@ export interface HelperInventory {
   readonly slots: readonly { readonly vm: string }[];
 }
 
-/** Runs banger as its owner, whatever the status. */
+/** Runs banger as its owner and returns the status. */
 export async function banger(host: Host, ...args: readonly string[]): Promise<CommandResult> {
   return await host.run([BANGER, ...args], { user: "dev", timeoutMs: BOOT_TIMEOUT_MS });
 }
 
-/** Runs banger as its owner; a status other than 0 fails. Returns stdout. */
+/** Runs banger as its owner. Fails on a status other than 0. Returns stdout. */
 export async function bangerOk(host: Host, ...args: readonly string[]): Promise<string> {
   return await host.ok([BANGER, ...args], { user: "dev", timeoutMs: BOOT_TIMEOUT_MS });
 }
 
-/** Runs in a guest; a status other than 0 fails. Returns stdout. */
+/** Runs a command in a guest. Fails on a status other than 0. Returns stdout. */
 export async function inGuest(host: Host, vm: string, script: string): Promise<string> {
   return await host.ok([BANGER, "vm", "exec", vm, "--", "sh", "-c", script], {
     user: "dev",
@@ -70,7 +70,7 @@ export async function listVms(host: Host): Promise<readonly GuestVm[]> {
   return JSON.parse(await bangerOk(host, "vm", "list", "-a", "--json")) as GuestVm[];
 }
 
-/** A call of the root helper's, made as the owner or as root by the wire's own rules; its result. */
+/** Calls the root helper over its socket, as the owner or as root. Returns the result. */
 export async function askHelper(
   host: Host,
   method: string,
@@ -82,7 +82,7 @@ export async function askHelper(
   return (JSON.parse(answer) as { readonly result: unknown }).result;
 }
 
-/** What the helper says the host holds. */
+/** Returns the helper's inventory of the host. */
 export async function inventory(host: Host): Promise<HelperInventory> {
   return (await askHelper(host, "priv.inventory", {})) as HelperInventory;
 }
@@ -100,18 +100,20 @@ while chunk := s.recv(65536):
 print(data[4:].decode())
 `;
 
-/** Whether the installed Firecracker writes guests' serial consoles to a file: since 1.14. Says so where it doesn't. */
+/**
+ * Whether the installed Firecracker writes guests' serial consoles to a file, as it does since 1.14. Notes it if not.
+ */
 export async function hasSerialLog(host: Host): Promise<boolean> {
   const status = JSON.parse(await bangerOk(host, "system", "status", "--json")) as {
     readonly firecracker: { readonly version: string } | null;
   };
   const [major = 0, minor = 0] = (status.firecracker?.version ?? "").split(".").map(Number);
   const has = major > 1 || minor >= 14;
-  if (!has) host.note(`Firecracker ${status.firecracker?.version} has no serial log: what rests on it is not tried`);
+  if (!has) host.note(`Firecracker ${status.firecracker?.version} has no serial log, so checks of it are skipped`);
   return has;
 }
 
-/** Banger is installed, with the default image built beforehand on this disk. */
+/** Installs banger with the default image, which was built before, on this disk. */
 export async function ensureInstalledWithImage(host: Host): Promise<void> {
   await ensureInstalled(host);
   await host.sh(`
@@ -126,7 +128,7 @@ export async function ensureInstalledWithImage(host: Host): Promise<void> {
   `);
 }
 
-/** A small VM of that name that runs and answers; made or started if need be. */
+/** Returns a small, running VM of that name; creates or starts it if needed. */
 export async function ensureVm(host: Host, name: string, ...flags: readonly string[]): Promise<GuestVm> {
   await ensureInstalledWithImage(host);
   const found = (await listVms(host)).find((vm) => vm.name === name);

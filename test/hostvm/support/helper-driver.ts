@@ -1,6 +1,6 @@
 /**
- * Runs inside a test host as the owner: asks the root helper for what a daemon asks, and for what no daemon should. The scenarios
- * bundle it into one file. `argv`: what to do, its arguments as JSON; prints one JSON value.
+ * Runs inside a test host as the owner: sends the root helper both a daemon's requests and hostile ones. The scenarios
+ * bundle it into one file. `argv`: the command and its arguments as JSON. Prints one JSON value.
  */
 
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
@@ -13,17 +13,17 @@ import { GOOD_INPUTS } from "../../support/helper-inputs.ts";
 const { helperSocket, vmsDir, imagesDir, kernelsDir, jailDir } = systemPaths();
 
 type Params = Readonly<Record<string, unknown>>;
-/** A result, an error's code, or that the helper closed without an answer. */
+/** A result, an error's code, or a note that the helper closed without an answer. */
 type Reply = { readonly result: unknown } | { readonly code: string; readonly message: string };
 
-/** Sends bytes; what came back before the helper closed. */
+/** Sends bytes. Returns what came back before the helper closed. */
 async function exchange(bytes: Uint8Array, timeoutMs = 150_000): Promise<Uint8Array> {
   return await new Promise((resolve) => {
     const received: Uint8Array[] = [];
     const socket = connect(helperSocket);
     const timer = setTimeout(() => socket.destroy(), timeoutMs);
     socket.on("data", (chunk: Uint8Array) => received.push(chunk));
-    // A reset is one way to be closed on.
+    // The helper may also close by a reset.
     socket.on("error", () => undefined);
     socket.on("close", () => {
       clearTimeout(timer);
@@ -50,7 +50,7 @@ export interface Lab {
   readonly tap: string;
 }
 
-/** Every verb in the order of a VM's life, until one fails. The last entry is the failure, if any. */
+/** Runs every verb in the order of a VM's life, until one fails. The last entry is the failure, if any. */
 async function live({ vm, bridge, tap }: Lab, only?: "start" | "end"): Promise<readonly (readonly [string, string])[]> {
   const launch = { vm, kernel: "lab", initrd: true, root: "snapshot", tap, vcpu: 1, memory_mib: 256 };
   const start: readonly (readonly [string, Params])[] = [
@@ -85,7 +85,7 @@ async function live({ vm, bridge, tap }: Lab, only?: "start" | "end"): Promise<r
   return done;
 }
 
-/** Each request's outcome, in order. */
+/** Returns each request's outcome, in order. */
 async function askAll(requests: readonly (readonly [string, Params])[]): Promise<readonly string[]> {
   const outcomes: string[] = [];
   for (const [verb, params] of requests) outcomes.push(outcomeOf(await call(verb, params)));
@@ -96,13 +96,13 @@ const quietly = (act: () => void): void => {
   try {
     act();
   } catch {
-    // The other side of the race was quicker.
+    // The other side of the race was faster.
   }
 };
 
 /**
- * Exchanges names in a loop until killed: what a verb resolves for the VM, against links to what is root's, and against
- * `NAME.hard`, which whoever calls this has made a second name of root's file.
+ * Swaps names in a loop until killed: those that a verb resolves for the VM, with links to root's files, and with
+ * `NAME.hard`, which the caller has made a second name of root's file.
  */
 function exchangeNames({ vm, treasure }: { readonly vm: string; readonly treasure: string }): never {
   const io = `${jailDir}/firecracker/${vm}/root/io`;
@@ -129,8 +129,8 @@ function exchangeNames({ vm, treasure }: { readonly vm: string; readonly treasur
 }
 
 /**
- * Makes the calls in order, over and over, at least for the time, and on a slow host until each of the outcomes was seen (at
- * most six times as long). How often which call came to what, by `VERB OUTCOME`.
+ * Makes the calls in order, over and over, for at least the given time, and on a slow host until each outcome was seen
+ * (at most six times as long). Counts the outcomes by `VERB OUTCOME`.
  */
 async function hammer(options: {
   readonly requests: readonly (readonly [string, Params])[];
@@ -154,7 +154,7 @@ async function hammer(options: {
   return counts;
 }
 
-/** A generator that gives the same numbers for the same seed (mulberry32). */
+/** A generator that returns the same numbers for the same seed (mulberry32). */
 function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {
@@ -171,7 +171,7 @@ const ODD: readonly unknown[] = [
   ...[-1, 0, 1e308, 2 ** 53, null, true, [], {}],
 ];
 
-/** Mutated requests and random bytes; how many came to what. Prints its seed to standard error. */
+/** Sends mutated requests and random bytes, and counts the outcomes. Prints its seed to standard error. */
 async function fuzz(options: {
   readonly seed: number;
   readonly durationMs: number;
@@ -225,7 +225,9 @@ async function fuzz(options: {
   return counts;
 }
 
-/** Opens connections that say nothing, or half of something, all at once; how long until a ping is answered again. */
+/**
+ * Opens many connections at once that send nothing or half a request. Returns how long until a ping is answered again.
+ */
 async function flood({ connections }: { readonly connections: number }): Promise<{ readonly answered: boolean }> {
   const half = encodeFrame({ v: HELPER_VERSION, method: "priv.ping", params: {}, op: null }).subarray(0, 9);
   const sockets = Array.from({ length: connections }, (_, index) => {
@@ -244,7 +246,7 @@ async function flood({ connections }: { readonly connections: number }): Promise
   return { answered: false };
 }
 
-/** Boots the launched VM over its API, by in-jail names. */
+/** Boots the launched VM over its API, with in-jail names. */
 async function boot({ vm, tap }: Lab): Promise<readonly string[]> {
   const unix = `${jailDir}/firecracker/${vm}/root/io/api.sock`;
   const said: string[] = [];
@@ -278,9 +280,9 @@ async function boot({ vm, tap }: Lab): Promise<readonly string[]> {
 }
 
 /**
- * Takes every place at the helper's socket that the owner can get, until a file is there: many connections that say nothing, opened
- * again when they are closed, and valid slow verbs, asked again when they are answered. Makes `mark` when all have begun. How many
- * verbs were answered, and how many were closed on.
+ * Takes every place at the helper's socket that the owner can get, until a file exists: many silent connections,
+ * reopened when closed, and valid slow verbs, sent again when answered. Creates `mark` once all have begun. Returns how
+ * many verbs were answered and how many were closed.
  */
 async function occupy(options: {
   readonly silent: number;

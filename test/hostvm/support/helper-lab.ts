@@ -1,4 +1,6 @@
-/** A lab for the root helper in a test host: the installed system without its daemon, and files of the owner's to work with. */
+/**
+ * A lab for the root helper in a test host: the installed system without its daemon, and owner's files to work with.
+ */
 
 import { join } from "node:path";
 import type { CommandOptions, Host } from "../host.ts";
@@ -9,19 +11,19 @@ const DRIVER = "/srv/lab/driver.js";
 /** Root's directory, which no attack may change. */
 export const TREASURE = "/srv/lab/treasure";
 
-/** Puts the driver and the lab's files in place. The owner daemon is stopped: it would tidy up what it doesn't know. */
+/** Sets up the driver and the lab's files. Stops the owner daemon, which would remove what it doesn't know. */
 export async function openLab(host: Host): Promise<void> {
   await ensureInstalled(host);
   await host.sh("systemctl stop bangerd.service bangerd.socket");
   const built = await Bun.build({ entrypoints: [join(import.meta.dir, "helper-driver.ts")], target: "bun" });
   const [bundle] = built.outputs;
-  if (!built.success || bundle === undefined) throw new Error(`the driver can't be bundled: ${built.logs.join("\n")}`);
+  if (!built.success || bundle === undefined) throw new Error(`can't bundle the driver: ${built.logs.join("\n")}`);
   await host.ok(["mkdir", "-p", TREASURE]);
   await host.writeFile(DRIVER, await bundle.text(), 0o644);
   await host.sh(
     `
     for name in rootfs.ext4 vmlinux work.ext4 api.sock initrd.img; do echo "root's own" > ${TREASURE}/$name; chmod 600 ${TREASURE}/$name; done
-    # A size no image of the lab has, by which a loop of it is told.
+    # A size that no image of the lab has, which identifies a loop of it.
     truncate -s 1M ${TREASURE}/rootfs.ext4
     cp -a ${TREASURE} /srv/lab/copy
     state=/var/lib/banger/owner
@@ -38,13 +40,13 @@ export async function openLab(host: Host): Promise<void> {
   );
 }
 
-/** Takes away what of the bridge's walls stands until uninstall. */
+/** Removes those walls of the bridge that stay until uninstall. */
 export const REMOVE_WALLS = `
   for family in inet netdev; do nft delete table $family banger 2> /dev/null || true; done
   for preference in 4201 4202 4203; do while ip rule delete pref $preference 2> /dev/null; do :; done; done
 `;
 
-/** Ends the lab's VM and removes everything of the lab; the daemon comes back. */
+/** Ends the lab's VM, removes everything of the lab, and starts the daemon again. */
 export async function closeLab(host: Host): Promise<void> {
   await drive(host, "live", LAB, "end");
   await host.sh(
@@ -61,18 +63,18 @@ export async function closeLab(host: Host): Promise<void> {
   );
 }
 
-/** The environment and words with which the installed executable runs a script, as the attacker would have it. */
+/** The environment and arguments with which the installed executable runs a script, as an attacker would use it. */
 export function driverArgv(command: string, ...options: readonly unknown[]): readonly string[] {
   return ["env", "BUN_BE_BUN=1", BANGER, "run", DRIVER, command, ...options.map((option) => JSON.stringify(option))];
 }
 
-/** Runs the driver as the owner; what it printed. */
+/** Runs the driver as the owner. Returns its output. */
 export async function drive(host: Host, command: string, ...options: readonly unknown[]): Promise<unknown> {
   return JSON.parse(await host.ok(driverArgv(command, ...options), DRIVE));
 }
 const DRIVE: CommandOptions = { user: "dev", timeoutMs: 280_000 };
 
-/** What of the treasure an attack would have to alter: contents, mode, owner, names, lists, times. */
+/** Everything of the treasure that an attack could change: contents, mode, owner, names, access lists, times. */
 export async function lookAtTreasure(host: Host): Promise<string> {
   return await host.sh(
     `cd ${TREASURE}; find . -printf '%p %y %m %U:%G %n %s %C@\\n' | sort; ls -lR | grep + || true; sha256sum * | sort`,

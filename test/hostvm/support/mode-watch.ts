@@ -1,8 +1,8 @@
-/** Looks, without pause, whether anything private is ever open to more people than it should be. */
+/** Watches, without pause, whether anything private is ever open to more users than it should be. */
 
 import type { Host } from "../host.ts";
 
-/** The loosest mode each path may ever have. Parents of a private directory's contents hide what is in it. */
+/** The most open mode each path may ever have. Parents of a private directory's contents hide what is in it. */
 export const LOOSEST: Readonly<Record<string, number>> = {
   "/run/banger": 0o711,
   "/run/banger/owner": 0o700,
@@ -17,7 +17,9 @@ export const LOOSEST: Readonly<Record<string, number>> = {
   "/var/cache/banger": 0o700,
 };
 
-/** What one VM adds while it starts, runs and stops. The group bits of what has an access list are the list's mask. */
+/**
+ * What one VM adds while it starts, runs and stops. If a file has an access list, its group bits are the list's mask.
+ */
 export const loosestOfVm = (id: string): Readonly<Record<string, number>> => ({
   [`/var/lib/banger/owner/vms/${id}`]: 0o700,
   [`/var/lib/banger/owner/vms/${id}/work.ext4`]: 0o660,
@@ -32,8 +34,8 @@ export const loosestOfVm = (id: string): Readonly<Record<string, number>> => ({
 });
 
 /**
- * Beside the named paths it walks everything below banger's directories, for names nobody thought of: others may pass
- * through a directory at most, and a socket is never theirs.
+ * Besides the named paths, it walks everything below banger's directories, to find names nobody thought of. Other users
+ * may at most pass through a directory, and may never use a socket.
  */
 const WATCHER = `
 import json, os, stat, sys

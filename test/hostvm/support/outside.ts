@@ -1,14 +1,14 @@
-/** A network beyond a test host, for scenarios of what gets out. */
+/** A network beyond a test host, for scenarios that test what gets out. */
 
 import type { Host } from "../host.ts";
 
 /**
- * A network beyond the host: a namespace behind the default route, which knows no way back to guests, so that what
- * answers proves that addresses were translated.
+ * A namespace behind the default route that has no route back to guests, so an answer proves that addresses were
+ * translated.
  */
 export const OUTSIDE = "192.0.2.2";
 
-/** Makes it, with a web server. */
+/** Makes the outside network, with a web server. */
 export async function makeOutside(host: Host): Promise<void> {
   await host.sh(`
     ip netns add outside
@@ -23,7 +23,7 @@ export async function makeOutside(host: Host): Promise<void> {
   await host.until("the web server outside", `curl -s -o /dev/null --max-time 5 http://${OUTSIDE}:8080/`, 60_000);
 }
 
-/** Takes it away; routes and policies are as before. */
+/** Removes it and restores routes and policies. */
 export async function removeOutside(host: Host): Promise<void> {
   await host.sh(`
     systemctl stop outside-web || true

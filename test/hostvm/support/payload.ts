@@ -10,7 +10,7 @@ import { ensureImages } from "../../support/banger.ts";
 import type { HostImage } from "../image.ts";
 import type { Need } from "../scenario.ts";
 
-/** What the tiny guest prints on its serial console when its user space runs. */
+/** What the tiny guest prints on its serial console once its user space runs. */
 export const GUEST_MARKER = "banger-test-guest-is-up";
 
 const TINY_INIT = `#!/bin/busybox sh
@@ -21,7 +21,7 @@ while :; do /bin/busybox sleep 3600; done
 
 export interface Payload {
   readonly imagePath: string;
-  /** Null when it is there, else why it isn't. */
+  /** Null if it is available, else the reason why not. */
   readonly missing: Readonly<Record<Need, string | null>>;
 }
 
@@ -38,8 +38,8 @@ interface FirecrackerChoice {
 }
 
 /**
- * Directory with `firecracker` and `jailer`: BANGER_TEST_FIRECRACKER_DIR, else where PATH has both, else the one that
- * scripts/fetch-test-firecracker.ts fetches; or why there is none.
+ * The directory with `firecracker` and `jailer`: BANGER_TEST_FIRECRACKER_DIR, else PATH's directory that has both, else
+ * the one that scripts/fetch-test-firecracker.ts fetches; or the reason why there is none.
  */
 export async function findFirecracker(
   env: Readonly<Record<string, string | undefined>>,
@@ -58,8 +58,8 @@ export async function findFirecracker(
 const isFile = (path: string): boolean => existsSync(path) && statSync(path).isFile();
 
 /**
- * Makes the disk in `directory`, which is this run's own. With `wantsImage` it also holds banger's own guest image, as
- * `/payload/images` and `/payload/kernels`: the binary under test builds it when it isn't cached.
+ * Makes the disk in `directory`, which belongs to this run. With `wantsImage` it also holds banger's own guest image,
+ * as `/payload/images` and `/payload/kernels`; the binary under test builds it if it isn't cached.
  */
 export async function makePayload(image: HostImage, directory: string, wantsImage: boolean): Promise<Payload> {
   const tree = join(directory, "payload");

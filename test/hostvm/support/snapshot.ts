@@ -1,8 +1,8 @@
-/** How a host stands, as lines to compare: a thing that is left behind is a line more. */
+/** Describes a host as lines to compare: anything left behind is an extra line. */
 
 import type { Host } from "../host.ts";
 
-/** Names that come and go by themselves: logins, the journal, systemd's own bookkeeping. */
+/** Names that come and go on their own: logins, the journal, systemd's own records. */
 const LOOK = `
   find / -ignore_readdir_race -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/tmp -o -path /var/log -o -path /run \
     -o -path /var/lib/systemd -o -path /var/cache/ldconfig -o -path /root -o -path /payload -o -path /usr/share -o -path /usr/lib \\) -prune \
@@ -29,7 +29,7 @@ const LOOK = `
   ps -eo user:32,args | sed -n 's/^\\(.*[b]anger.*\\)/process \\1/p'
 `;
 
-/** Lines of {@link LOOK}, sorted. */
+/** Returns the sorted lines of {@link LOOK}. */
 export async function takeSnapshot(host: Host): Promise<ReadonlySet<string>> {
   const text = await host.sh(LOOK, [], { timeoutMs: 300_000 });
   return new Set(
@@ -40,7 +40,7 @@ export async function takeSnapshot(host: Host): Promise<ReadonlySet<string>> {
   );
 }
 
-/** What one has and the other hasn't: `+ line` for new, `- line` for gone. */
+/** Lists the differences: `+ line` for new, `- line` for gone. */
 export function differences(before: ReadonlySet<string>, after: ReadonlySet<string>): readonly string[] {
   return [
     ...[...after].filter((line) => !before.has(line)).map((line) => `+ ${line}`),

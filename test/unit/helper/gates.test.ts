@@ -47,7 +47,7 @@ table("bridgeName", gates.bridgeName, {
     "br-fc;id",
     "",
     "-br-fc",
-  ].map((bridge) => [{ bridge }, "not a name"] as const),
+  ].map((bridge) => [{ bridge }, "is not the name of"] as const),
 });
 
 table("tapName", gates.tapName, {
@@ -67,14 +67,14 @@ table("tapName", gates.tapName, {
     "xtap-fc-a",
     "--help",
     "",
-  ].map((tap) => [{ tap }, "not a name"] as const),
+  ].map((tap) => [{ tap }, "is not the name of"] as const),
 });
 
 table("optionalTapName", gates.optionalTapName, {
   accepted: [{ tap: null }, { tap: "tap-pool-1" }],
   refused: [
-    [{ tap: "eth0" }, "not a name"],
-    [{ tap: "" }, "not a name"],
+    [{ tap: "eth0" }, "is not the name of"],
+    [{ tap: "" }, "is not the name of"],
   ],
 });
 
@@ -87,18 +87,18 @@ table("bridgeAddress", gates.bridgeAddress, {
     { ip: "10.1.2.3", prefix: 32 },
   ],
   refused: [
-    [{ ip: "172.16.0.1", prefix: 7 }, "not 8 to 32"],
-    [{ ip: "172.16.0.1", prefix: 33 }, "not 8 to 32"],
-    [{ ip: "172.16.0.1", prefix: 0 }, "not 8 to 32"],
-    [{ ip: "172.16.0.1", prefix: 24.5 }, "not 8 to 32"],
-    [{ ip: "172.16.0.1", prefix: 8 }, "not wholly private"],
-    [{ ip: "192.168.0.1", prefix: 15 }, "not wholly private"],
-    [{ ip: "8.8.8.8", prefix: 24 }, "not wholly private"],
-    [{ ip: "127.0.0.1", prefix: 8 }, "not wholly private"],
-    [{ ip: "169.254.1.1", prefix: 16 }, "not wholly private"],
-    [{ ip: "224.0.0.1", prefix: 24 }, "not wholly private"],
-    [{ ip: "0.0.0.0", prefix: 8 }, "not wholly private"],
-    [{ ip: "172.16.0.0", prefix: 24 }, "network's"],
+    [{ ip: "172.16.0.1", prefix: 7 }, "not between 8 and 32"],
+    [{ ip: "172.16.0.1", prefix: 33 }, "not between 8 and 32"],
+    [{ ip: "172.16.0.1", prefix: 0 }, "not between 8 and 32"],
+    [{ ip: "172.16.0.1", prefix: 24.5 }, "not between 8 and 32"],
+    [{ ip: "172.16.0.1", prefix: 8 }, "not entirely private"],
+    [{ ip: "192.168.0.1", prefix: 15 }, "not entirely private"],
+    [{ ip: "8.8.8.8", prefix: 24 }, "not entirely private"],
+    [{ ip: "127.0.0.1", prefix: 8 }, "not entirely private"],
+    [{ ip: "169.254.1.1", prefix: 16 }, "not entirely private"],
+    [{ ip: "224.0.0.1", prefix: 24 }, "not entirely private"],
+    [{ ip: "0.0.0.0", prefix: 8 }, "not entirely private"],
+    [{ ip: "172.16.0.0", prefix: 24 }, "network or broadcast address"],
     [{ ip: "172.16.0.255", prefix: 24 }, "broadcast"],
     [{ ip: "172.16.0.256", prefix: 24 }, "not an IPv4"],
     [{ ip: "172.16.0.01", prefix: 24 }, "not an IPv4"],
@@ -142,7 +142,7 @@ table("realBridge", gates.realBridge, {
   refused: [
     [{ link: { ...bridgeLink, kind: null }, ports: [] }, "not a bridge"],
     [{ link: { ...bridgeLink, kind: "dummy" }, ports: [] }, "not a bridge"],
-    [{ link: bridgeLink, ports: ["tap-pool-1", "eth0"] }, "also holds eth0"],
+    [{ link: bridgeLink, ports: ["tap-pool-1", "eth0"] }, "has a port that is not a banger tap: eth0"],
     [{ link: { ...bridgeLink, alias: "" }, ports: [] }, "not made by banger"],
     [{ link: { ...bridgeLink, alias: "banger guest 172.16.0.2" }, ports: [] }, "not made by banger"],
   ],
@@ -161,7 +161,7 @@ table("realTap", gates.realTap, {
     [{ link: { ...tapLink, kind: "dummy", tunType: null } }, "not a tap"],
     [{ link: { ...tapLink, tunType: "tun" } }, "not a tap"],
     [{ link: { ...tapLink, kind: null, tunType: null } }, "not a tap"],
-    [{ link: { ...tapLink, master: "br-lan" } }, "belongs to br-lan"],
+    [{ link: { ...tapLink, master: "br-lan" } }, "is a port of br-lan"],
     [{ link: { ...tapLink, alias: "" } }, "not made by banger"],
     [{ link: { ...tapLink, alias: "banger bridge" } }, "not made by banger"],
     [{ link: { ...tapLink, alias: "banger guest 172.16.0.2 and more" } }, "not made by banger"],
@@ -174,8 +174,8 @@ table("roomForInterface", gates.roomForInterface, {
     { kind: "tap", there: 1023 },
   ],
   refused: [
-    [{ kind: "bridge", there: 4 }, "there are 4 of banger's bridges"],
-    [{ kind: "tap", there: 1024 }, "there are 1024 of banger's taps"],
+    [{ kind: "bridge", there: 4 }, "already has 4 bridges"],
+    [{ kind: "tap", there: 1024 }, "already has 1024 taps"],
   ],
 });
 
@@ -207,11 +207,11 @@ table("guestInSubnet", gates.guestInSubnet, {
     { ...lan, guest_ip: "172.16.0.254" },
   ],
   refused: [
-    [{ ...lan, guest_ip: "172.16.0.1" }, "no guest's"],
-    [{ ...lan, guest_ip: "172.16.1.2" }, "no guest's"],
-    [{ ...lan, guest_ip: "10.0.0.1" }, "no guest's"],
-    [{ ...lan, addresses: [], guest_ip: "172.16.0.2" }, "no guest's"],
-    [{ ...lan, guest_ip: "x" }, "no guest's"],
+    [{ ...lan, guest_ip: "172.16.0.1" }, "not a guest address"],
+    [{ ...lan, guest_ip: "172.16.1.2" }, "not a guest address"],
+    [{ ...lan, guest_ip: "10.0.0.1" }, "not a guest address"],
+    [{ ...lan, addresses: [], guest_ip: "172.16.0.2" }, "not a guest address"],
+    [{ ...lan, guest_ip: "x" }, "not a guest address"],
   ],
 });
 
@@ -274,8 +274,8 @@ table("rootsFile", gates.rootsFile, {
   accepted: [{ file: roots }, { file: { ...roots, mode: 0o600 } }],
   refused: [
     [{ file: { ...roots, uid: 1000 } }, "belongs to uid 1000"],
-    [{ file: { ...roots, mode: 0o664 } }, "may be written"],
-    [{ file: { ...roots, mode: 0o646 } }, "may be written"],
+    [{ file: { ...roots, mode: 0o664 } }, "is writable by others"],
+    [{ file: { ...roots, mode: 0o646 } }, "is writable by others"],
     [{ file: { ...roots, links: 2 } }, "has 2 names"],
     [{ file: { ...roots, kind: "other" } }, "not a regular file"],
   ],
@@ -286,7 +286,7 @@ table("rootsProgram", gates.rootsProgram, {
   accepted: [{ file: program }, { file: { ...program, mode: 0o500 } }],
   refused: [
     [{ file: { ...program, uid: 1000 } }, "belongs to uid 1000"],
-    [{ file: { ...program, mode: 0o775 } }, "may be written"],
+    [{ file: { ...program, mode: 0o775 } }, "is writable by others"],
     [{ file: { ...program, mode: 0o4755 } }, "set-uid"],
     [{ file: { ...program, mode: 0o2755 } }, "set-uid"],
     [{ file: { ...program, mode: 0o644 } }, "not executable"],
@@ -298,8 +298,8 @@ const directory = { label: "/x", kind: "directory", uid: 0, mode: 0o755, links: 
 table("rootsDirectory", gates.rootsDirectory, {
   accepted: [{ directory }, { directory: { ...directory, mode: 0o700 } }],
   refused: [
-    [{ directory: { ...directory, mode: 0o1777 } }, "may be written"],
-    [{ directory: { ...directory, mode: 0o775 } }, "may be written"],
+    [{ directory: { ...directory, mode: 0o1777 } }, "is writable by others"],
+    [{ directory: { ...directory, mode: 0o775 } }, "is writable by others"],
     [{ directory: { ...directory, uid: 1000 } }, "belongs to uid 1000"],
     [{ directory: { ...directory, kind: "file" } }, "not a directory"],
   ],
@@ -329,7 +329,7 @@ table("allowedSignal", gates.allowedSignal, {
     (signal) => ({ signal }),
   ),
   refused: ["STOP", "CONT", "SIGSTOP", "9", "", "SIG", "SIGSIGTERM", "TERM\n", "SEGV", "CHLD", "toString"].map(
-    (signal) => [{ signal }, "not a signal"] as const,
+    (signal) => [{ signal }, "not an allowed signal"] as const,
   ),
 });
 
@@ -339,8 +339,8 @@ const running = { pid: 7, uid: 200_000, comm: "firecracker", cgroup };
 table("isVmProcess", gates.isVmProcess, {
   accepted: [{ process: running, uid: 200_000, cgroup }],
   refused: [
-    [{ process: { ...running, comm: "sshd" }, uid: 200_000, cgroup }, "is sshd"],
-    [{ process: { ...running, comm: "firecracker) S" }, uid: 200_000, cgroup }, "is firecracker)"],
+    [{ process: { ...running, comm: "sshd" }, uid: 200_000, cgroup }, "is named sshd"],
+    [{ process: { ...running, comm: "firecracker) S" }, uid: 200_000, cgroup }, "is named firecracker)"],
     [{ process: { ...running, uid: 0 }, uid: 200_000, cgroup }, "has uid 0"],
     [{ process: { ...running, uid: 200_001 }, uid: 200_000, cgroup }, "has uid 200001"],
     [{ process: running, uid: null, cgroup }, "not the VM's"],
@@ -359,9 +359,9 @@ table("dmIsOurs", gates.dmIsOurs, {
   refused: [
     [{ ...volume, uuid: "LVM-x", parts: ["banger-base"] }, "is marked LVM-x"],
     [{ ...volume, uuid: "banger-w", parts: [] }, "is marked banger-w"],
-    [{ ...volume, uuid: "", parts: ["banger-base", "vda"] }, "rests on vda"],
-    [{ ...volume, uuid: "", parts: ["banger-cow-w"] }, "rests on banger-cow-w"],
-    [{ ...volume, uuid: "", parts: [] }, "rests on nothing"],
+    [{ ...volume, uuid: "", parts: ["banger-base", "vda"] }, "uses vda"],
+    [{ ...volume, uuid: "", parts: ["banger-cow-w"] }, "uses banger-cow-w"],
+    [{ ...volume, uuid: "", parts: [] }, "uses no device"],
   ],
 });
 

@@ -127,7 +127,7 @@ describe("connectVsock", () => {
   });
   test("an answer that isn't Firecracker's", async () => {
     await listen((socket) => socket.write("z".repeat(4096)));
-    await expect(connectVsock(root, 22, 2000)).rejects.toThrow("not Firecracker's answer");
+    await expect(connectVsock(root, 22, 2000)).rejects.toThrow("the answer is not Firecracker's");
   });
   test("no socket at all", async () => {
     await expect(connectVsock(root, 22, 50)).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
