@@ -6,7 +6,7 @@
 import { BangerError, toBangerError } from "../../shared/errors.ts";
 import type { JournalOperation, JournalTable } from "../store/journal.ts";
 import type { Log } from "../log.ts";
-import type { Step, StepContext, UndoContext } from "./step.ts";
+import type { RecordPatch, Step, StepContext, UndoContext } from "./step.ts";
 
 /** Called at each journal entry. A test ends the process here; the product passes nothing. */
 export type JournalHook = (operation: JournalOperation, step: string, phase: "begun" | "done") => void;
@@ -51,34 +51,39 @@ export class Runner {
   }
 
   /**
-   * Does the steps in order, those that may run together at once. When one fails or the signal is raised, those begun are undone (unless `keep` wants what was
-   * done to stay) and the cause is thrown, with what could not be undone joined to it.
+   * Does the steps in order, those that may run together at once, each with the record as the ones before left it.
+   * Returns their patches as one. When one fails or the signal is raised, those begun are undone and the cause is thrown,
+   * with what could not be undone joined to it; unless `keep`, which is told the patch so far, wants what was done to stay.
    */
   async run(
     operation: JournalOperation,
     steps: readonly Step[],
     context: StepContext,
-    keep: (cause: unknown) => boolean = () => false,
-  ): Promise<void> {
+    keep: (cause: unknown, patch: RecordPatch) => boolean = () => false,
+  ): Promise<RecordPatch> {
     const begun: Step[] = [];
+    let patch: RecordPatch = {};
     try {
       for (const batch of batchesOf(steps)) {
         context.signal.throwIfAborted();
         const first = begun.length;
         begun.push(...batch);
+        const current: StepContext = { ...context, vm: { ...context.vm, ...patch } };
         // All are waited for: an undo must not meet a step that still acts.
         const results = await Promise.allSettled(
           batch.map(
             async (step, index) =>
-              await this.journaled(context.id, operation, first + index, step.name, async () => await step.do(context)),
+              await this.journaled(context.id, operation, first + index, step.name, async () => await step.do(current)),
           ),
         );
+        for (const result of results) if (result.status === "fulfilled") patch = { ...patch, ...result.value };
         const failed = results.find((result) => result.status === "rejected");
         if (failed !== undefined) throw failed.reason;
       }
       context.signal.throwIfAborted();
+      return patch;
     } catch (cause) {
-      if (keep(cause)) throw cause;
+      if (keep(cause, patch)) throw cause;
       try {
         await undoSteps(begun, context);
       } catch (undoError) {
@@ -99,20 +104,21 @@ export class Runner {
   }
 
   /** Does one named piece of work between its two journal entries. */
-  async journaled(
+  async journaled<T>(
     vm: string,
     operation: JournalOperation,
     position: number,
     name: string,
-    work: () => Promise<void>,
-  ): Promise<void> {
+    work: () => Promise<T>,
+  ): Promise<T> {
     this.#journal.begin(vm, operation, position, name);
     this.#hook(operation, name, "begun");
     const began = performance.now();
-    await work();
+    const result = await work();
     this.#log.debug("step done", { vm, operation, step: name, ms: Math.round(performance.now() - began) });
     this.#journal.done(vm, operation, position);
     this.#hook(operation, name, "done");
+    return result;
   }
 
   clear(vm: string, operation: JournalOperation): void {

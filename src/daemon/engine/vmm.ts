@@ -1,4 +1,4 @@
-/** The engine's interfaces: what a VM's life cycle needs of a monitor, a root disk and a network. */
+/** What a VM's life cycle needs of a VMM. */
 
 import type { VmId, VmSpec } from "../../shared/contract/schemas.ts";
 
@@ -38,7 +38,6 @@ export interface LaunchedVmm {
 
 /** What a VM's life cycle needs of a monitor that runs, whoever started it. */
 export interface Vmm {
-  readonly engine: "qemu" | "firecracker";
   /** Every live process of this VM, found on the host itself, not from any record. Empty when nothing runs. */
   find(id: VmId, runtimeDir: string): Promise<readonly ProcessIdentity[]>;
   /** Sends a signal to the VMM. False when there is none. */

@@ -4,7 +4,7 @@ import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
 import { type BangerError, toBangerError } from "../../shared/errors.ts";
 import type { LifecycleEngine } from "../engine/engine.ts";
 import { undoSteps } from "../engine/runner.ts";
-import type { StepContext, UndoContext } from "../engine/step.ts";
+import type { RecordPatch, StepContext, UndoContext } from "../engine/step.ts";
 import { waitUntilGone } from "../host/processes.ts";
 import { checkFits } from "./plan.ts";
 import type { Run, VmParts, VmRecords } from "./records.ts";
@@ -41,7 +41,6 @@ export class Transitions {
       acceleration: engine.requireAcceleration(),
       signal: run.signal,
       progress: run.progress,
-      outputs: {},
     };
   }
 
@@ -75,12 +74,9 @@ export class Transitions {
     const { id } = starting;
     let context = this.#stepContext(starting, files, run);
     const running = (changes: Partial<VmRecord>): VmRecord => {
-      const { launched } = context.outputs;
       const now = new Date().toISOString();
       return become(starting, "running", {
         acceleration: context.acceleration,
-        pid: launched?.process.pid ?? null,
-        address: launched === undefined ? null : `${launched.sshHost}:${launched.sshPort}`,
         startedAt: now,
         touchedAt: now,
         ...changes,
@@ -88,30 +84,35 @@ export class Transitions {
     };
     /** What the first attempt ended with, when it is worth another one: all of it is undone then. */
     let emulatorFault: unknown = null;
-    const isLeftUp = (cause: unknown): boolean => {
+    let leftUp: RecordPatch = {};
+    const isLeftUp = (cause: unknown, patch: RecordPatch): boolean => {
       const error = toBangerError(cause);
       if (error.code !== "GUEST_NOT_READY") return false;
       const isFault = context.acceleration === "tcg" && error.details?.["panic"] === "before init";
-      if (emulatorFault !== null || !isFault) return true;
+      if (emulatorFault !== null || !isFault) {
+        leftUp = patch;
+        return true;
+      }
       emulatorFault = cause;
       return false;
     };
+    let patch: RecordPatch;
     try {
       forwards.clear(id);
-      await runner.run("start", engine.startSteps, context, isLeftUp).catch(async (thrown: unknown) => {
+      patch = await runner.run("start", engine.startSteps, context, isLeftUp).catch(async (thrown: unknown) => {
         if (emulatorFault === null || thrown !== emulatorFault) throw thrown;
         log.warn("the guest's kernel panicked before its init ran, under emulation: started once more", {
           vm: id,
           console: (thrown as BangerError).details?.["console"],
         });
         context = this.#stepContext(starting, files, run);
-        await runner.run("start", engine.startSteps, context, isLeftUp);
+        return await runner.run("start", engine.startSteps, context, isLeftUp);
       });
     } catch (thrown) {
       const error = toBangerError(thrown);
       const after =
         error.code === "GUEST_NOT_READY"
-          ? running({ reason: "the guest never answered" })
+          ? running({ ...leftUp, reason: "the guest never answered" })
           : become(starting, "stopped", {
               ...NOT_RUNNING,
               reason: error.code === "CANCELLED" ? "the start was cancelled" : (error.message.split("\n")[0] ?? null),
@@ -120,7 +121,7 @@ export class Transitions {
       runner.clear(id, "start");
       throw thrown;
     }
-    const vm = await this.#records.save(running({ bootId: context.outputs.bootId ?? null }));
+    const vm = await this.#records.save(running(patch));
     runner.clear(vm.id, "start");
     return vm;
   }

@@ -23,11 +23,12 @@ const SERIAL_LOG_LIMIT_BYTES = 8 * 1024 * 1024;
 const TOOL_TIMEOUT_MS = 10_000;
 
 export function createRootlessEngine(paths: Paths): Engine {
+  const vmm = createQemuVmm();
   return {
     name: "qemu",
-    vmm: createQemuVmm(),
-    createSteps: createStepsWith({ rootDisk: rootOverlay }),
-    startSteps: startStepsWith({ launch: [serialLog, launch], ready }),
+    vmm,
+    createSteps: createStepsWith({ rootDisk: rootOverlay() }),
+    startSteps: startStepsWith({ launch: [serialLog(), launch(vmm)], ready: ready({ vmm }) }),
     detectAcceleration,
     requireAcceleration: () => detectAcceleration().kind,
     deadlines: (acceleration) => ({

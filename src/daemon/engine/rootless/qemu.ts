@@ -210,5 +210,5 @@ export interface QemuVmm extends Vmm {
 }
 
 export function createQemuVmm(): QemuVmm {
-  return { engine: "qemu", launch, find, endpoint, signal, powerDown, destroy };
+  return { launch, find, endpoint, signal, powerDown, destroy };
 }

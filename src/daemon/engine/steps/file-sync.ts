@@ -10,15 +10,17 @@ import type { Step, StepContext } from "../step.ts";
 export const firstFilesPath = (stateDir: string): string => join(stateDir, "first-files.tar");
 
 /** Keeps what `[[file_sync]]` names for the VM's first start. */
-export const fileSync: Step = {
-  name: "file-sync",
-  do: async (context) => {
-    await writeFile(firstFilesPath(context.dirs.state), filesArchive(await collectFiles(context)), { mode: 0o600 });
-  },
-  undo: async ({ dirs }) => {
-    await rm(firstFilesPath(dirs.state), { force: true });
-  },
-};
+export function fileSync(): Step {
+  return {
+    name: "file-sync",
+    do: async (context) => {
+      await writeFile(firstFilesPath(context.dirs.state), filesArchive(await collectFiles(context)), { mode: 0o600 });
+    },
+    undo: async ({ dirs }) => {
+      await rm(firstFilesPath(dirs.state), { force: true });
+    },
+  };
+}
 
 /** What /root of a new VM holds. */
 export async function collectFiles({ config, progress }: StepContext): Promise<readonly DiskFile[]> {

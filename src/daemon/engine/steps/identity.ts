@@ -15,33 +15,35 @@ import { workDiskPath } from "./work-disk.ts";
 export const identityDiskPath = (stateDir: string): string => join(stateDir, "identity.img");
 
 /** Keys, pinned host key and the host's git name, on a disk made anew at every start. It goes when the VM stops. */
-export const identity: Step = {
-  name: "identity",
-  do: async (context) => {
-    const { id, dirs, paths, config, image, signal } = context;
-    const isFirstStart = !existsSync(hostKeyPath(dirs.state));
-    const [userKey, hostKey, gitConfig] = await Promise.all([
-      ensureUserKey(paths),
-      ensureHostKey(dirs.state, id, signal),
-      readGitIdentity(signal),
-    ]);
-    await rememberHost(paths, id, hostKey.shared);
-    const ownKey = config.ssh_key_path === null ? "" : await readOwnKey(config.ssh_key_path, homedir());
-    const known: GuestIdentity = {
-      hostKey: hostKey.secret,
-      hostKeyPublic: hostKey.shared,
-      authorizedKeys: userKey + ownKey,
-      gitConfig,
-    };
-    if (isFirstStart && !image.readsIdentity) await seedWorkDisk(context, known);
-    const files = await readFile(firstFilesPath(dirs.state)).catch(() => null);
-    const hasGrown = existsSync(growthMarkOf(workDiskPath(dirs.state)));
-    await writeIdentityDisk(identityDiskPath(dirs.state), identityArchive(known, { files, hasGrown }));
-  },
-  undo: async ({ dirs }) => {
-    await rm(identityDiskPath(dirs.state), { force: true });
-  },
-};
+export function identity(): Step {
+  return {
+    name: "identity",
+    do: async (context) => {
+      const { id, dirs, paths, config, image, signal } = context;
+      const isFirstStart = !existsSync(hostKeyPath(dirs.state));
+      const [userKey, hostKey, gitConfig] = await Promise.all([
+        ensureUserKey(paths),
+        ensureHostKey(dirs.state, id, signal),
+        readGitIdentity(signal),
+      ]);
+      await rememberHost(paths, id, hostKey.shared);
+      const ownKey = config.ssh_key_path === null ? "" : await readOwnKey(config.ssh_key_path, homedir());
+      const known: GuestIdentity = {
+        hostKey: hostKey.secret,
+        hostKeyPublic: hostKey.shared,
+        authorizedKeys: userKey + ownKey,
+        gitConfig,
+      };
+      if (isFirstStart && !image.readsIdentity) await seedWorkDisk(context, known);
+      const files = await readFile(firstFilesPath(dirs.state)).catch(() => null);
+      const hasGrown = existsSync(growthMarkOf(workDiskPath(dirs.state)));
+      await writeIdentityDisk(identityDiskPath(dirs.state), identityArchive(known, { files, hasGrown }));
+    },
+    undo: async ({ dirs }) => {
+      await rm(identityDiskPath(dirs.state), { force: true });
+    },
+  };
+}
 
 /** The guest has booted with it: what it makes of its files from here on is its own. */
 export async function noteDelivered({ state }: VmDirs): Promise<void> {

@@ -14,7 +14,7 @@ export function createStepsWith(engine: {
   readonly before?: readonly Step[];
   readonly rootDisk: Step;
 }): readonly Step[] {
-  return [...(engine.before ?? []), vmDirectory, engine.rootDisk, beside(workDisk), beside(fileSync)];
+  return [...(engine.before ?? []), vmDirectory(), engine.rootDisk, beside(workDisk()), beside(fileSync())];
 }
 
 /** From start to stop. `host` is what the VMM needs of the host; it, the sockets' directory and the identity need nothing of each other. */
@@ -23,5 +23,5 @@ export function startStepsWith(engine: {
   readonly launch: readonly Step[];
   readonly ready: Step;
 }): readonly Step[] {
-  return [runtimeDirectory, ...(engine.host ?? []).map(beside), beside(identity), ...engine.launch, engine.ready];
+  return [runtimeDirectory(), ...(engine.host ?? []).map(beside), beside(identity()), ...engine.launch, engine.ready];
 }

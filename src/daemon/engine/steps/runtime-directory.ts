@@ -4,13 +4,15 @@ import { ensurePrivateDirectory } from "../../../shared/places/private-directory
 import type { Step } from "../step.ts";
 
 /** The directory of the VM's sockets. */
-export const runtimeDirectory: Step = {
-  name: "runtime-directory",
-  do: async ({ dirs }) => {
-    await ensurePrivateDirectory(dirname(dirs.runtime));
-    await ensurePrivateDirectory(dirs.runtime);
-  },
-  undo: async ({ dirs }) => {
-    await rm(dirs.runtime, { recursive: true, force: true });
-  },
-};
+export function runtimeDirectory(): Step {
+  return {
+    name: "runtime-directory",
+    do: async ({ dirs }) => {
+      await ensurePrivateDirectory(dirname(dirs.runtime));
+      await ensurePrivateDirectory(dirs.runtime);
+    },
+    undo: async ({ dirs }) => {
+      await rm(dirs.runtime, { recursive: true, force: true });
+    },
+  };
+}

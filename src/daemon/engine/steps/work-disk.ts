@@ -6,12 +6,14 @@ import type { Step } from "../step.ts";
 export const workDiskPath = (stateDir: string): string => join(stateDir, "work.ext4");
 
 /** The disk mounted at /root. */
-export const workDisk: Step = {
-  name: "work-disk",
-  do: async ({ dirs, vm, signal }) => {
-    await createWorkDisk(workDiskPath(dirs.state), vm.spec.diskBytes, signal);
-  },
-  undo: async ({ dirs }) => {
-    await rm(workDiskPath(dirs.state), { force: true });
-  },
-};
+export function workDisk(): Step {
+  return {
+    name: "work-disk",
+    do: async ({ dirs, vm, signal }) => {
+      await createWorkDisk(workDiskPath(dirs.state), vm.spec.diskBytes, signal);
+    },
+    undo: async ({ dirs }) => {
+      await rm(workDiskPath(dirs.state), { force: true });
+    },
+  };
+}

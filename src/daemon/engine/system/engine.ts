@@ -113,14 +113,8 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     startSteps: startStepsWith({
       host: [rootSnapshot(privileged), tap(network, addressOf)],
       launch: [launch(launchParts), boot(launchParts), nat(network, addressOf)],
-      ready: {
-        ...ready,
-        do: async (context) => {
-          await ready.do(context);
-          // The user's first command has the host to itself.
-          network.fillPoolLater(addresses, POOL_DELAY_MS);
-        },
-      },
+      // The user's first command has the host to itself.
+      ready: ready({ vmm, onReady: () => network.fillPoolLater(addresses, POOL_DELAY_MS) }),
     }),
     prepare: async () => {
       const { bridge, ip, prefix } = network.network(bridgeIpInUse());

@@ -130,7 +130,6 @@ export function createFirecrackerVmm(privileged: Privileged, jailRootOf: (id: Vm
   }
 
   return {
-    engine: "firecracker",
     remember: (id, process) => {
       known.set(id, process);
     },

@@ -34,7 +34,7 @@ export interface LaunchParts {
 export function launch({ privileged, network, vmm, jailRootOf }: LaunchParts): Step {
   return {
     name: "launch",
-    do: async ({ id, vm, dirs, image, progress, outputs }) => {
+    do: async ({ id, vm, dirs, image, progress }) => {
       const { guestIp } = vm;
       if (guestIp === undefined || guestIp === null) throw new BangerError("INTERNAL", `${vm.name} has no address`);
       progress({ stage: "boot", message: "Booting" });
@@ -49,7 +49,7 @@ export function launch({ privileged, network, vmm, jailRootOf }: LaunchParts): S
       });
       const identity = { pid: process.pid, startTicks: process.start_ticks };
       vmm.remember(id, identity);
-      outputs.launched = { process: identity, sshHost: guestIp, sshPort: SSH_PORT };
+      return { pid: identity.pid, address: `${guestIp}:${SSH_PORT}` };
     },
     undo: async ({ id, dirs }) => {
       await privileged.call("priv.kill_process", { vm: id });
