@@ -238,7 +238,7 @@ export const METHODS = {
     errors: ["VM_NOT_FOUND", "WRONG_STATE", "INVALID_VALUE"],
   }),
   "vm.connect": method({
-    summary: "Returns a way into the guest, by kind. Opens the shared connection, and counts as use.",
+    summary: "Returns a way into the guest, by kind. Opens the shared control connection, and counts as use.",
     input: v.strictObject({ vm: VmRef }),
     output: WayIn,
     errors: ["VM_NOT_FOUND", "AMBIGUOUS", "WRONG_STATE", "GUEST_NOT_READY"],
