@@ -132,7 +132,7 @@ export function createImageStore(
     await source.check?.();
     return await withStaging(async (staging) => {
       const filled = await source.fill(staging, run);
-      run.progress({ stage: "image", message: "taking the digest" });
+      run.progress({ stage: "image", message: "Computing the digest" });
       const rootfs = join(staging, ROOTFS);
       const digest = await digestOf(rootfs, run.signal);
       return await publish(staging, {
@@ -151,7 +151,7 @@ export function createImageStore(
   const builds = new SharedBuilds(async (name, run) => {
     const source = CATALOG[name];
     if (source === undefined) {
-      throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${name}, and the catalog can't build one`, {
+      throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${name}, not even in the catalog`, {
         details: { catalog: Object.keys(CATALOG) },
       });
     }
@@ -186,7 +186,7 @@ export function createImageStore(
     isKnown: (name) => has(name) || CATALOG[name] !== undefined,
     register: async ({ name, rootfs, kernel }, run) => {
       if (has(name))
-        throw new BangerError("ALREADY_EXISTS", `an image named ${name} exists already`, {
+        throw new BangerError("ALREADY_EXISTS", `an image named ${name} already exists`, {
           hint: `banger image delete ${name}`,
         });
       return await put(name, fileSource({ rootfs, kernel }, kernels), run);

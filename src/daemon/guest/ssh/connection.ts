@@ -73,7 +73,7 @@ async function openMaster(paths: Paths, address: GuestAddress, timeoutMs: number
   const abandon = async (why: string): Promise<never> => {
     end();
     await rm(path, { force: true });
-    throw new BangerError("GUEST_NOT_READY", `the guest's sshd did not let banger in: ${why}`, {
+    throw new BangerError("GUEST_NOT_READY", `the guest's sshd refused banger: ${why}`, {
       hint: `banger vm logs ${address.id}`,
     });
   };

@@ -25,13 +25,13 @@ export function fileSource(
       if (info === null || !info.isFile()) throw new BangerError("INVALID_VALUE", `${rootfs} is not a file`);
     },
     fill: async (stagingDir, { signal, progress }) => {
-      progress({ stage: "image", message: `copying ${rootfs}` });
+      progress({ stage: "image", message: `Copying ${rootfs}` });
       const target = join(stagingDir, ROOTFS);
       await runTool(["cp", "--sparse=always", "--reflink=auto", "--", rootfs, target], {
         timeoutMs: COPY_TIMEOUT_MS,
         signal,
       });
-      progress({ stage: "image", message: `checking the file system${await confinementNote()}` });
+      progress({ stage: "image", message: `Checking the file system${await confinementNote()}` });
       await runTool(["e2fsck", "-fn", target], {
         timeoutMs: CHECK_TIMEOUT_MS,
         signal,
