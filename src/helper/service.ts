@@ -26,7 +26,7 @@ const writeLine: WriteLine = (fields) => {
  * Reads install.toml through its descriptor.
  * @throws BangerError HELPER_REFUSED when others than root may write it: whoever writes it is the owner.
  */
-export function readInstallConfig(paths: Pick<SystemPaths, "installFile">): InstallConfig {
+function readInstallConfig(paths: Pick<SystemPaths, "installFile">): InstallConfig {
   using directory = openRoot(dirname(paths.installFile));
   enforce(rootsDirectory, { directory: { ...directory.stat(), label: dirname(paths.installFile) } });
   using file = directory.open(

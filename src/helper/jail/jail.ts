@@ -183,10 +183,10 @@ function openIfThere(parent: Descriptor, name: string): Descriptor | null {
 }
 
 /** Below the jails' directory: where tools work on one VM's disk, each VM's a directory of its own. */
-export const WORKSHOPS = "tools";
+const WORKSHOPS = "tools";
 
 /** Its only entries are files: the tools make no directories there. "Not there" is fine. */
-export function clearWorkshop(context: HelperContext, vm: string): void {
+function clearWorkshop(context: HelperContext, vm: string): void {
   using jails = openJails(context);
   using workshops = openIfThere(jails, WORKSHOPS);
   if (workshops === null) return;
