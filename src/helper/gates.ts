@@ -172,7 +172,7 @@ export const guestInSubnet: Gate<{
 };
 
 /** Splits a resolver given as `IP` or `IP:port`; null if it is neither. */
-export function parseResolver(text: string): { readonly ip: string; readonly port: number } | null {
+function parseResolver(text: string): { readonly ip: string; readonly port: number } | null {
   const [ip = "", port = "53", ...more] = text.split(":");
   if (more.length > 0 || parseIpv4(ip) === null || !/^[1-9]\d{0,4}$/.test(port) || Number(port) > 65535) return null;
   return { ip, port: Number(port) };

@@ -29,7 +29,7 @@ const writeLine: WriteLine = (fields) => {
  * Reads install.toml through its descriptor.
  * @throws BangerError HELPER_REFUSED if others than root may write it, because whoever writes it chooses the owner
  */
-export function readInstallConfig(paths: Pick<SystemPaths, "installFile">): InstallConfig {
+function readInstallConfig(paths: Pick<SystemPaths, "installFile">): InstallConfig {
   using directory = openRoot(dirname(paths.installFile));
   enforce(rootsDirectory, { directory: { ...directory.stat(), label: dirname(paths.installFile) } });
   using file = directory.open(

@@ -26,7 +26,7 @@ export interface RemoteExec {
 }
 
 /** Status the wrapper leaves with when it can't enter the directory; the message says which. */
-export const EXEC_NO_DIRECTORY = 125;
+const EXEC_NO_DIRECTORY = 125;
 
 /** What a login shell reads, in bash's order: /etc/profile, then the first of three in the home directory (bash(1) INVOCATION). */
 const LOGIN =

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join, posix, resolve } from "node:path";
 import type { SourceFile } from "./boundaries.ts";
-import { findCircles, findCrowded, findLong, findMissingPaths } from "./structure.ts";
+import { findCircles, findCrowded, findLong, findMissingPaths, findUnimported } from "./structure.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
 const LINES = 350;
@@ -28,13 +28,13 @@ const TABLES: readonly string[] = [
 /** Folders that have one file per thing of a table. */
 const ONE_FILE_PER_THING: readonly string[] = ["src/cmd/commands/vm", "src/helper/verbs"];
 
-async function readSource(): Promise<readonly SourceFile[]> {
-  const paths = (await Array.fromAsync(new Bun.Glob("src/**/*.ts").scan({ cwd: ROOT }))).sort();
+async function readFiles(pattern: string): Promise<readonly SourceFile[]> {
+  const paths = (await Array.fromAsync(new Bun.Glob(pattern).scan({ cwd: ROOT }))).sort();
   expect(paths.length).toBeGreaterThan(50);
   return await Promise.all(paths.map(async (path) => ({ path, text: await Bun.file(join(ROOT, path)).text() })));
 }
 
-const files = await readSource();
+const files = await readFiles("src/**/*.ts");
 
 test("no files import each other in a circle", () => {
   const circles = findCircles(files).filter((circle) => !circle.every((path) => PENDING.includes(path)));
@@ -54,6 +54,10 @@ test("only tables of one file per thing have more than a dozen files", () => {
 test("every table that is excused from a rule exists", () => {
   const known = new Set(files.flatMap(({ path }) => [path, posix.dirname(path)]));
   expect([...TABLES, ...ONE_FILE_PER_THING].filter((path) => !known.has(path))).toEqual([]);
+});
+
+test("whatever a file exports, another one imports: the product, a test or a script", async () => {
+  expect(findUnimported([...files, ...(await readFiles("{test,scripts}/**/*.ts"))])).toEqual([]);
 });
 
 test("every path that AGENTS.md names exists", async () => {
@@ -124,6 +128,26 @@ test("a page's paths are looked for from the root, and beside those before them 
   expect(missing("`src/c/` `bun scripts/y.ts`")).toEqual(["src/c/", "scripts/y.ts"]);
   expect(missing("`src/a/`: `two.ts`, `c/`")).toEqual(["two.ts", "c/"]);
   expect(missing("`src/a/`\n`one.ts`")).toEqual(["one.ts"]);
+});
+
+test("an export counts as used by whoever imports its file and names it", () => {
+  const text =
+    "export const one = 1;\nexport async function two() {}\nexport class Three {}\nexport type Four = 4;\nconst five = 5;";
+  const find = (others: Record<string, string>): readonly string[] =>
+    findUnimported([{ path: "src/a/a.ts", text }, ...Object.entries(others).map(([path, of]) => ({ path, text: of }))]);
+  const all = ["src/a/a.ts: one", "src/a/a.ts: two", "src/a/a.ts: Three"];
+  expect(find({})).toEqual(all);
+  // Not by what only has the same name, and not by the file itself.
+  expect(find({ "src/b.ts": 'import { one } from "./a.ts"; const two = 2;' })).toEqual(all);
+  expect(findUnimported([{ path: "src/a/a.ts", text: `${text}\nimport("./a.ts"); one;` }])).toEqual(all);
+  expect(find({ "scripts/b.ts": 'import * as a from "../src/a/a.ts";' })).toEqual([]);
+  expect(
+    find({
+      "src/b.ts": 'import { one as first } from "./a/a.ts";',
+      "src/a/c.ts": 'await (await import("./a.ts")).two();',
+      "test/d.test.ts": 'import { Three } from "../src/a/a.ts";',
+    }),
+  ).toEqual([]);
 });
 
 function without(all: readonly SourceFile[], paths: readonly string[]): readonly SourceFile[] {

@@ -70,3 +70,26 @@ export function findMissingPaths(markdown: string, exists: (path: string) => boo
     });
   });
 }
+
+/**
+ * Names of values that a file of src exports and no other file of those given imports, as `path: name`. Whoever imports a file
+ * as a whole (`* as`) imports all of it.
+ */
+export function findUnimported(files: readonly SourceFile[]): readonly string[] {
+  const importers = new Map<string, { readonly text: string; readonly isWhole: boolean }[]>();
+  for (const { path, text } of files)
+    for (const name of listImports(text)) {
+      const target = posix.join(posix.dirname(path), name);
+      const isWhole = new RegExp(`\\* as \\w+ from "${RegExp.escape(name)}"`).test(text);
+      if (target !== path) importers.set(target, [...(importers.get(target) ?? []), { text, isWhole }]);
+    }
+  return files.flatMap(({ path, text }) => {
+    if (!path.startsWith("src/")) return [];
+    const exported = [...text.matchAll(/^export (?:async )?(?:const|let|function\*?|class) (\w+)/gm)];
+    return exported.flatMap(([, name = ""]) => {
+      const word = new RegExp(`\\b${name}\\b`);
+      const isUsed = importers.get(path)?.some((importer) => importer.isWhole || word.test(importer.text)) === true;
+      return isUsed ? [] : [`${path}: ${name}`];
+    });
+  });
+}

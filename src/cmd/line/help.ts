@@ -44,7 +44,7 @@ export function groupHelp(path: readonly string[], group: Group): string {
 }
 
 /** Usage line of a command. */
-export function usageLine(path: readonly string[], command: Command): string {
+function usageLine(path: readonly string[], command: Command): string {
   const args = Object.entries(command.args);
   const words = [
     "banger",

@@ -10,12 +10,6 @@ import { suggest } from "../../shared/text/suggest.ts";
 import { type Command, type Entry, findNode, type Group, isGroup, namesOf } from "./command.ts";
 import { usageError } from "./usage.ts";
 
-/** Flags that every command takes. */
-export const GLOBAL_FLAGS = {
-  help: { alias: "h", description: "Shows this help." },
-  color: { alias: undefined, description: "Turns colours off, as NO_COLOR does." },
-} as const;
-
 export interface Scanned {
   readonly args: ParsedArgs;
   readonly many: readonly string[];
@@ -120,7 +114,7 @@ export function flagsOf(command: Command): ReadonlyMap<string, Flag> {
 }
 
 /** Reads the words after the command's name. @throws BangerError USAGE */
-export function scanArguments(words: readonly string[], command: Command, path: readonly string[]): Scanned | "help" {
+function scanArguments(words: readonly string[], command: Command, path: readonly string[]): Scanned | "help" {
   const flags = flagsOf(command);
   const values = new Map<string, string | boolean>();
   const lists = new Map<string, string[]>((command.repeatable ?? []).map((name) => [name, []]));

@@ -11,12 +11,12 @@ import type { SystemPaths } from "../../shared/places/paths.ts";
 
 export const DAEMON_EXECUTABLE = "/usr/local/bin/bangerd";
 export const HELPER_EXECUTABLE = "/usr/local/bin/bangerd-root";
-export const UNIT_DIR = "/etc/systemd/system";
+const UNIT_DIR = "/etc/systemd/system";
 export const TMPFILES_PATH = "/etc/tmpfiles.d/banger.conf";
 export const UDEV_RULES_PATH = "/etc/udev/rules.d/09-banger.rules";
 
 /** Named after its path, as systemd demands: systemd-escape(1). */
-export const JAIL_MOUNT = "var-lib-banger-jail.mount";
+const JAIL_MOUNT = "var-lib-banger-jail.mount";
 /** In the order in which they are started. */
 export const UNITS = [
   JAIL_MOUNT,

@@ -34,7 +34,7 @@ export function readCreate(args: CreateValues, start: boolean): InputOf<"vm.crea
 }
 
 /** One line for a person about what will be made. */
-export function describeSpec({ image, imagePresent, spec, acceleration, accelerationReason }: ResolvedSpec): string {
+function describeSpec({ image, imagePresent, spec, acceleration, accelerationReason }: ResolvedSpec): string {
   return [
     `${image}${imagePresent ? "" : " (built first)"}`,
     `${spec.vcpu} vCPU`,

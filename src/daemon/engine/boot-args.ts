@@ -3,7 +3,7 @@
 import type { VmId } from "../../shared/contract/schemas.ts";
 
 /** The address every guest has in QEMU's user-mode network (its defaults: 10.0.2.0/24). */
-export const USER_NETWORK = {
+const USER_NETWORK = {
   guest: "10.0.2.15",
   gateway: "10.0.2.2",
   netmask: "255.255.255.0",

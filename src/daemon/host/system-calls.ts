@@ -39,7 +39,7 @@ const MSG_NOSIGNAL = 0x4000;
 const DISCARD_PORT = 9;
 
 /** A call that failed: its name and errno. */
-export class SystemCallError extends Error {
+class SystemCallError extends Error {
   override readonly name = "SystemCallError";
   readonly errno: number;
 

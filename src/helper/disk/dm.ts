@@ -37,8 +37,8 @@ const MIB = 1024 * 1024;
 const COW_SLACK_BYTES = 16 * MIB;
 
 /** The marks of loop devices. */
-export const BASE_MARK = "banger-base";
-export const cowMark = (vm: string): string => `banger-cow-${vm}`;
+const BASE_MARK = "banger-base";
+const cowMark = (vm: string): string => `banger-cow-${vm}`;
 export const isOurMark = (mark: string): boolean => /^banger-(?:base|cow-[0-9a-f]{12})$/.test(mark);
 
 const cowName = (vm: string): string => `${vm}.cow`;

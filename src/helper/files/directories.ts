@@ -24,7 +24,7 @@ function openRoots(path: string): Descriptor {
   return keepIf(directory, () => enforce(rootsDirectory, { directory: { label: path, ...directory.stat() } }));
 }
 
-export const openBase = ({ paths }: HelperContext): Descriptor => openRoots(paths.baseDir);
+const openBase = ({ paths }: HelperContext): Descriptor => openRoots(paths.baseDir);
 export const openJails = ({ paths }: HelperContext): Descriptor => openRoots(paths.jailDir);
 export const openCowFiles = ({ paths }: HelperContext): Descriptor => openRoots(paths.cowDir);
 export const openSlots = ({ paths }: HelperContext): Descriptor => openRoots(paths.slotsDir);

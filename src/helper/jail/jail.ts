@@ -185,13 +185,13 @@ function openIfThere(parent: Descriptor, name: string): Descriptor | null {
 }
 
 /** The directory, below the jails' directory, where tools work on disks. Each VM has its own directory in it. */
-export const WORKSHOPS = "tools";
+const WORKSHOPS = "tools";
 
 /**
  * Removes the VM's directory of {@link WORKSHOPS}. It holds only files, because tools make no directories there. A
  * missing one is not an error.
  */
-export function clearWorkshop(context: HelperContext, vm: string): void {
+function clearWorkshop(context: HelperContext, vm: string): void {
   using jails = openJails(context);
   using workshops = openIfThere(jails, WORKSHOPS);
   if (workshops === null) return;

@@ -11,7 +11,7 @@ export function joinBytes(dir: Buffer, name: Buffer): Buffer {
   return Buffer.concat([dir, Buffer.from("/"), name]);
 }
 
-export function byteEntries(dir: Buffer): Promise<Buffer[]> {
+function byteEntries(dir: Buffer): Promise<Buffer[]> {
   return readdir(dir, { encoding: "buffer" });
 }
 

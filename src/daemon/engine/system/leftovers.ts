@@ -12,7 +12,7 @@ import type { Found } from "../engine.ts";
 type Inventory = HelperOutputOf<"priv.inventory">;
 
 /** What of an inventory belongs to nobody, in the order in which it can be removed. Pure. */
-export function compareInventory(
+function compareInventory(
   inventory: Inventory,
   owned: {
     /** VM ids. */
