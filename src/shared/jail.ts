@@ -86,9 +86,9 @@ export function openJailSocket(jailRoot: string, path: string): JailDescriptor {
 const ANSWER_LIMIT_BYTES = 32;
 
 /**
- * Connects to a port of the guest through Firecracker's vsock device: `CONNECT <port>\n`, `OK <port>\n`, then the guest's
- * bytes, some of which may come with the answer. The socket is paused: `pipe` or `resume` it. Source: Firecracker
- * docs/vsock.md.
+ * Connects to a port of the guest through Firecracker's vsock device: `CONNECT <port>\n`, `OK <port>\n`, then the
+ * guest's bytes, some of which may come with the answer. The socket is paused: `pipe` or `resume` it. Source:
+ * Firecracker docs/vsock.md.
  * @throws BangerError GUEST_NOT_READY if nothing listens there, or nothing answers within `timeoutMs`
  */
 export async function connectVsock(jailRoot: string, port: number, timeoutMs: number): Promise<Socket> {

@@ -2,9 +2,9 @@
  * Runs the scenarios of the installed system in test hosts.
  *
  *   bun test/hostvm/main.ts [--list] [--full] [--scenario NAME[,NAME…]] [--jobs N]
- *   bun test/hostvm/main.ts --shell     boots a host and says how to log in, until ctrl-c
+ *   bun test/hostvm/main.ts --shell     boots a host and prints how to log in; ctrl-c ends it
  *
- * One boot serves many scenarios. The last line counts: `N passed, N failed, N skipped`.
+ * One boot serves many scenarios. The last line counts them: `N passed, N failed, N skipped`.
  */
 
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";

@@ -54,7 +54,7 @@ beforeEach(async () => {
 afterEach(async () => {
   clearNetwork();
   ip("netns", "delete", "world");
-  // One without a device goes with none.
+  // A route without a device is not removed with any device.
   ip("route", "flush", "192.0.2.0/24");
   host[Symbol.dispose]();
 });

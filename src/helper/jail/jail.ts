@@ -44,8 +44,8 @@ export function listJails(context: HelperContext): readonly string[] {
 
 /**
  * Makes the part of a jail that the host sees: `io`, open to the VM and the owner, as are all files made in it. Root
- * owns the directory, so neither can open it to others; its group is the VM's. The log files are made here and given to
- * the VM last, so nobody can put another file in their place.
+ * owns the directory, so neither can open it to others; its group is the VM's. The log files are made first, as the
+ * VM's, and the directory is opened last, so nobody can put another file in their place.
  */
 export function makeJail(context: HelperContext, vm: string, uid: number): Descriptor {
   using jails = openJails(context);

@@ -26,7 +26,7 @@ export interface Ruleset {
 /** Removes the quotes that `iptables-save` puts around our comments, which contain no spaces. Pure. */
 export const unquoteComments = (rule: string): string => rule.replaceAll(/--comment "([^" ]+)"/g, "--comment $1");
 
-/** Pure. */
+/** Parses the output of `iptables-save`. Pure. */
 export function parseRuleset(saved: string): Ruleset {
   const tables: Record<string, string[]> = {};
   let lines: string[] = [];

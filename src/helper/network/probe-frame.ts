@@ -13,7 +13,7 @@ const TTL = 2;
 const PAYLOAD = new TextEncoder().encode("banger doctor: does NAT work here?");
 
 export interface Datagram {
-  /** `06:00:ac:10:00:02` */
+  /** Written like `06:00:ac:10:00:02`. */
   readonly sourceMac: string;
   readonly targetMac: string;
   readonly sourceIp: string;

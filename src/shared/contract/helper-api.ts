@@ -22,9 +22,9 @@
  *     then `release_vm`.
  *
  * The VMM may be hostile and owns its jail: never follow links when opening a path below the jail's root. Open
- * `<jail_root>/io` with `O_PATH | O_NOFOLLOW | O_DIRECTORY`, then `/proc/self/fd/<n>/api.sock` with `O_PATH |
- * O_NOFOLLOW`, check that it is a socket, and connect to `/proc/self/fd/<m>`, which is also short enough for a socket's
- * address.
+ * `<jail_root>/io` with `O_PATH | O_NOFOLLOW | O_DIRECTORY`, then `/proc/self/fd/<n>/api.sock` with
+ * `O_PATH | O_NOFOLLOW`, check that it is a socket, and connect to `/proc/self/fd/<m>`, which is also short enough for
+ * a socket's address.
  */
 
 import * as v from "valibot";

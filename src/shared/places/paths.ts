@@ -25,11 +25,11 @@ export interface SystemPaths extends Paths {
   readonly installFile: string;
   /** Root's, 0711. It protects nothing by itself; each part has its own mode. */
   readonly baseDir: string;
-  /** Root's, 0711: the jailer's chroot base. The owner must not be able to rename anything on its way. */
+  /** Root's, 0711: the jailer's chroot base. The owner must not be able to rename any part of its path. */
   readonly jailDir: string;
   /** Root's, 0711: COW files, 0600. */
   readonly cowDir: string;
-  /** Root's, 0700: which VM has which uid. */
+  /** Root's, 0700: the record of which VM has which uid. */
   readonly slotsDir: string;
   /**
    * Root's, 0711: the API's socket. systemd changes a socket's owner by name, so nobody else may be able to replace the

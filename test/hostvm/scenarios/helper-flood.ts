@@ -50,9 +50,9 @@ export const scenario: Scenario = {
         Record<string, number>
       >;
       host.note(JSON.stringify(counts));
-      ok((counts["INVALID_REQUEST"] ?? 0) > 20, "hardly a request was invalid");
-      ok((counts["HELPER_REFUSED"] ?? 0) > 0, "no request got as far as a gate");
-      equal(counts["INTERNAL"] ?? 0, 0, "a request ended in a bug");
+      ok((counts["INVALID_REQUEST"] ?? 0) > 20, "too few requests were invalid");
+      ok((counts["HELPER_REFUSED"] ?? 0) > 0, "no request reached a gate");
+      equal(counts["INTERNAL"] ?? 0, 0, "a request caused an internal error");
       equal(counts["CLOSED"] ?? 0, 0, "a request had no answer");
       deepEqual(await drive(host, "flood", { connections: CONNECTIONS }), { answered: true });
       const limitOf = async (property: string): Promise<number> =>

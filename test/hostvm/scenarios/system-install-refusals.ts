@@ -36,7 +36,7 @@ export const scenario: Scenario = {
       const result = await host.run([RELEASE, ...words]);
       equal(result.status, 32, result.stderr);
       match(result.stderr, /has known security holes/);
-    } else host.note("no test build in this run: what a release build refuses is not tried");
+    } else host.note("this run has no test build, so what a release build rejects isn't tested");
 
     await host.ok(["chmod", "g+w", "/usr/local/bin"]);
     await refused(

@@ -50,7 +50,7 @@ def attempt(what, act):
     except OSError as error:
         said[what] = errno.errorcode.get(error.errno, str(error))
 open("/sys/fs/cgroup" + scope + "/cgroup.procs", "w").write(str(os.getpid()))
-# Before anything is given up, as root: what the scope itself keeps away.
+# Still as root, before dropping privileges: what the scope itself forbids.
 attempt("open the host's disk", lambda: os.open("/dev/vda", os.O_RDONLY))
 attempt("open another dm device", lambda: os.open("/dev/mapper/host-volume", os.O_RDONLY))
 attempt("open kvm", lambda: os.open("/dev/kvm", os.O_RDWR))

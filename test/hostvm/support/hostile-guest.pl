@@ -1,5 +1,6 @@
-# Run as root in a guest: writes frames that its kernel never would. Arguments: MODE SECONDS OWN_IP OTHER_IP GATEWAY_IP HOST_IP OUTSIDE_IP.
-# Prints how many frames it wrote. Needs perl-base only: the socket's numbers are those of packet(7).
+# Runs as root in a guest and writes frames that its kernel never would. Prints how many it wrote.
+# Arguments: MODE SECONDS OWN_IP OTHER_IP GATEWAY_IP HOST_IP OUTSIDE_IP.
+# Needs only perl-base, so the socket's constants are numbers from packet(7).
 use strict;
 use warnings;
 
