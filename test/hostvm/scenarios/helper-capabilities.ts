@@ -29,6 +29,7 @@ export const scenario: Scenario = {
   name: "helper-capabilities",
   summary: "the helper needs each of its capabilities: without any one of them some verb fails",
   needs: ["banger", "firecracker"],
+  isLong: true,
   timeoutMs: 15 * 60_000,
   async run(host) {
     await openLab(host);

@@ -83,6 +83,7 @@ export const scenario: Scenario = {
   summary:
     "links and renames in a loop, against every verb that resolves a name of the owner's, leave root's files unchanged",
   needs: ["banger", "firecracker"],
+  isLong: true,
   timeoutMs: 15 * 60_000,
   async run(host) {
     await openLab(host);

@@ -27,6 +27,7 @@ export const scenario: Scenario = {
   name: "vm-commands",
   summary: "every VM command works in the installed system as it does without root",
   needs: ["banger", "firecracker", "image"],
+  isLong: true,
   timeoutMs: 3 * BOOT_TIMEOUT_MS,
   async run(host) {
     const dev = { user: "dev", timeoutMs: BOOT_TIMEOUT_MS } as const;

@@ -15,6 +15,7 @@ export const scenario: Scenario = {
   name: "vm-reflink",
   summary: "with its state on XFS, a VM's root disk is a clone of the image's file: no dm device, loop or COW file",
   needs: ["banger", "firecracker", "image"],
+  isLong: true,
   isolated: true,
   timeoutMs: 2 * BOOT_TIMEOUT_MS,
   async run(host) {
