@@ -13,6 +13,6 @@ test("--nat says that a rootless guest reaches this host's loopback, which QEMU 
 test("the guide names the bounds on a guest with NAT as they are", () => {
   const { connections, newConnectionsPerSecond, newConnectionsAtOnce } = GUEST_BOUNDS;
   expect(guide.replaceAll("\n", " ")).toContain(
-    `at most ${connections} connections at a time and begins at most ${newConnectionsPerSecond} a second (${newConnectionsAtOnce} at once)`,
+    `at most ${connections} connections at a time, and can open at most ${newConnectionsPerSecond} a second (${newConnectionsAtOnce} at once)`,
   );
 });
