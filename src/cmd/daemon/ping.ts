@@ -34,7 +34,7 @@ export async function pingDaemon(socket: string, timeoutMs: number): Promise<Dae
     });
     const { result } = JSON.parse(await readBounded(response, PING_LIMIT_BYTES)) as { readonly result: unknown };
     const { version, pid } = v.parse(METHODS["system.ping"].output, result);
-    if (!isVersion(version)) throw new Error("the version in the answer is none");
+    if (!isVersion(version)) throw new Error("the answer contains no valid version");
     return { version, pid };
   } catch (thrown) {
     throw unreachable(thrown);

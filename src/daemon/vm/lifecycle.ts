@@ -55,14 +55,14 @@ export class Lifecycle {
     const { images, vms, engine, runner, locks } = this.#parts;
     const isTaken = (name: string): boolean => vms.list().some((vm) => vm.name === name);
     if (asked.name !== undefined && isTaken(asked.name)) {
-      throw new BangerError("ALREADY_EXISTS", `a VM named ${asked.name} exists already`, {
+      throw new BangerError("ALREADY_EXISTS", `a VM named ${asked.name} already exists`, {
         hint: `banger vm show ${asked.name}`,
       });
     }
     const resolved = this.resolveCreate(asked.image, asked.spec);
     const { image: imageName, spec } = resolved;
     if (!images.isKnown(imageName))
-      throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${imageName}, and the catalog can't build one`);
+      throw new BangerError("IMAGE_NOT_FOUND", `there is no image named ${imageName}, not even in the catalog`);
     // Before an image is built for it.
     checkFits({ name: asked.name ?? "a VM", engine: engine.name, spec }, "INVALID_VALUE");
     run.resolved?.(resolved);
@@ -120,7 +120,7 @@ export class Lifecycle {
   async start(id: VmId, run: Run): Promise<VmRecord> {
     return await this.#parts.locks.run(id, async () => {
       const vm = this.#records.current(id);
-      if (vm.state === "running") throw new BangerError("WRONG_STATE", `${vm.name} is running already`);
+      if (vm.state === "running") throw new BangerError("WRONG_STATE", `${vm.name} is already running`);
       this.#reboots.forget(id);
       return await this.#transitions.start(vm, run);
     });
@@ -167,7 +167,7 @@ export class Lifecycle {
     return await this.#parts.locks.run(id, async () => {
       // Whatever its record is like.
       const vm = this.#parts.vms.get(id);
-      if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
+      if (vm === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted in the meantime`);
       await this.#transitions.remove(vm);
       await this.#parts.engine.afterDelete?.();
       return { ...vm, ...NOT_RUNNING, state: "stopped" as const };
@@ -186,7 +186,7 @@ export class Lifecycle {
         return saved;
       }
       if (vm.state !== "stopped" && vm.state !== "created") {
-        throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}; this is changed while a VM is stopped`, {
+        throw new BangerError("WRONG_STATE", `${vm.name} is ${vm.state}, but only a stopped VM can be changed`, {
           hint: `banger vm stop ${vm.name}`,
         });
       }
@@ -200,7 +200,7 @@ export class Lifecycle {
         const bytes = changes[key];
         if (bytes === undefined || bytes === vm.spec[key]) return;
         if (bytes < vm.spec[key])
-          throw new BangerError("INVALID_VALUE", `a disk only grows, and ${vm.name} has ${vm.spec[key]} bytes already`);
+          throw new BangerError("INVALID_VALUE", `a disk can't shrink, and ${vm.name}'s has ${vm.spec[key]} bytes`);
         await work(bytes, new AbortController().signal);
       };
       await grow("diskBytes", async (bytes) => await growWorkDisk(workDiskPath(dirs.state), bytes));

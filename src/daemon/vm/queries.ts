@@ -28,7 +28,7 @@ export class Queries {
     if (exact !== undefined) return exact;
     const byPrefix = /^[0-9a-f]+$/.test(ref) ? all.filter(({ id }) => id.startsWith(ref)) : [];
     if (byPrefix.length > 1)
-      throw new BangerError("AMBIGUOUS", `${ref} fits ${byPrefix.map(({ name }) => name).join(", ")}`);
+      throw new BangerError("AMBIGUOUS", `${ref} matches ${byPrefix.map(({ name }) => name).join(", ")}`);
     const [only] = byPrefix;
     if (only === undefined) throw new BangerError("VM_NOT_FOUND", `there is no VM ${ref}`);
     return only;

@@ -68,7 +68,7 @@ export class VmRecords {
   /** @throws BangerError VM_NOT_FOUND, and WRONG_STATE for a VM whose record is damaged: it can only be deleted */
   current(id: VmId): VmRecord {
     const read = this.#parts.vms.read(id);
-    if (read === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted meanwhile`);
+    if (read === null) throw new BangerError("VM_NOT_FOUND", `the VM ${id} was deleted in the meantime`);
     if (read.flaw === null) return read.record;
     const { name } = read.record;
     throw new BangerError("WRONG_STATE", `the record of ${name} is damaged: ${read.flaw}`, {

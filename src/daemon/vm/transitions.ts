@@ -136,7 +136,7 @@ export class Transitions {
     const step = async (name: string, work: () => Promise<void>): Promise<void> => {
       await runner.journaled(vm.id, "stop", position++, name, work);
     };
-    run.progress({ stage: "stop", message: `stopping ${vm.name}` });
+    run.progress({ stage: "stop", message: `Stopping ${vm.name}` });
     await step("guest-poweroff", async () => {
       // Before anybody asks: a guest may be gone in no time.
       const processes = await engine.vmm.find(vm.id, dirs.runtime);

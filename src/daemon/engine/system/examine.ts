@@ -107,6 +107,6 @@ function examineNames({ config, host, names: { troubles } }: ExamineParts): Doct
   const trouble = troubles.get("dns") ?? (lacks.length > 0 ? undefined : troubles.get("resolver"));
   if (trouble !== undefined)
     return row("WARN", trouble.message, trouble.hint ?? "point your resolver's domain vm at the daemon's port");
-  if (lacks.length > 0) return row("WARN", `${answered}, and nobody asks there: ${lacks.join(", ")}`, fix);
+  if (lacks.length > 0) return row("WARN", `${answered}, but this host does not ask there: ${lacks.join(", ")}`, fix);
   return row("PASS", answered, null);
 }
