@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { type IBufferCell, Terminal } from "@xterm/headless";
 
 const ROOT = resolve(import.meta.dir, "..");
-const COLUMNS = 96;
+const COLUMNS = 112;
 const COMMAND_TIMEOUT_MS = 300_000;
 
 /** Typed in this order; each ends before the next starts. */

@@ -72,7 +72,7 @@ export const scenario: Scenario = {
       };
     };
     await askHelper(host, "priv.ensure_bridge", { bridge: "br-fc", ip: "172.29.0.1", prefix: 16 });
-    await askHelper(host, "priv.create_tap", { tap: TAP, bridge: "br-fc" });
+    await askHelper(host, "priv.create_tap", { tap: TAP, bridge: "br-fc", guest_ip: "172.29.0.2" });
     await host.ok(["rm", "-f", `${STOP}-carrier`]);
     const carrier = host.run(["python3", "-c", CARRIER, TAP, `${STOP}-carrier`], { timeoutMs: 600_000 });
     try {

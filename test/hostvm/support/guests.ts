@@ -70,7 +70,7 @@ export async function listVms(host: Host): Promise<readonly GuestVm[]> {
   return JSON.parse(await bangerOk(host, "vm", "list", "-a", "--json")) as GuestVm[];
 }
 
-/** Calls the root helper over its socket, as the owner or as root. Returns the result. */
+/** Calls the root helper over its socket, as the owner or as root. Returns the result; an error throws. */
 export async function askHelper(
   host: Host,
   method: string,
@@ -79,7 +79,9 @@ export async function askHelper(
 ): Promise<unknown> {
   const socket = "/run/banger-root/bangerd-root.sock";
   const answer = await host.ok(["python3", "-c", ASK, socket, method, JSON.stringify(params)], { user });
-  return (JSON.parse(answer) as { readonly result: unknown }).result;
+  const said = JSON.parse(answer) as { readonly result?: unknown; readonly error?: unknown };
+  if (said.error !== undefined) throw new Error(`${method}: ${JSON.stringify(said.error)}`);
+  return said.result;
 }
 
 /** Returns the helper's inventory of the host. */
