@@ -106,7 +106,8 @@ print(data[4:].decode())
  * Whether the installed Firecracker writes guests' serial consoles to a file, as it does since 1.14. Notes it if not.
  */
 export async function hasSerialLog(host: Host): Promise<boolean> {
-  const status = JSON.parse(await bangerOk(host, "system", "status", "--json")) as {
+  // Whatever its exit status: a scenario may have stopped the daemon.
+  const status = JSON.parse((await banger(host, "system", "status", "--json")).stdout) as {
     readonly firecracker: { readonly version: string } | null;
   };
   const [major = 0, minor = 0] = (status.firecracker?.version ?? "").split(".").map(Number);
