@@ -47,6 +47,7 @@ fcntl.ioctl(fd, 0x400454ca, struct.pack("16sH22x", sys.argv[1].encode(), 0x1002)
 while not os.path.exists(sys.argv[2]): time.sleep(0.2)
 `;
 const TAP = "tap-fc-names";
+const IS_ROUTED = "resolvectl domain br-fc | grep -q '~vm'";
 
 interface Theft {
   readonly tries: number;
@@ -105,7 +106,7 @@ export const scenario: Scenario = {
       host.note(`${kills} kills: ${JSON.stringify(theft)}`);
       equal(theft.bound, 0, "the port was to be had while the daemon was killed");
       ok(theft.tries > 1000);
-      await host.until("the daemon's names are asked for again", "resolvectl domain br-fc | grep -q '~vm'", 60_000);
+      await host.until("the daemon's names are looked up again", IS_ROUTED, 60_000);
 
       // Stopped for good, by root or after too many failures: the port is free, and nothing points to it.
       stop = await steal();
@@ -120,7 +121,7 @@ export const scenario: Scenario = {
       theft = await stop();
       equal(theft.asked, 0);
       await host.ok(["systemctl", "restart", "bangerd.service"], { timeoutMs: 120_000 });
-      equal(await routed(), true);
+      await host.until("the restarted daemon's names are looked up again", IS_ROUTED, 60_000);
       match(await host.ok(["resolvectl", "dns", "br-fc"]), /127\.0\.0\.1:42053/);
 
       stop = await steal();
