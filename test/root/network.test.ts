@@ -319,6 +319,10 @@ describe("taps", () => {
       expect(await call("priv.create_tap", { ...firstTap, tap: "tap-pool-9", bridge })).toBe("HELPER_REFUSED");
     }
     expect(await call("priv.create_tap", { ...firstTap, tap: "tap-pool-9", bridge: "br-fc-none" })).toBe("FAILED");
+    // What is listed is what gc and uninstall take away.
+    ip("link", "add", "br-fc-lan", "type", "bridge");
+    expect(await call("priv.inventory", {})).toMatchObject({ taps: [], bridges: ["br-fc"] });
+    ip("link", "delete", "br-fc-lan");
     expect(snapshot()).toBe(before);
   });
 });

@@ -1,11 +1,11 @@
 import { isOurMark, listCowFiles, listDm } from "../disk/dm.ts";
 import { listWalls } from "../network/firewall.ts";
-import { isBridgeName, isTapName } from "../../shared/host-names.ts";
 import { listJailMounts, listJails } from "../jail/jail.ts";
-import { listInterfaces } from "../network/interfaces.ts";
+import { listInterfaces, markedBridges } from "../network/interfaces.ts";
 import { listNatGuests } from "../network/nft.ts";
 import { listScopes, scopePids } from "../jail/scope.ts";
 import { listSlots } from "../jail/slots.ts";
+import { parseTapAlias } from "../../shared/network/walls.ts";
 import { listLoops } from "../sys/loops.ts";
 import type { Verb } from "../verb.ts";
 
@@ -13,16 +13,16 @@ export const inventory: Verb<"priv.inventory"> = {
   gates: [],
   facts: [],
   byDesign: {
-    rule: "reads only; finds banger's names by prefix, and loops by the mark root gave them",
+    rule: "reads only; finds interfaces, dm devices and loops by the mark root gave them",
     stops: "leftovers that nobody sees",
   },
   lock: () => null,
   run: async (_, context) => {
     const interfaces = listInterfaces();
     return {
-      bridges: interfaces.filter(({ name, kind }) => kind === "bridge" && isBridgeName(name)).map(({ name }) => name),
+      bridges: [...markedBridges(interfaces)],
       taps: interfaces
-        .filter(({ name, tunType }) => tunType === "tap" && isTapName(name))
+        .filter(({ tunType, alias }) => tunType === "tap" && parseTapAlias(alias) !== null)
         .map(({ name, uid }) => ({ tap: name, uid })),
       dm: [...listDm()],
       loops: listLoops()
