@@ -44,7 +44,9 @@ for (const firmware of FIRMWARE) {
       const workDiskPath = join(directory, "work.img");
       await rm(serialLogPath, { force: true });
       await runTool(["qemu-img", "create", "-q", "-f", "qcow2", rootDiskPath, "1M"], { timeoutMs: 30_000 });
-      await runTool(["truncate", "-s", "1M", workDiskPath], { timeoutMs: 30_000 });
+      const identityDiskPath = join(directory, "identity.img");
+      for (const path of [workDiskPath, identityDiskPath])
+        await runTool(["truncate", "-s", "1M", path], { timeoutMs: 30_000 });
       const [kernel = ""] = await readdir(kernels);
       const argv = qemuArgv(
         {
@@ -56,7 +58,7 @@ for (const firmware of FIRMWARE) {
           initrdPath: null,
           rootDiskPath,
           workDiskPath,
-          identityDiskPath: workDiskPath,
+          identityDiskPath,
           serialLogPath,
           vmmLogPath: join(directory, "vmm.log"),
           runtimeDir: directory,

@@ -18,7 +18,7 @@ const SEED = Number(process.env["BANGER_FUZZ_SEED"] ?? Math.floor(Math.random() 
 
 /** What mutated requests may leave behind: things under banger's own names, which the lab removes at its end. */
 const OURS =
-  /br-fc|tap-(?:fc|pool)|fc-rootfs-|BANGER-FORWARD|\/var\/lib\/banger\/(?:cow|slots|jail)|banger(?:-vms)?\.slice|172\.16\.0\.|route |^[+-] unit-file/;
+  /br-fc|tap-(?:fc|pool)|fc-rootfs-|BANGER-FORWARD|\/var\/lib\/banger\/(?:cow|slots|jail)|banger(?:-vms)?\.slice|172\.16\.0\.|route |nft table (?:inet|netdev) banger$|policy 420[123]:|^[+-] unit-file/;
 
 export const scenario: Scenario = {
   name: "helper-flood",
