@@ -318,7 +318,7 @@ test.each(["9.8.8", "9.9.0", "10.0.0", "9.8.8-rc.1", "9.10.0"])(
     const home = await installedHome(`banger ${installed}`);
     const { status, stderr } = await run(["sh", script, "--user", "--yes"], { home });
     expect(status).toBe(41);
-    expect(stderr).toContain(`banger ${installed} is installed`);
+    expect(stderr).toContain(`older than the installed banger ${installed};`);
     expect(stderr).toContain(`--version ${RELEASE}`);
     const says = async (): Promise<string> =>
       (await run([join(home, ".local/bin/banger"), "version"], { home })).stdout;
