@@ -29,7 +29,7 @@ import {
   removeJail,
   type StagedRoot,
 } from "../../src/helper/jail/jail.ts";
-import { launch, stage } from "../../src/helper/jail/launch.ts";
+import { launch, makeDiskNode, stage } from "../../src/helper/jail/launch.ts";
 import { listSlots, releaseSlot, takeSlot } from "../../src/helper/jail/slots.ts";
 import {
   become,
@@ -96,6 +96,8 @@ function plantFiles(host: TestHost): void {
 }
 
 const PROGRAM_BYTES = 8 * 1024 * 1024;
+/** A device that isn't there: a real one needs device mapper. */
+const NO_DEVICE = { major: 253, minor: 300_001 };
 
 /** Makes a jail as it is when the jailer starts, with the root as the jailer leaves it: 0700, the VM's. */
 async function stageJail(host: TestHost): Promise<{ readonly uid: number; readonly path: string } & StagedRoot> {
@@ -206,11 +208,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
   test("can't link its node, its program or the kernel to where the host sees them", async () => {
     using host = makeHost();
     using staged = await stageJail(host);
-    // Made as the snapshot's node is; the real one needs device mapper.
-    staged.root.makeBlockNode("node", 253, 300_001);
-    using node = staged.root.openPath("node");
-    node.chown(0, staged.uid);
-    node.chmod(0o660);
+    makeDiskNode(staged.root, "node", NO_DEVICE, staged.uid);
     const said = await outputAs(
       staged.uid,
       `${attempts}
@@ -297,10 +295,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
   test("can't hand its node to somebody who outlives it", async () => {
     using host = makeHost();
     using staged = await stageJail(host);
-    staged.root.makeBlockNode("node", 253, 300_001);
-    using node = staged.root.openPath("node");
-    node.chown(0, staged.uid);
-    node.chmod(0o660);
+    makeDiskNode(staged.root, "node", NO_DEVICE, staged.uid);
     await outputAs(staged.uid, `${attempts} say("x", () => fs.chmodSync(root, 0o777));`, [staged.path]);
     // A descriptor of the root, as passed over a socket, in another user's hands.
     const said = await outputAs(

@@ -124,13 +124,24 @@ export async function stage(context: HelperContext, input: Input, { uid }: Slot,
     return { device: null, largestBytes: Math.max(workBytes, rootBytes) };
   }
   const device = await findUnused(vm);
-  root.makeBlockNode(inRoot(JAIL.rootDrive), device.major, device.minor);
-  using node = root.openPath(inRoot(JAIL.rootDrive));
-  // Root owns the node and the VM has it through its group: the VM can't change its mode, so nobody it passes a
-  // descriptor to can reopen the node.
+  makeDiskNode(root, inRoot(JAIL.rootDrive), device, uid);
+  return { device, largestBytes: Math.max(workBytes, readDmBytes(device)) };
+}
+
+/**
+ * Makes the node of a VM's disk. Root owns it and the VM has it through its group: the VM can't change its mode, so
+ * nobody it passes a descriptor to can reopen the node. Exported for the tests that attack it.
+ */
+export function makeDiskNode(
+  root: Descriptor,
+  name: string,
+  device: { readonly major: number; readonly minor: number },
+  uid: number,
+): void {
+  root.makeBlockNode(name, device.major, device.minor);
+  using node = root.openPath(name);
   node.chown(0, uid);
   node.chmod(0o660);
-  return { device, largestBytes: Math.max(workBytes, readDmBytes(device)) };
 }
 
 /** Shares a file that several VMs read. The mount is read-only, whatever access the VM's uid has to the file. */
