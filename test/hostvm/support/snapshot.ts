@@ -2,7 +2,7 @@
 
 import type { Host } from "../host.ts";
 
-/** Names that come and go on their own: logins, the journal, systemd's own records. */
+/** What the host has, without what comes and goes on its own: logins, the journal, systemd's own records, an interface's carrier. */
 const LOOK = `
   find / -ignore_readdir_race -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/tmp -o -path /var/log -o -path /run \
     -o -path /var/lib/systemd -o -path /var/cache/ldconfig -o -path /root -o -path /payload -o -path /usr/share -o -path /usr/lib \\) -prune \
@@ -12,7 +12,7 @@ const LOOK = `
   find /etc -xdev -type f -exec sha256sum {} + | sed 's/^/contents /'
   systemctl list-units --all --no-legend --plain --type=service,socket,slice,scope \
     | awk '$1 !~ /^(session-|user@|user-|user.slice|modprobe@|run-|ssh@|systemd-|system-modprobe|dbus|emergency|initrd|rc-local)/ { print "unit", $1, $3 }'
-  ip -o link | awk '{ print "link", $2, $9 }'
+  ip -o link | awk '{ print "link", $2, $3 ~ /[<,]UP[,>]/ ? "up" : "down" }'
   { grep -Hs . /sys/class/net/*/ifalias || true; } | sed 's/^/alias /'
   ip -o address | awk '{ print "address", $2, $4 }'
   ip route | sed 's/^/route /'
