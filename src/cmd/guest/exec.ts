@@ -1,7 +1,7 @@
 /** A guest command over ssh: input, output and status are the command's own, byte for byte. */
 
 import { constants } from "node:os";
-import type { WayIn } from "../../shared/contract/schemas.ts";
+import type { SshWayIn } from "../../shared/contract/schemas.ts";
 import { BangerError } from "../../shared/errors.ts";
 import { quote, remoteExecCommand, remoteSignalCommand, remoteStatusCommand } from "../../shared/remote-command.ts";
 import type { Interrupts } from "../terminal/interrupts.ts";
@@ -33,7 +33,7 @@ function statusOfSignal(signal: Bun.Subprocess["signalCode"]): number {
 }
 
 /** The argv that runs a line in the guest, or without one opens a shell there. */
-export function sshLine({ sshArgv, via }: WayIn, option: "-T" | "-tt", ...line: readonly string[]): string[] {
+export function sshLine({ sshArgv, via }: SshWayIn, option: "-T" | "-tt", ...line: readonly string[]): string[] {
   const [ssh = "ssh", ...options] = sshArgv;
   const argv = [ssh, option, ...options, ...line];
   if (via === undefined) return argv;
@@ -42,7 +42,7 @@ export function sshLine({ sshArgv, via }: WayIn, option: "-T" | "-tt", ...line: 
 }
 
 /** A command of banger's own beside the user's; its status, or null when it did not end in time. */
-async function runBeside(connection: WayIn, line: string): Promise<number | null> {
+async function runBeside(connection: SshWayIn, line: string): Promise<number | null> {
   const child = Bun.spawn(sshLine(connection, "-T", line), {
     stdin: "ignore",
     stdout: "ignore",
@@ -59,7 +59,7 @@ async function runBeside(connection: WayIn, line: string): Promise<number | null
  * Runs the command with this process's stdin, stdout and stderr and returns its status.
  * @throws BangerError EXEC_TIMEOUT, EXEC_FAILED when ssh lost the connection
  */
-export async function execInGuest(connection: WayIn, command: GuestCommand, interrupts: Interrupts): Promise<number> {
+export async function execInGuest(connection: SshWayIn, command: GuestCommand, interrupts: Interrupts): Promise<number> {
   const execId = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
   const line = remoteExecCommand({ execId, workDir: command.workDir, argv: command.argv, env: command.env });
   const child = Bun.spawn(sshLine(connection, command.tty ? "-tt" : "-T", line), {
@@ -110,7 +110,7 @@ export async function execInGuest(connection: WayIn, command: GuestCommand, inte
 }
 
 /** An interactive shell, or whatever stdin holds fed to one; returns its status. */
-export async function openShell(connection: WayIn, interrupts: Interrupts, isTerminal: boolean): Promise<number> {
+export async function openShell(connection: SshWayIn, interrupts: Interrupts, isTerminal: boolean): Promise<number> {
   const child = Bun.spawn(sshLine(connection, isTerminal ? "-tt" : "-T"), { stdio: ["inherit", "inherit", "inherit"] });
   using _taken = interrupts.take((name) => child.kill(name));
   await child.exited;

@@ -31,7 +31,7 @@ export interface StepContext extends UndoContext {
 }
 
 /** What a step found out, for the VM's record. */
-export type RecordPatch = Partial<Pick<VmRecord, "pid" | "address" | "bootId">>;
+export type RecordPatch = Partial<Pick<VmRecord, "pid" | "address" | "bootId" | "agent">>;
 
 export interface Step {
   readonly name: string;

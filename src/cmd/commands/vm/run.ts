@@ -1,5 +1,5 @@
 import { isatty } from "node:tty";
-import type { VmRecord, WayIn } from "../../../shared/contract/schemas.ts";
+import type { VmRecord, SshWayIn } from "../../../shared/contract/schemas.ts";
 import { BangerError } from "../../../shared/errors.ts";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand, type Invocation } from "../../line/command.ts";
@@ -93,7 +93,7 @@ async function use(
   vm: VmRecord,
   args: Values,
 ): Promise<number> {
-  let connection: WayIn;
+  let connection: SshWayIn;
   try {
     connection = await connectGuest(await client(), vm.id);
   } catch (thrown) {
