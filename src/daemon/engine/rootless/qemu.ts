@@ -7,6 +7,8 @@ import { closeSync, constants, existsSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BangerError } from "../../../shared/errors.ts";
+import { AGENT_SERIAL_PORTS, AGENT_SERIAL_PREFIX } from "../../../shared/agent/protocol.ts";
+import { agentLockPath, agentSocketPath, SERIAL_PORTS } from "../../../shared/agent/serial-port.ts";
 import type { VmId } from "../../../shared/contract/schemas.ts";
 import { toolEnvironment, toolPath } from "../../host/run-tool.ts";
 import { bootArgs } from "../boot-args.ts";
@@ -69,12 +71,26 @@ export function qemuArgv(plan: LaunchPlan, tscKhz: number | null): readonly stri
     ...["-netdev", `user,id=net,restrict=${spec.nat ? "off" : "on"},hostfwd=tcp:127.0.0.1:0-:22`],
     ...["-device", "virtio-net-device,netdev=net"],
     ...["-device", "virtio-rng-device"],
+    ...agentPorts(plan.runtimeDir),
     // Appending, so that the daemon can cut the file while the guest writes to it.
     ...["-chardev", `file,id=serial,append=on,path=${file(plan.serialLogPath)}`, "-serial", "chardev:serial"],
     ...["-chardev", `socket,id=monitor,server=on,wait=off,path=${file(monitorPath(plan.runtimeDir))}`],
     ...["-mon", "chardev=monitor,mode=control"],
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
     ...["-pidfile", pidPath(plan.runtimeDir)],
+  ];
+}
+
+/** A serial port for each session that the agent can have at once. Port 0 of the device is a console's, so one more. */
+function agentPorts(runtimeDir: string): readonly string[] {
+  return [
+    ...["-device", `virtio-serial-device,max_ports=${AGENT_SERIAL_PORTS + 1}`],
+    ...SERIAL_PORTS.flatMap((port) => [
+      "-chardev",
+      `socket,id=agent${port},server=on,wait=off,path=${escapeOption(agentSocketPath(runtimeDir, port))}`,
+      "-device",
+      `virtserialport,chardev=agent${port},name=${AGENT_SERIAL_PREFIX}${port}`,
+    ]),
   ];
 }
 
@@ -198,8 +214,9 @@ async function powerDown(_id: VmId, runtimeDir: string): Promise<boolean> {
 async function destroy(id: VmId, runtimeDir: string): Promise<void> {
   // Until none is listed: a launch under way may start one after the first look.
   for (let left = await find(id); left.length > 0; left = await find(id)) await Promise.all(left.map(killProcess));
-  await rm(monitorPath(runtimeDir), { force: true });
-  await rm(pidPath(runtimeDir), { force: true });
+  const ports = SERIAL_PORTS.flatMap((port) => [agentSocketPath(runtimeDir, port), agentLockPath(runtimeDir, port)]);
+  const files = [monitorPath(runtimeDir), pidPath(runtimeDir), ...ports];
+  await Promise.all(files.map(async (path) => await rm(path, { force: true })));
 }
 
 export interface QemuVmm extends Vmm {
