@@ -69,10 +69,7 @@ export interface KernelStore {
   findLeftovers(): Promise<readonly string[]>;
 }
 
-export function createKernelStore(
-  paths: Paths,
-  readAgent: () => Promise<Uint8Array> = readAgentBinary,
-): KernelStore {
+export function createKernelStore(paths: Paths, readAgent: () => Promise<Uint8Array> = readAgentBinary): KernelStore {
   const staged = new Set<string>();
   const dir = (name: string): string => join(paths.kernelsDir, name);
   const manifest = (name: string): string => join(dir(name), "manifest.json");

@@ -1,9 +1,7 @@
-/* Files, and the console, as the boot uses them. */
+/* Files as the boot uses them. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -12,21 +10,6 @@
 #include "boot/parts.h"
 
 enum { POLL_MS = 20, POLLS = 10000 / POLL_MS, DEEPEST = 64 };
-
-struct boot_result boot_result;
-
-void say(const char *format, ...) {
-  char line[512] = "banger: ";
-  size_t used = strlen(line);
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(line + used, sizeof line - used - 1, format, arguments);
-  va_end(arguments);
-  strcat(line, "\n");
-  int console = open("/dev/console", O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-  if (write(console == -1 ? STDERR_FILENO : console, line, strlen(line)) == -1) return;
-  if (console != -1) close(console);
-}
 
 bool wait_a_little(int *tries) {
   if ((*tries)++ >= POLLS) return false;

@@ -3,7 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +14,21 @@
 #include "server.h"
 
 enum { CMDLINE_BYTES = 4096 + 1, FAILED = 1 };
+
+struct boot_result boot_result;
+
+void say(const char *format, ...) {
+  char line[512] = "banger: ";
+  size_t used = strlen(line);
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(line + used, sizeof line - used - 1, format, arguments);
+  va_end(arguments);
+  strcat(line, "\n");
+  int console = open("/dev/console", O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+  if (write(console == -1 ? STDERR_FILENO : console, line, strlen(line)) == -1) return;
+  if (console != -1) close(console);
+}
 
 static bool read_arguments(struct boot_words *words) {
   static char text[CMDLINE_BYTES];

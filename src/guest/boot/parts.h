@@ -17,10 +17,13 @@ struct boot_result {
 };
 extern struct boot_result boot_result;
 
-/* files.c */
+/* init.c */
 
 /* Writes a line to the guest's console, behind "banger: ". */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* files.c */
+
 /* Waits 20 ms, for which `tries` counts, and says whether the caller should look again: for 10 s at most. */
 bool wait_a_little(int *tries);
 /* Makes a directory and those above it; one that exists stays as it is. 0, or -1 and errno. */
