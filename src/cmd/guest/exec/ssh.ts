@@ -1,10 +1,10 @@
 /** A guest command over ssh: input, output and status are the command's own, byte for byte. */
 
 import { constants } from "node:os";
-import type { SshWayIn } from "../../shared/contract/schemas.ts";
-import { BangerError } from "../../shared/errors.ts";
-import { quote, remoteExecCommand, remoteSignalCommand, remoteStatusCommand } from "../../shared/remote-command.ts";
-import type { Interrupts } from "../terminal/interrupts.ts";
+import type { SshWayIn } from "../../../shared/contract/schemas.ts";
+import { BangerError } from "../../../shared/errors.ts";
+import { quote, remoteExecCommand, remoteSignalCommand, remoteStatusCommand } from "../../../shared/remote-command.ts";
+import type { Interrupts } from "../../terminal/interrupts.ts";
 
 export interface GuestCommand {
   readonly argv: readonly string[];
