@@ -14,7 +14,7 @@ const CONTROLLING_TERMINAL = (5 << 8) | 0;
 
 /** Read one piece at a time, each only when it is asked for; the kernel and Bun hold some more. */
 export class StandardInput implements AsyncDisposable {
-  #reader: ReadableStreamDefaultReader<Uint8Array> | null = null;
+  #reader: ReturnType<ReturnType<typeof Bun.stdin.stream>["getReader"]> | null = null;
   #isFile: boolean | null = null;
   #isOver = false;
 

@@ -21,6 +21,11 @@ export interface GuestCommand {
   readonly timeoutMs: number | null;
 }
 
+/** A command as root with nothing special. */
+export function simpleCommand(argv: readonly RawArgument[], workDir: string, tty: boolean): GuestCommand {
+  return { argv, workDir, tty, env: [], user: null, login: false, noStdin: false, waitOutput: false, timeoutMs: null };
+}
+
 /** Where the command's output goes. While a promise is pending, no more is taken from the guest. */
 export interface OutputSinks {
   stdout(bytes: Uint8Array): Promise<void>;

@@ -1,32 +1,26 @@
-/** A guest command over ssh: input, output and status are the command's own, byte for byte. */
+/** A guest command over ssh, where the guest's agent doesn't answer; and a shell. The descriptors are ssh's. */
 
 import { constants } from "node:os";
 import type { SshWayIn } from "../../../shared/contract/schemas.ts";
-import { BangerError } from "../../../shared/errors.ts";
+import { BangerError, isErrno } from "../../../shared/errors.ts";
 import { quote, remoteExecCommand, remoteSignalCommand, remoteStatusCommand } from "../../../shared/remote-command.ts";
+import { requireText } from "../../line/raw-arguments.ts";
 import type { Interrupts } from "../../terminal/interrupts.ts";
-
-export interface GuestCommand {
-  readonly argv: readonly string[];
-  readonly workDir: string;
-  readonly env: readonly (readonly [name: string, value: string])[];
-  /** Whether the command gets a terminal. */
-  readonly tty: boolean;
-  readonly timeoutMs: number | null;
-  /** Whether the command's input is empty instead of this process's. */
-  readonly noStdin?: boolean;
-}
+import type { SshGuest } from "../reach.ts";
+import {
+  type Ending,
+  type GuestCommand,
+  KILL_AFTER_MS,
+  LEAVE_AFTER_MS,
+  type OutputSinks,
+  PATIENCE,
+} from "./command.ts";
 
 /** What ssh itself ends with when the connection fails; also a status a command may have. */
 const SSH_FAILED = 255;
+/** In process.argv, before the arguments. */
+const PROGRAM_WORDS = 2;
 const SIDE_COMMAND_TIMEOUT_MS = 15_000;
-/** After the polite signal of a timeout. */
-const KILL_AFTER_MS = 3000;
-/** A guest that doesn't even do that is left. */
-const LEAVE_AFTER_MS = 15_000;
-/** So many interrupts, and banger leaves though the guest command stays. */
-const PATIENCE = 3;
-
 /** As a shell reports a process that a signal ended. */
 function statusOfSignal(signal: Bun.Subprocess["signalCode"]): number {
   return 128 + (typeof signal === "string" ? constants.signals[signal] : (signal ?? 0));
@@ -56,57 +50,96 @@ async function runBeside(connection: SshWayIn, line: string): Promise<number | n
 }
 
 /**
- * Runs the command with this process's stdin, stdout and stderr and returns its status.
- * @throws BangerError EXEC_TIMEOUT, EXEC_FAILED when ssh lost the connection
+ * Runs the command with this process's stdin, and its stdout and stderr if there are no sinks; returns how it ended.
+ * @throws BangerError EXEC_FAILED when ssh lost the connection, or for what only an agent can do; INVALID_VALUE
  */
-export async function execInGuest(connection: SshWayIn, command: GuestCommand, interrupts: Interrupts): Promise<number> {
+export async function execOverSsh(
+  { connection }: SshGuest,
+  command: GuestCommand,
+  sinks: OutputSinks | null,
+  interrupts: Interrupts,
+): Promise<Ending> {
+  checkPossible(connection, command);
+  const { env, workDir, timeoutMs } = command;
   const execId = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
-  const line = remoteExecCommand({ execId, workDir: command.workDir, argv: command.argv, env: command.env });
-  const child = Bun.spawn(sshLine(connection, command.tty ? "-tt" : "-T", line), {
-    stdio: [command.noStdin === true ? "ignore" : "inherit", "inherit", "inherit"],
-    // Away from the terminal's signals: an interrupt is for the guest command, and ssh must live to tell its status. With a
-    // terminal in the guest, ssh needs this one, whose keys then reach the guest as they are.
-    detached: !command.tty,
-  });
+  const argv = requireText(command.argv, process.argv.length - PROGRAM_WORDS - command.argv.length);
+  const line = remoteExecCommand({ execId, workDir: workDir ?? connection.workDir, argv, env });
+  const began = performance.now();
+  const child = startSsh(sshLine(connection, command.tty ? "-tt" : "-T", line), command, sinks !== null);
   let signals = 0;
   const taken = interrupts.take((name) => {
     signals++;
     if (signals >= PATIENCE) child.kill("SIGKILL");
     else void runBeside(connection, remoteSignalCommand(execId, name.slice(3) as "INT" | "TERM" | "HUP"));
   });
-  let isOver = false;
+  let timedOut = false;
   const timers =
-    command.timeoutMs === null
+    timeoutMs === null
       ? []
       : [
           setTimeout(() => {
-            isOver = true;
+            timedOut = true;
             void runBeside(connection, remoteSignalCommand(execId, "TERM"));
-          }, command.timeoutMs),
-          setTimeout(
-            () => void runBeside(connection, remoteSignalCommand(execId, "KILL")),
-            command.timeoutMs + KILL_AFTER_MS,
-          ),
-          setTimeout(() => child.kill("SIGKILL"), command.timeoutMs + LEAVE_AFTER_MS),
+          }, timeoutMs),
+          setTimeout(() => void runBeside(connection, remoteSignalCommand(execId, "KILL")), timeoutMs + KILL_AFTER_MS),
+          setTimeout(() => child.kill("SIGKILL"), timeoutMs + LEAVE_AFTER_MS),
         ];
   try {
+    if (sinks !== null) await Promise.all([drain(child.stdout, sinks.stdout), drain(child.stderr, sinks.stderr)]);
     await child.exited;
   } finally {
     for (const timer of timers) clearTimeout(timer);
     taken[Symbol.dispose]();
   }
-  if (isOver) {
-    throw new BangerError("EXEC_TIMEOUT", `the command ran longer than ${(command.timeoutMs ?? 0) / 1000} s`, {
-      details: { timeoutMs: command.timeoutMs },
-    });
-  }
-  if (child.exitCode === null) return statusOfSignal(child.signalCode);
-  if (child.exitCode === SSH_FAILED && (await runBeside(connection, remoteStatusCommand(execId))) !== 0) {
+  const { exitCode, signalCode } = child;
+  if (!timedOut && exitCode === SSH_FAILED && (await runBeside(connection, remoteStatusCommand(execId))) !== 0) {
     throw new BangerError("EXEC_FAILED", `the connection to ${connection.name} was lost`, {
       hint: `banger vm show ${connection.name}`,
     });
   }
-  return child.exitCode;
+  return {
+    status: exitCode ?? statusOfSignal(signalCode),
+    signal: null,
+    timedOut,
+    wallMs: performance.now() - began,
+    userMs: null,
+    systemMs: null,
+    peakMemoryBytes: null,
+  };
+}
+
+/** @throws BangerError EXEC_FAILED */
+function checkPossible({ name }: SshWayIn, { user, login }: GuestCommand): void {
+  const flag = user !== null ? "--user" : login ? "--login" : null;
+  if (flag === null) return;
+  throw new BangerError("EXEC_FAILED", `${flag} needs banger's agent in ${name}, which doesn't answer`, {
+    hint: `banger vm restart ${name}`,
+  });
+}
+
+type Ssh = Bun.Subprocess<"ignore" | "inherit", "pipe" | "inherit", "pipe" | "inherit">;
+
+/** @throws BangerError INVALID_VALUE when the line is longer than one argument of a program may be (execve(2), MAX_ARG_STRLEN) */
+function startSsh(argv: readonly string[], { noStdin, tty }: GuestCommand, captures: boolean): Ssh {
+  const output = captures ? "pipe" : "inherit";
+  try {
+    return Bun.spawn([...argv], {
+      stdio: [noStdin ? "ignore" : "inherit", output, output],
+      // Away from the terminal's signals: an interrupt is for the guest command, and ssh must live to tell its status. With a
+      // terminal in the guest, ssh needs this one, whose keys then reach the guest as they are.
+      detached: !tty,
+    });
+  } catch (thrown) {
+    if (!isErrno(thrown, "E2BIG")) throw thrown;
+    throw new BangerError("INVALID_VALUE", "the command is too long for ssh, and banger's agent doesn't answer", {
+      hint: "pass the long part on standard input",
+      cause: thrown,
+    });
+  }
+}
+
+async function drain(stream: Ssh["stdout"], sink: (bytes: Uint8Array) => Promise<void>): Promise<void> {
+  for await (const bytes of stream ?? []) await sink(bytes);
 }
 
 /** An interactive shell, or whatever stdin holds fed to one; returns its status. */
