@@ -7,7 +7,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { createPrivileged } from "../../src/daemon/engine/system/privileged.ts";
 import { loadConfig, type Config } from "../../src/shared/config.ts";
-import type { Guest } from "../../src/daemon/guest/ssh/guest.ts";
+import type { Guest } from "../../src/daemon/guest/guest.ts";
 import type { ImageStore } from "../../src/daemon/image/store.ts";
 import { Locks } from "../../src/shared/locks.ts";
 import { openDatabase } from "../../src/daemon/store/database.ts";

@@ -23,6 +23,8 @@ export interface ImageFiles {
   readonly initrdPath: string | null;
   /** Whether a guest of it takes its keys from the identity disk: false for what an older banger or somebody else built. */
   readonly readsIdentity: boolean;
+  /** Whether banger's agent comes with the kernel's initrd. */
+  readonly hasAgent: boolean;
 }
 
 export interface ImageStore {
@@ -208,6 +210,7 @@ export function createImageStore(
         rootfsPath: join(dir(name), ROOTFS),
         ...kernels.paths(kernel),
         readsIdentity: image.units.includes(IDENTITY_UNIT),
+        hasAgent: false,
       };
     },
     findLeftovers,
