@@ -59,7 +59,11 @@ async function runBeside(connection: SshWayIn, line: string): Promise<number | n
  * Runs the command with this process's stdin, stdout and stderr and returns its status.
  * @throws BangerError EXEC_TIMEOUT, EXEC_FAILED when ssh lost the connection
  */
-export async function execInGuest(connection: SshWayIn, command: GuestCommand, interrupts: Interrupts): Promise<number> {
+export async function execInGuest(
+  connection: SshWayIn,
+  command: GuestCommand,
+  interrupts: Interrupts,
+): Promise<number> {
   const execId = Buffer.from(crypto.getRandomValues(new Uint8Array(8))).toString("hex");
   const line = remoteExecCommand({ execId, workDir: command.workDir, argv: command.argv, env: command.env });
   const child = Bun.spawn(sshLine(connection, command.tty ? "-tt" : "-T", line), {
