@@ -42,7 +42,8 @@ export async function removeForward(service: VmService, vm: VmRecord, hostPort: 
     throw new BangerError("FORWARD_NOT_FOUND", `port ${hostPort} of this host is not forwarded to ${vm.name}`, {
       hint: `banger vm ports ${vm.name}`,
     });
-  if (vm.state === "running") await guest.removeForward(await service.queries.reach(vm, ["ssh"]), hostPort, row.guestPort);
+  if (vm.state === "running")
+    await guest.removeForward(await service.queries.reach(vm, ["ssh"]), hostPort, row.guestPort);
   forwards.remove(vm.id, hostPort);
 }
 

@@ -3,7 +3,7 @@ import { waitUntilReady } from "../../guest/ready.ts";
 import type { AgentReady } from "../../../shared/agent/answers.ts";
 import { waitReady } from "../../../shared/agent/client.ts";
 import { agentPlaceOf, type GuestAddress } from "../../guest/address.ts";
-import type { GuestAgent } from "../../guest/guest.ts";
+import type { GuestAgent } from "../../guest/questions.ts";
 import type { Step } from "../step.ts";
 import type { Vmm } from "../vmm.ts";
 import { noteDelivered } from "./identity.ts";

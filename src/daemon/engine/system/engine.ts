@@ -146,7 +146,14 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
     guestAddress: ({ id, address, agent }, { runtime }) => {
       if (address === null) return null;
       const [sshHost = "", port = ""] = address.split(":");
-      return { id, sshHost, sshPort: Number(port), runtimeDir: runtime, jailRoot: jailRootOf(id), hasAgent: agent === "answers" };
+      return {
+        id,
+        sshHost,
+        sshPort: Number(port),
+        runtimeDir: runtime,
+        jailRoot: jailRootOf(id),
+        hasAgent: agent === "answers",
+      };
     },
     shutdownWord: "reboot",
     openLog: (id, dirs, source) => logs.open(id, dirs, source),

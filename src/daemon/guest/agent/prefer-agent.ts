@@ -3,7 +3,7 @@
 import { BangerError } from "../../../shared/errors.ts";
 import type { GuestAddress } from "../address.ts";
 import type { GuestConnection } from "../connection.ts";
-import type { GuestQuestions } from "../guest.ts";
+import type { GuestQuestions } from "../questions.ts";
 
 /** For opening ssh after an agent that stayed silent. */
 const OPEN_TIMEOUT_MS = 5000;

@@ -4,7 +4,7 @@ import { AgentRefusal } from "../../../shared/agent/exec.ts";
 import { powerOff, readListeners, readUsage, runInGuest, setClock } from "../../../shared/agent/client.ts";
 import { BangerError } from "../../../shared/errors.ts";
 import { agentPlaceOf } from "../address.ts";
-import type { GuestAgent, GuestQuestions } from "../guest.ts";
+import type { GuestAgent, GuestQuestions } from "../questions.ts";
 
 const ANSWER_TIMEOUT_MS = 5000;
 /** As of a tool on this host: more is no answer. */

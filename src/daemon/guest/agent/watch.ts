@@ -5,7 +5,7 @@ import { BangerError, toBangerError } from "../../../shared/errors.ts";
 import type { Log } from "../../log.ts";
 import type { VmTable } from "../../store/vms.ts";
 import type { GuestAddress } from "../address.ts";
-import type { GuestAgent } from "../guest.ts";
+import type { GuestAgent } from "../questions.ts";
 
 /** An agent under a busy emulated guest takes its time. */
 const ANSWER_TIMEOUT_MS = 3000;

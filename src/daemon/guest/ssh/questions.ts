@@ -3,7 +3,7 @@
 import { quote } from "../../../shared/remote-command.ts";
 import type { GuestConnection } from "../connection.ts";
 import { readCounters } from "../counters.ts";
-import type { GuestQuestions } from "../guest.ts";
+import type { GuestQuestions } from "../questions.ts";
 import { listListeners } from "../ports.ts";
 import { shutDown } from "../shut-down.ts";
 

@@ -3,12 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BangerError } from "../../../../src/shared/errors.ts";
 import type { Guest } from "../../../../src/daemon/guest/guest.ts";
-import {
-  isPanicBeforeInit,
-  readTail,
-  type StartingGuest,
-  waitUntilReady,
-} from "../../../../src/daemon/guest/ready.ts";
+import { isPanicBeforeInit, readTail, type StartingGuest, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
 import { identifyProcess } from "../../../../src/daemon/host/processes.ts";
 import type { ProcessIdentity } from "../../../../src/daemon/engine/vmm.ts";
 import type { AgentReady } from "../../../../src/shared/agent/answers.ts";
@@ -175,7 +170,13 @@ describe("waitUntilReady for a guest with an agent", () => {
     ["so does that of an agent that is the guest's init", answer({ workDisk: false, isInit: true })],
   ])("%s", async (_, said) => {
     const guest = fakeGuest(1);
-    const ready = await waitUntilReady(guest, address, vm(me, async () => said), DEADLINE_MS, signal);
+    const ready = await waitUntilReady(
+      guest,
+      address,
+      vm(me, async () => said),
+      DEADLINE_MS,
+      signal,
+    );
     expect(ready).toEqual({ bootId: BOOT_ID, agent: "answers" });
     expect(guest.probes).toBe(0);
   });

@@ -66,7 +66,10 @@ test("the others are, each of them", async () => {
 
 test.each<[string, readonly object[]]>([
   ["one that stays closed", SERIAL_PORTS.slice(1).map((port) => change(`agent${port}`, true))],
-  ["one that is closed again", [...SERIAL_PORTS.map((port) => change(`agent${port}`, port > 0)), change("agent5", false)]],
+  [
+    "one that is closed again",
+    [...SERIAL_PORTS.map((port) => change(`agent${port}`, port > 0)), change("agent5", false)],
+  ],
   ["others' ports", Array.from({ length: 16 }, (_, n) => change(`other${n}`, true))],
 ])("%s is no agent", async (_, events) => {
   const path = await monitor(

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { preferAgent } from "../../../../../src/daemon/guest/agent/prefer-agent.ts";
-import type { GuestQuestions } from "../../../../../src/daemon/guest/guest.ts";
+import type { GuestQuestions } from "../../../../../src/daemon/guest/questions.ts";
 import { BangerError, type ErrorCode } from "../../../../../src/shared/errors.ts";
 import { guestAddress } from "../../../../support/guest-address.ts";
 
@@ -50,14 +50,17 @@ test("where none answers, it is ssh, whose connection is open", async () => {
   expect(said).toEqual(["ssh run", "ssh listListeners", "ssh readCounters", "ssh shutDown true"]);
 });
 
-test.each(["GUEST_NOT_READY", "IN_USE"] as const)("one that turns out to be silent (%s) is done without", async (code) => {
-  const { said, askAll } = both(code);
-  await askAll(withAgent);
-  expect(said.filter((line) => !line.startsWith("agent"))).toEqual([
-    ...["open", "ssh run", "open", "ssh listListeners", "open", "ssh readCounters"],
-    "ssh shutDown true",
-  ]);
-});
+test.each(["GUEST_NOT_READY", "IN_USE"] as const)(
+  "one that turns out to be silent (%s) is done without",
+  async (code) => {
+    const { said, askAll } = both(code);
+    await askAll(withAgent);
+    expect(said.filter((line) => !line.startsWith("agent"))).toEqual([
+      ...["open", "ssh run", "open", "ssh listListeners", "open", "ssh readCounters"],
+      "ssh shutDown true",
+    ]);
+  },
+);
 
 test("a command that may have begun is not run a second time; a question may be asked again", async () => {
   const { said, questions } = both("EXEC_FAILED");
