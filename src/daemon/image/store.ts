@@ -23,7 +23,7 @@ export interface ImageFiles {
   readonly initrdPath: string | null;
   /** Whether a guest of it takes its keys from the identity disk: false for what an older banger or somebody else built. */
   readonly readsIdentity: boolean;
-  /** Whether banger's agent comes with the kernel's initrd. */
+  /** Whether banger's agent boots the guest: false for a kernel whose own initrd does. */
   readonly hasAgent: boolean;
 }
 
@@ -209,7 +209,6 @@ export function createImageStore(
         rootfsPath: join(dir(name), ROOTFS),
         ...(await kernels.bootFiles(kernel)),
         readsIdentity: image.units.includes(IDENTITY_UNIT),
-        hasAgent: false,
       };
     },
     findLeftovers,
