@@ -59,6 +59,28 @@ export class AgentPeer {
     }
   }
 
+  /** The port in Firecracker's `CONNECT`; null when the host went away. */
+  async readConnect(): Promise<number | null> {
+    for (;;) {
+      const line = /^CONNECT (\d+)\n/.exec(this.#bytes.toString("latin1"));
+      if (line !== null) {
+        this.#bytes = this.#bytes.subarray(line[0].length);
+        return Number(line[1]);
+      }
+      if (!(await this.#more())) return null;
+    }
+  }
+
+  /** Waits until the host closed the connection. */
+  async gone(): Promise<void> {
+    while (await this.#more());
+  }
+
+  /** All bytes that came since the last hello and were not read, before the handshake. */
+  get unread(): Buffer {
+    return this.#bytes;
+  }
+
   write(bytes: Uint8Array | string): void {
     if (this.socket.writable) this.socket.write(bytes);
   }
@@ -71,12 +93,12 @@ export class AgentPeer {
   }
 
   /** Shakes hands. */
-  async accept(): Promise<void> {
+  async accept(version?: number): Promise<void> {
     const nonce = await this.readHello();
     if (nonce === null) return;
     this.#isFramed = true;
     this.#decoder.feed(this.#bytes);
-    this.write(AgentPeer.answer(nonce));
+    this.write(AgentPeer.answer(nonce, version));
   }
 
   /** The host's next frame; null when it went away. */

@@ -3,7 +3,7 @@
 import type { Duplex } from "node:stream";
 import { BangerError } from "../errors.ts";
 import { countDown, type Patience } from "./deadline.ts";
-import { FrameDecoder, type FrameTo } from "./frames.ts";
+import { BrokenChannel, FrameDecoder, type FrameTo } from "./frames.ts";
 import { type HandshakeOptions, shakeHands } from "./handshake.ts";
 import { AGENT_VSOCK_PORT } from "./protocol.ts";
 import { type Wire, wireOver } from "./wire.ts";
@@ -73,8 +73,10 @@ async function openOver(wire: Wire, options: HandshakeOptions): Promise<AgentCha
 }
 
 /** The channel ended before the agent's last word. */
-const lost = (why: string): BangerError =>
-  new BangerError("GUEST_NOT_READY", `lost the connection to the guest's agent: ${why}`);
+const lost = (why: string): BrokenChannel =>
+  new BrokenChannel("GUEST_NOT_READY", `lost the connection to the guest's agent: ${why}`);
+
+const closedHere = (): BangerError => new BangerError("CANCELLED", "the channel to the guest's agent was closed");
 
 /** How long the end of a closed stream is waited for. */
 const CLOSE_MS = 1000;
@@ -97,6 +99,7 @@ class WireChannel implements AgentChannel {
   receive(receiver: FrameReceiver): void {
     if (this.#receiver !== null) throw new Error("a channel has one receiver");
     this.#receiver = receiver;
+    if (this.#isOver) return receiver.onLost(closedHere());
     this.#wire.read({
       onData: (bytes) => {
         this.#decoder.feed(bytes);
@@ -119,7 +122,7 @@ class WireChannel implements AgentChannel {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.fail(new BangerError("CANCELLED", "the channel to the guest's agent was closed"));
+    this.fail(closedHere());
     this.finish();
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, CLOSE_MS);

@@ -92,7 +92,7 @@ function otherVersion(version: number): BangerError {
   return new BangerError(
     "GUEST_NOT_READY",
     `the guest's agent has protocol version ${version}, this banger has ${AGENT_PROTOCOL}: the VM was started by another version`,
-    { details: { agentProtocol: version }, hint: "banger vm restart" },
+    { details: { agentProtocol: version }, hint: "banger vm restart VM" },
   );
 }
 

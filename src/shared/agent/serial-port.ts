@@ -68,7 +68,6 @@ export async function connectSerialPort(directory: string, { timeoutMs, signal }
       throw new BangerError(
         "IN_USE",
         `all ${AGENT_SERIAL_PORTS} channels to the guest's agent were in use for ${timeoutMs} ms`,
-        { hint: "wait until another command in this VM has ended" },
       );
     }
     await sleep(Math.min(RETRY_MS.least + Math.random() * (RETRY_MS.most - RETRY_MS.least), leftMs()), signal);

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 
 export interface WireReader {
-  /** Bytes that stay as they are. Some may still come after `pause`: at most what the kernel held. */
+  /** Bytes that stay as they are. */
   onData(bytes: Buffer): void;
   /** Nothing more comes. Called once. */
   onEnd(why: string): void;
@@ -18,6 +18,8 @@ export abstract class Wire {
   #kept: Buffer[] = [];
   #end: string | null = null;
   #isPaused = true;
+  /** Whether the stream itself may hand over bytes: stopped only when some come while paused, as most pauses are over before. */
+  #isFlowing = false;
   #isClosed = false;
   readonly #gone = Promise.withResolvers<void>();
 
@@ -25,7 +27,7 @@ export abstract class Wire {
   abstract get unsentBytes(): number;
   /** Sends bytes, which must not change afterwards. Never waits; drops them when the stream is closed. */
   abstract write(bytes: Uint8Array): void;
-  protected abstract setFlow(isPaused: boolean): void;
+  protected abstract setFlow(isFlowing: boolean): void;
   protected abstract destroy(): void;
 
   /** Resolves when the stream's descriptor is closed. */
@@ -44,9 +46,7 @@ export abstract class Wire {
   }
 
   pause(): void {
-    if (this.#isPaused || this.#isClosed) return;
     this.#isPaused = true;
-    this.setFlow(true);
   }
 
   /** Lets bytes come, first those that were kept. */
@@ -58,7 +58,7 @@ export abstract class Wire {
       if (this.#isPaused || this.#isClosed) return;
     }
     if (this.#end !== null) this.#reader?.onEnd(this.#end);
-    else this.setFlow(false);
+    else if (!this.#isFlowing) this.#setFlow(true);
   }
 
   /** Closes at once. The reader hears nothing more. */
@@ -72,14 +72,20 @@ export abstract class Wire {
 
   protected received(bytes: Buffer): void {
     if (this.#isClosed) return;
-    if (this.#reader === null || this.#isPaused) this.#kept.push(bytes);
-    else this.#reader.onData(bytes);
+    if (this.#reader !== null && !this.#isPaused) return this.#reader.onData(bytes);
+    this.#kept.push(bytes);
+    if (this.#isFlowing) this.#setFlow(false);
   }
 
   protected ended(why: string): void {
     if (this.#isClosed || this.#end !== null) return;
     this.#end = why;
     if (!this.#isPaused) this.#reader?.onEnd(why);
+  }
+
+  #setFlow(isFlowing: boolean): void {
+    this.#isFlowing = isFlowing;
+    this.setFlow(isFlowing);
   }
 
   protected closed(): void {
@@ -146,9 +152,9 @@ class SocketWire extends Wire {
     }
   }
 
-  protected override setFlow(isPaused: boolean): void {
-    if (isPaused) this.#socket?.pause();
-    else this.#socket?.resume();
+  protected override setFlow(isFlowing: boolean): void {
+    if (isFlowing) this.#socket?.resume();
+    else this.#socket?.pause();
   }
 
   protected override destroy(): void {
@@ -181,9 +187,9 @@ class DuplexWire extends Wire {
     if (this.#stream.writable) this.#stream.write(bytes);
   }
 
-  protected override setFlow(isPaused: boolean): void {
-    if (isPaused) this.#stream.pause();
-    else this.#stream.resume();
+  protected override setFlow(isFlowing: boolean): void {
+    if (isFlowing) this.#stream.resume();
+    else this.#stream.pause();
   }
 
   protected override destroy(): void {
