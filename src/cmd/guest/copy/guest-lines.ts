@@ -17,6 +17,8 @@ const setTarOptions = (...options: readonly string[]): string =>
   `TAR_OPTIONS='${options.join(" ")}'; export TAR_OPTIONS`;
 /** 64 KiB for each read and write, which cost more than their bytes in an emulated guest. */
 const RECORD = "--blocking-factor=128";
+/** Those that users set. The others are the system's: capabilities, labels, access lists. */
+export const ATTRIBUTES = ["--xattrs", "--xattrs-include=user.*"] as const;
 const FAIL = 'fail() { printf "%s\\n" "$1" >&2; exit 1; }';
 
 /** What the scripts' arguments are counted from. */
@@ -40,11 +42,12 @@ const UNPACK_SCRIPT = [
   'elif [ -L "$t" ]; then fail "$target is a broken link"',
   "else a=${t%/*}; fi",
   'd=$(mktemp -d -- "${a:-/}/.banger-cp-XXXXXXXX") || exit 1',
-  // What ends the copy must not end the tidying up.
+  // What ends the copy must not end the tidying up. The shell itself writes of tar's death to a stderr that nobody reads any more.
+  "trap '' PIPE",
   `trap 'trap "" HUP INT TERM; rm -rf -- "$d"' EXIT; trap 'trap "" HUP INT TERM; exit 1' HUP INT TERM`,
   // The member `.` gives its mode to the directory it is unpacked in.
   'if [ "$contents" ]; then r=$d/t p=$d/t; mkdir "$r" || exit 1; else r=$d p=$d/$name; fi',
-  setTarOptions(RECORD),
+  setTarOptions(RECORD, ...ATTRIBUTES),
   `tar ${UNPACK.join(" ")} -C "$r" || exit 1`,
   'case $target in */) [ -d "$p" ] || [ -d "$target" ] || fail "$target is not a directory";; esac',
   'if [ "$s" ]; then [ -f "$p" ] || fail "$target is not a directory"; cat -- "$p" > "$t" || exit 1',
@@ -66,7 +69,10 @@ export function unpackArgv(
   return script(UNPACK_SCRIPT, target, name ?? "", flag(member === "."), flag(isSparse), flag(isOneOfSeveral));
 }
 
-const UNPACK_STREAM_SCRIPT = [setTarOptions(RECORD), `mkdir -p -- "$1" && exec tar ${UNPACK.join(" ")} -C "$1"`];
+const UNPACK_STREAM_SCRIPT = [
+  setTarOptions(RECORD, ...ATTRIBUTES),
+  `mkdir -p -- "$1" && exec tar ${UNPACK.join(" ")} -C "$1"`,
+];
 
 /** Unpacks a stream in a directory, which it makes. */
 export function unpackStreamArgv(target: string): string[] {
@@ -76,7 +82,7 @@ export function unpackStreamArgv(target: string): string[] {
 const PACK_SCRIPT = [
   'cd -- "$1" || exit 1',
   'h=; if [ -L "$2" ] && [ -f "$2" ]; then h=-h; fi',
-  setTarOptions(RECORD, ...PACK_SPARSE),
+  setTarOptions(RECORD, ...ATTRIBUTES, ...PACK_SPARSE),
   'exec tar -c $h -f - -- "$2"',
 ];
 

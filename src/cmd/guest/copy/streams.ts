@@ -6,6 +6,7 @@ import type { GuestProgram, Sink, StartInGuest } from "./guest-program.ts";
 import { finish, partOf, startTool, writeTo } from "./programs.ts";
 import type { TarGate } from "./tar-gate.ts";
 
+type Gate = Pick<TarGate, "push" | "end">;
 /** Hears how many bytes have passed. */
 export type Show = (bytes: number) => void;
 
@@ -73,13 +74,13 @@ export async function receiveInto(
   start: StartInGuest,
   argv: readonly string[],
   interrupts: Interrupts,
-  gate: { push(bytes: Uint8Array): readonly Uint8Array[]; end(): Uint8Array } | null,
+  gate: Gate | null,
   show: Show = () => undefined,
 ): Promise<string> {
   const unpacker = startTool(tool, "pipe", "ignore");
   let received = 0;
   const take = async (bytes: Uint8Array): Promise<void> => {
-    for (const passed of gate === null ? [bytes] : gate.push(bytes)) await writeTo(unpacker.stdin, passed);
+    await writeTo(unpacker.stdin, gate === null ? bytes : joined(gate.push(bytes)));
     received += bytes.length;
     show(received);
   };
@@ -104,14 +105,18 @@ export async function receiveInto(
 export async function receiveGated(
   start: StartInGuest,
   argv: readonly string[],
-  gate: TarGate,
+  gate: Gate,
   take: Sink,
   interrupts: Interrupts,
 ): Promise<string> {
   const pass = async (bytes: Uint8Array): Promise<void> => {
-    for (const passed of gate.push(bytes)) await take(passed);
+    await take(joined(gate.push(bytes)));
   };
   const said = await receive(start, argv, pass, interrupts);
   await take(gate.end());
   return said;
 }
+
+/** One write for what passed of one piece. Of a large file, the piece passes as it is. */
+const joined = ([first = new Uint8Array(0), ...others]: readonly Uint8Array[]): Uint8Array =>
+  others.length === 0 ? first : Buffer.concat([first, ...others]);
