@@ -76,11 +76,6 @@ export class AgentPeer {
     while (await this.#more());
   }
 
-  /** All bytes that came since the last hello and were not read, before the handshake. */
-  get unread(): Buffer {
-    return this.#bytes;
-  }
-
   write(bytes: Uint8Array | string): void {
     if (this.socket.writable) this.socket.write(bytes);
   }
@@ -96,9 +91,14 @@ export class AgentPeer {
   async accept(version?: number): Promise<void> {
     const nonce = await this.readHello();
     if (nonce === null) return;
+    this.startFrames();
+    this.write(AgentPeer.answer(nonce, version));
+  }
+
+  /** Takes what comes from now on as frames. */
+  startFrames(): void {
     this.#isFramed = true;
     this.#decoder.feed(this.#bytes);
-    this.write(AgentPeer.answer(nonce, version));
   }
 
   /** The host's next frame; null when it went away. */
@@ -160,9 +160,15 @@ export class FakeAgent implements AsyncDisposable {
     return agent;
   }
 
-  /** How many connections are open. */
-  get open(): number {
-    return this.#sockets.size;
+  /** Resolves when so many connections have come. */
+  async connected(count: number): Promise<void> {
+    while (this.connections < count) await once(this.#server, "connection");
+  }
+
+  /** Resolves when no connection is open. */
+  async idle(): Promise<void> {
+    while (this.#sockets.size > 0)
+      await Promise.all([...this.#sockets].map(async (socket) => await once(socket, "close")));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
