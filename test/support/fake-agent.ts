@@ -80,6 +80,15 @@ export class AgentPeer {
     if (this.socket.writable) this.socket.write(bytes);
   }
 
+  /** Sends these bytes again and again until the host goes away. */
+  flood(bytes: Uint8Array): void {
+    const pour = (): void => {
+      while (this.socket.writable && this.socket.write(bytes));
+    };
+    this.socket.on("drain", pour);
+    pour();
+  }
+
   /** The bytes of the answer to a hello. */
   static answer(nonce: Uint8Array, version: number = AGENT_PROTOCOL): Buffer {
     const number = Buffer.alloc(4);
@@ -168,7 +177,7 @@ export class FakeAgent implements AsyncDisposable {
   /** Resolves when no connection is open. */
   async idle(): Promise<void> {
     while (this.#sockets.size > 0)
-      await Promise.all([...this.#sockets].map(async (socket) => await once(socket, "close")));
+      await new Promise<void>((resolve) => [...this.#sockets][0]?.once("close", () => resolve()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
