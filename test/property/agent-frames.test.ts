@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { FrameDecoder, type FrameTo } from "../../src/shared/agent/frames.ts";
 import { AGENT_LIMITS } from "../../src/shared/agent/protocol.ts";
 import { BangerError } from "../../src/shared/errors.ts";
-import { type AnyFrame, chanceOf, cut, encoded, frameOf, namesTo, pick, spoil } from "../support/agent-frames.ts";
+import { type AnyFrame, chanceOf, cut, encoded, frameOf, namesTo, pick, spoil } from "../support/random-frames.ts";
 
 const RUNS = { numRuns: 500 };
 const seeds = fc.integer({ min: 0, max: 2 ** 32 - 1 });

@@ -22,7 +22,7 @@ import {
   namesTo,
   pick,
   spoil,
-} from "../support/agent-frames.ts";
+} from "../support/random-frames.ts";
 import { AgentPeer } from "../support/fake-agent.ts";
 
 const IS_LONG = process.env["BANGER_TEST_LONG"] === "1";
