@@ -39,8 +39,9 @@ export async function hostOverVsock(): Promise<AgentHost<{ kind: "vsock"; jailRo
   mkdirSync(join(jailRoot, JAIL.io));
   const server = createServer((socket) => {
     socket.once("data", (line: Buffer) => {
+      socket.pause();
       // The client waits for the answer, so nothing comes behind the line.
-      if (!/^CONNECT \d+\n$/.test(line.toString())) return socket.destroy();
+      if (!/^CONNECT \d+\n$/.test(line.toString())) return void socket.destroy();
       socket.write("OK 1073741824\n");
       void connectAgent(agent.socket).then((session) => joinSockets(socket, session));
     });
@@ -79,6 +80,7 @@ export async function hostOverSerial(): Promise<AgentHost<{ kind: "serial"; dire
       port.once("drain", () => current.resume());
     });
     current.on("close", take);
+    current.resume();
     port.resume();
   };
   const server = createServer({ pauseOnConnect: true }, (socket) => {
