@@ -96,11 +96,11 @@ test("files belong to root and have their modes", async () => {
 test("the kernel is an ELF that QEMU can enter, with an initrd", async () => {
   const kernel = await kernels.show(image.kernel ?? "");
   expect(kernel.version).toBe(image.kernelVersion);
-  const { kernelPath, initrdPath } = kernels.paths(kernel.name);
+  const { kernelPath, initrdPath } = await kernels.bootFiles(kernel.name);
   const elf = await readFile(kernelPath);
   checkElf(elf);
   expect(hasPvhEntry(elf)).toBe(true);
-  expect((await readFile(initrdPath ?? "")).toString("latin1", 0, 6)).toBe("070701");
+  expect((await readFile(initrdPath)).toString("latin1", 0, 6)).toBe("070701");
 });
 
 test("progress went through the stages, with counts that never pass their total", () => {

@@ -1,6 +1,7 @@
 /** The lists of kernel arguments, each with its reason. Order doesn't matter; later words of a key win. */
 
 import type { VmId } from "../../shared/contract/schemas.ts";
+import { AGENT_BOOT_ARG } from "../kernel/agent-archive.ts";
 
 /** The address every guest has in QEMU's user-mode network (its defaults: 10.0.2.0/24). */
 const USER_NETWORK = {
@@ -20,14 +21,17 @@ function machineId(id: VmId): string {
   return new Bun.CryptoHasher("sha256").update(`banger machine-id ${id}`).digest("hex").slice(0, 32);
 }
 
-interface GuestIdentity {
+interface Guest {
   readonly id: VmId;
   readonly name: string;
+  /** Whether there is an initrd, in which the agent is. */
+  readonly hasInitrd: boolean;
 }
 
 /** What every guest is told, whatever runs it. */
-function commonArgs({ id, name }: GuestIdentity): readonly BootArg[] {
+function commonArgs({ id, name, hasInitrd }: Guest): readonly BootArg[] {
   return [
+    ...(hasInitrd ? [{ word: AGENT_BOOT_ARG, why: "the agent boots the guest" }] : []),
     { word: "root=/dev/vda", why: "the root disk is the first one" },
     { word: "rw", why: "no read-only phase, no remount" },
     { word: "console=ttyS0", why: "the serial log is how a failed boot is understood" },
@@ -54,7 +58,7 @@ const emulationArgs: readonly BootArg[] = [
 
 /** Arguments under QEMU's microvm machine. */
 export function bootArgs(
-  vm: GuestIdentity & {
+  vm: Guest & {
     readonly acceleration: "kvm" | "tcg";
     /** Rate of the host's time stamp counter; null when it isn't known. */
     readonly tscKhz: number | null;
@@ -98,7 +102,7 @@ export interface BridgeAddress {
  * having are here again; `nomodule` isn't: a distribution's kernel is made of modules.
  */
 export function firecrackerBootArgs(
-  vm: GuestIdentity & {
+  vm: Guest & {
     readonly network: BridgeAddress;
     /** Whether the host's own processor is emulated. */
     readonly isEmulated: boolean;

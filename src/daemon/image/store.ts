@@ -203,10 +203,9 @@ export function createImageStore(
       const image = await show(name);
       const kernel = kernelName ?? image.kernel;
       if (kernel === null) throw new BangerError("KERNEL_NOT_FOUND", `the image ${name} has no kernel`);
-      await kernels.show(kernel);
       return {
         rootfsPath: join(dir(name), ROOTFS),
-        ...kernels.paths(kernel),
+        ...(await kernels.bootFiles(kernel)),
         readsIdentity: image.units.includes(IDENTITY_UNIT),
       };
     },

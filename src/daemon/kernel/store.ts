@@ -1,13 +1,18 @@
-/** Kernels on disk: `<kernelsDir>/<name>/{vmlinux, initrd.img?, manifest.json}`, staged under a temporary name and renamed when whole. */
+/**
+ * Kernels on disk: `<kernelsDir>/<name>/{vmlinux, initrd.img?, initrd.base.img?, manifest.json}`, staged under a temporary name and renamed
+ * when whole. Of the two initrds, see agent-archive.ts.
+ */
 
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import type { Progress } from "../../shared/contract/owner-api.ts";
-import { BangerError } from "../../shared/errors.ts";
+import { BangerError, isErrno } from "../../shared/errors.ts";
+import { readAgentBinary } from "../../shared/agent/binary.ts";
 import type { Paths } from "../../shared/places/paths.ts";
 import { KernelRecord } from "../../shared/contract/schemas.ts";
+import { ensureAgent, INITRD } from "./agent-archive.ts";
 import { checkKernelConfig } from "./check-config.ts";
 import { decompressByTool } from "./decompress.ts";
 import { extractKernel, findKernelRelease } from "./extract.ts";
@@ -49,7 +54,8 @@ export interface KernelStore {
   /** Raises KERNEL_NOT_FOUND. */
   show(name: string): Promise<KernelRecord>;
   has(name: string): boolean;
-  paths(name: string): { readonly kernelPath: string; readonly initrdPath: string | null };
+  /** What a guest boots with; the initrd has this banger's agent in it. Raises KERNEL_NOT_FOUND. */
+  bootFiles(name: string): Promise<{ readonly kernelPath: string; readonly initrdPath: string }>;
   /** Puts a kernel of this host (vmlinux, bzImage, .deb, or a directory holding one) under a new name. Raises ALREADY_EXISTS, KERNEL_INVALID. */
   import(
     source: { readonly name: string; readonly from: string; readonly initrd?: string | undefined },
@@ -63,7 +69,7 @@ export interface KernelStore {
   findLeftovers(): Promise<readonly string[]>;
 }
 
-export function createKernelStore(paths: Paths): KernelStore {
+export function createKernelStore(paths: Paths, readAgent: () => Promise<Uint8Array> = readAgentBinary): KernelStore {
   const staged = new Set<string>();
   const dir = (name: string): string => join(paths.kernelsDir, name);
   const manifest = (name: string): string => join(dir(name), "manifest.json");
@@ -100,7 +106,7 @@ export function createKernelStore(paths: Paths): KernelStore {
     const whole = join(staging, "whole");
     await mkdir(whole, { mode: 0o700 });
     await writeFile(join(whole, "vmlinux"), elf, { mode: 0o600, flush: true });
-    if (initrd !== null) await writeFile(join(whole, "initrd.img"), initrd, { mode: 0o600, flush: true });
+    if (initrd !== null) await writeFile(join(whole, INITRD), initrd, { mode: 0o600, flush: true });
     const record: KernelRecord = {
       name,
       version: findKernelRelease(elf),
@@ -124,9 +130,19 @@ export function createKernelStore(paths: Paths): KernelStore {
       const names = (await listNames(paths.kernelsDir)).filter((name) => existsSync(manifest(name)));
       return await Promise.all(names.map(show));
     },
-    paths: (name) => {
-      const initrdPath = join(dir(name), "initrd.img");
-      return { kernelPath: join(dir(name), "vmlinux"), initrdPath: existsSync(initrdPath) ? initrdPath : null };
+    bootFiles: async (name) => {
+      await show(name);
+      const agent = await readAgent();
+      try {
+        await ensureAgent(dir(name), agent, withStaging);
+      } catch (cause) {
+        if (!isErrno(cause, "ENOENT")) throw cause;
+        throw new BangerError("KERNEL_NOT_FOUND", `the kernel ${name} was just removed or replaced`, {
+          cause,
+          hint: "try again",
+        });
+      }
+      return { kernelPath: join(dir(name), "vmlinux"), initrdPath: join(dir(name), INITRD) };
     },
     import: async ({ name, from, initrd }, run) => {
       if (existsSync(dir(name)))

@@ -57,7 +57,7 @@ export function qemuArgv(plan: LaunchPlan, tscKhz: number | null): readonly stri
     ...(plan.initrdPath === null ? [] : ["-initrd", plan.initrdPath]),
     ...[
       "-append",
-      bootArgs({ ...plan, tscKhz })
+      bootArgs({ ...plan, hasInitrd: plan.initrdPath !== null, tscKhz })
         .map(({ word }) => word)
         .join(" "),
     ],

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { link, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
+import { agentTail } from "../../../../src/daemon/kernel/agent-archive.ts";
 import { createKernelStore, type KernelStore, listDeadStaging } from "../../../../src/daemon/kernel/store.ts";
 import { runTool, toolPath } from "../../../../src/daemon/host/run-tool.ts";
 import { rootlessPaths } from "../../../../src/shared/places/paths.ts";
@@ -17,9 +18,10 @@ const GOOD_CONFIG = ["VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_NET", "EXT4_FS", "VSOC
 
 let home: string;
 let store: KernelStore;
+let agent = Buffer.from("agent");
 beforeEach(async () => {
   home = await mkdtemp(join(tmpdir(), "kernels-"));
-  store = createKernelStore(rootlessPaths({}, home, 1000));
+  store = createKernelStore(rootlessPaths({}, home, 1000), () => Promise.resolve(agent));
 });
 afterEach(async () => await rm(home, { recursive: true, force: true }));
 
@@ -46,7 +48,7 @@ describe("import", () => {
     expect(fromFile).toMatchObject({ version: "6.1.2-test", hasInitrd: false, bytes: elf.length });
     expect(fromDirectory.hasInitrd).toBe(true);
     expect(await store.list()).toEqual([fromFile, fromElf, fromDirectory]);
-    expect(await Bun.file(store.paths("c").initrdPath ?? "").text()).toBe("initrd");
+    expect(await Bun.file((await store.bootFiles("c")).initrdPath).text()).toStartWith("initrd");
   });
 
   test.skipIf(Bun.which("dpkg-deb", { PATH: toolPath() }) === null)("a Debian package", async () => {
@@ -99,6 +101,83 @@ describe("import", () => {
     expect(await store.list()).toEqual([second]);
     await store.delete("k");
     await expect(store.show("k")).rejects.toMatchObject({ code: "KERNEL_NOT_FOUND" });
+  });
+});
+
+describe("what a guest boots with", () => {
+  const files = async (): Promise<readonly string[]> => (await readdir(join(kernelsDir(), "k"))).toSorted();
+  const initrd = async (): Promise<Buffer> => await readFile((await store.bootFiles("k")).initrdPath);
+  const put = async (base: string | null): Promise<void> => {
+    const bytes = base === null ? null : Buffer.from(base);
+    await store.put({ name: "k", image: elf, initrd: bytes, source: "test" }, run);
+  };
+  beforeEach(() => {
+    agent = Buffer.from("agent");
+  });
+
+  test("the base, and behind it the agent's archive at a multiple of 4", async () => {
+    await put("a base");
+    expect(await initrd()).toEqual(Buffer.concat([Buffer.from("a base\u0000\u0000"), agentTail(agent, 0)]));
+    expect(await files()).toEqual(["initrd.base.img", "initrd.img", "manifest.json", "vmlinux"]);
+    expect(await Bun.file(join(kernelsDir(), "k/initrd.base.img")).text()).toBe("a base");
+  });
+
+  test("a kernel without an initrd boots the agent alone, and is still recorded as one without", async () => {
+    await put(null);
+    expect(await initrd()).toEqual(Buffer.from(agentTail(agent, 0)));
+    expect(await store.show("k")).toMatchObject({ hasInitrd: false });
+  });
+
+  test("written once for an agent, and again for another one, never on top of the first", async () => {
+    await put("a base");
+    const { ino } = await stat((await store.bootFiles("k")).initrdPath);
+    expect((await stat((await store.bootFiles("k")).initrdPath)).ino).toBe(ino);
+    agent = Buffer.from("other");
+    expect(await initrd()).toEqual(Buffer.concat([Buffer.from("a base\u0000\u0000"), agentTail(agent, 0)]));
+    expect((await stat((await store.bootFiles("k")).initrdPath)).ino).not.toBe(ino);
+  });
+
+  test.each([
+    ["cut off", (whole: Buffer): Buffer => whole.subarray(0, -3)],
+    ["longer", (whole: Buffer): Buffer => Buffer.concat([whole, Buffer.from("x")])],
+    ["without the archive", (): Buffer => Buffer.from("a base")],
+    ["gone", (): null => null],
+  ])("an initrd that is %s is made again", async (_, damage) => {
+    await put("a base");
+    const whole = await initrd();
+    const damaged = damage(whole);
+    if (damaged === null) await rm(join(kernelsDir(), "k/initrd.img"));
+    else await writeFile(join(kernelsDir(), "k/initrd.img"), damaged);
+    expect(await initrd()).toEqual(whole);
+  });
+
+  test("a crash after the base was kept changes nothing", async () => {
+    await put("a base");
+    await link(join(kernelsDir(), "k/initrd.img"), join(kernelsDir(), "k/initrd.base.img"));
+    expect((await initrd()).toString("latin1")).toStartWith("a base\u0000\u0000070701");
+    expect(await Bun.file(join(kernelsDir(), "k/initrd.base.img")).text()).toBe("a base");
+  });
+
+  test("many starts at once, one file", async () => {
+    for (const base of ["a base", null]) {
+      await put(base);
+      await Promise.all(Array.from({ length: 8 }, async () => await store.bootFiles("k")));
+      expect(await initrd()).toEqual(
+        Buffer.concat([Buffer.from(base === null ? "" : "a base\u0000\u0000"), agentTail(agent, 0)]),
+      );
+      expect(await store.findLeftovers()).toEqual([]);
+      expect(await readdir(kernelsDir())).toEqual(["k"]);
+    }
+  });
+
+  test("put and delete take all of it away", async () => {
+    await put("a base");
+    await store.bootFiles("k");
+    await put("another");
+    expect((await initrd()).toString("latin1")).toStartWith("another\u0000070701");
+    await store.delete("k");
+    expect(await readdir(kernelsDir())).toEqual([]);
+    await expect(store.bootFiles("k")).rejects.toMatchObject({ code: "KERNEL_NOT_FOUND" });
   });
 });
 

@@ -91,8 +91,10 @@ describe("qemuArgv", () => {
     expect(values(argv, "-device")).toContain(`virtio-serial-device,max_ports=${AGENT_SERIAL_PORTS + 1}`);
   });
 
-  test("no initrd, no option for one", () => {
+  test("no initrd, no option for one, and no agent that boots the guest", () => {
     expect(argvOf({ initrdPath: null })).not.toContain("-initrd");
+    expect(values(argvOf({ initrdPath: null }), "-append")[0]).not.toContain("rdinit=");
+    expect(values(argvOf(), "-append")[0]).toContain("rdinit=/banger-agent");
   });
 });
 

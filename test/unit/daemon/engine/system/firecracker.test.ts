@@ -58,13 +58,15 @@ describe("what Firecracker is told", () => {
       ({ path }) => path === "/boot-source",
     );
     expect(Object.keys(request?.body as object)).toEqual(["kernel_image_path", "boot_args"]);
+    expect(JSON.stringify(request?.body)).not.toContain("rdinit=");
+    expect(JSON.stringify(bodyOf("/boot-source"))).toContain("rdinit=/banger-agent");
   });
 });
 
 describe("boot arguments", () => {
   const words = (list: readonly { readonly word: string }[]): string[] => list.map(({ word }) => word);
   test("each with a reason, none twice, no blanks", () => {
-    for (const list of [firecrackerBootArgs(plan), bootArgs({ id, name, acceleration: "tcg", tscKhz: 2_000_000 })]) {
+    for (const list of [firecrackerBootArgs(plan), bootArgs({ ...plan, acceleration: "tcg", tscKhz: 2_000_000 })]) {
       expect(new Set(words(list).map((word) => word.split("=")[0])).size).toBe(list.length);
       for (const { word, why } of list) {
         expect(word).toMatch(/^[\w.=:,/-]+$/);

@@ -1,0 +1,10 @@
+/* What only the build for tests can do: run sessions on the machine that tests it. */
+#ifndef BANGER_FOR_TESTS_H
+#define BANGER_FOR_TESTS_H
+
+#ifdef BANGER_FOR_TESTS
+/* --session FD: one session. --port FD: session after session, as on a virtio-serial port. --listen SOCKET: a server. */
+int for_tests_main(int argc, char **argv);
+#endif
+
+#endif

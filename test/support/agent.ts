@@ -1,0 +1,242 @@
+/** The agent's build for tests on this machine, and a host's side of its sessions. */
+
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createConnection, type Socket } from "node:net";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import {
+  AGENT_LIMITS,
+  AGENT_PROTOCOL,
+  ANSWER_MAGIC,
+  EXEC_FLAGS,
+  type FrameName,
+  HELLO_MAGIC,
+  MAGIC_BYTES,
+  NONCE_BYTES,
+} from "../../src/shared/agent/protocol.ts";
+import { buildAgent } from "../../scripts/build-agent.ts";
+import { decodeFrame, encodeFrame, type FieldValues, type Frame } from "./agent-frames.ts";
+
+const STARTS_WITHIN_MS = 10_000;
+
+export interface TestAgent extends AsyncDisposable {
+  readonly socket: string;
+  readonly pid: number;
+  /** What the sanitizers said, and anything else on stderr. */
+  complaints(): Promise<string>;
+}
+
+/** Builds the agent and lets it listen. Its end fails if a sanitizer found something. */
+export async function startAgent(): Promise<TestAgent> {
+  const program = await buildAgent({ arch: process.arch === "arm64" ? "arm64" : "x64", forTests: true });
+  const directory = await mkdtemp("/tmp/banger-agent-test-");
+  const socket = join(directory, "agent.sock");
+  const log = join(directory, "stderr");
+  const child = Bun.spawn([program, "--listen", socket], {
+    stdio: ["ignore", "ignore", Bun.file(log)],
+    env: { ASAN_OPTIONS: "detect_leaks=0", UBSAN_OPTIONS: "print_stacktrace=1" },
+  });
+  const complaints = async (): Promise<string> => await readFile(log, "utf8").catch(() => "");
+  const end = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await child.exited;
+    const said = await complaints();
+    await rm(directory, { recursive: true, force: true });
+    if (said !== "") throw new Error(`the agent said: ${said}`);
+  };
+  const until = performance.now() + STARTS_WITHIN_MS;
+  for (;;) {
+    const connection = await connect(socket).catch(() => null);
+    connection?.destroy();
+    if (connection !== null) break;
+    if (child.exitCode !== null || performance.now() > until) {
+      await end();
+      throw new Error("the agent doesn't listen");
+    }
+    await Bun.sleep(10);
+  }
+  return { socket, pid: child.pid, complaints, [Symbol.asyncDispose]: end };
+}
+
+export async function connect(path: string): Promise<Socket> {
+  return await new Promise((resolve, reject) => {
+    const socket = createConnection(path);
+    socket.once("connect", () => resolve(socket)).once("error", reject);
+  });
+}
+
+export function encodeHello(nonce: Uint8Array, version: number = AGENT_PROTOCOL): Buffer {
+  const number = Buffer.alloc(4);
+  number.writeUInt32LE(version);
+  return Buffer.concat([Buffer.from(HELLO_MAGIC, "latin1"), nonce, number]);
+}
+
+/** The host's side of a stream. Reads only as far as asked, so that a slow host is a test that doesn't ask. */
+export class Session {
+  readonly socket: Socket;
+  #held = Buffer.alloc(0);
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.pause();
+    // A session that the agent ends while bytes are under way ends with an error.
+    socket.on("error", () => undefined);
+  }
+
+  write(bytes: Uint8Array): void {
+    this.socket.write(bytes);
+  }
+
+  send(name: FrameName, fields: FieldValues = {}, bytes: Uint8Array | string = ""): void {
+    this.write(encodeFrame(name, fields, Buffer.from(bytes)));
+  }
+
+  /** More bytes behind those held. False at the end. */
+  async #more(): Promise<boolean> {
+    for (;;) {
+      const chunk = this.socket.read() as Buffer | null;
+      if (chunk !== null) {
+        this.#held = Buffer.concat([this.#held, chunk]);
+        return true;
+      }
+      if (this.socket.readableEnded || this.socket.destroyed) return false;
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          for (const event of ["readable", "end", "close"]) this.socket.off(event, done);
+          resolve();
+        };
+        for (const event of ["readable", "end", "close"]) this.socket.on(event, done);
+      });
+    }
+  }
+
+  async take(length: number): Promise<Buffer> {
+    while (this.#held.length < length) if (!(await this.#more())) throw new Error("the stream ended early");
+    const taken = this.#held.subarray(0, length);
+    this.#held = this.#held.subarray(length);
+    return taken;
+  }
+
+  /** Sends a hello and reads up to its answer. Returns the agent's version. */
+  async greet(version?: number): Promise<number> {
+    const nonce = randomBytes(NONCE_BYTES);
+    this.write(encodeHello(nonce, version));
+    const wanted = Buffer.concat([Buffer.from(ANSWER_MAGIC, "latin1"), nonce]);
+    for (;;) {
+      const at = this.#held.indexOf(wanted);
+      if (at >= 0 && this.#held.length >= at + MAGIC_BYTES + NONCE_BYTES + 4) {
+        this.#held = this.#held.subarray(at);
+        return (await this.take(MAGIC_BYTES + NONCE_BYTES + 4)).readUInt32LE(MAGIC_BYTES + NONCE_BYTES);
+      }
+      if (!(await this.#more())) throw new Error("no answer to the hello");
+    }
+  }
+
+  /** The next frame, or null at the end of the stream. */
+  async next(): Promise<Frame | null> {
+    for (;;) {
+      const found = decodeFrame(this.#held);
+      if (found !== null) {
+        this.#held = this.#held.subarray(found.length);
+        return found.frame;
+      }
+      if (!(await this.#more())) return null;
+    }
+  }
+
+  /** The next frame, which must be of this name. */
+  async expect(name: FrameName): Promise<Frame> {
+    const frame = await this.next();
+    if (frame?.name !== name) throw new Error(`wanted ${name}, got ${frame?.name} ${frame?.bytes.toString()}`);
+    return frame;
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+}
+
+export async function openSession(agent: Pick<TestAgent, "socket">): Promise<Session> {
+  const session = new Session(await connect(agent.socket));
+  await session.greet();
+  return session;
+}
+
+export interface Command {
+  readonly argv: readonly (string | Uint8Array)[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly directory?: string;
+  readonly user?: string;
+  readonly flags?: readonly (keyof typeof EXEC_FLAGS)[];
+  readonly rows?: number;
+  readonly columns?: number;
+  readonly timeoutMs?: number;
+  readonly killAfterMs?: number;
+}
+
+function sendPieces(session: Session, name: FrameName, texts: readonly (string | Uint8Array)[]): void {
+  const all = Buffer.concat(texts.flatMap((text) => [Buffer.from(text), Buffer.from([0])]));
+  for (let at = 0; at < all.length; at += AGENT_LIMITS.payloadBytes)
+    session.send(name, {}, all.subarray(at, at + AGENT_LIMITS.payloadBytes));
+}
+
+export function sendExec(session: Session, command: Command): void {
+  const {
+    argv,
+    env = {},
+    directory,
+    user,
+    flags = [],
+    rows = 0,
+    columns = 0,
+    timeoutMs = 0,
+    killAfterMs = 0,
+  } = command;
+  sendPieces(session, "argument", argv);
+  sendPieces(
+    session,
+    "variable",
+    Object.entries(env).map(([name, value]) => `${name}=${value}`),
+  );
+  if (directory !== undefined) session.send("directory", {}, directory);
+  if (user !== undefined) session.send("user", {}, user);
+  const bits = flags.reduce((sum, flag) => sum | EXEC_FLAGS[flag], 0);
+  session.send("exec", { flags: bits, rows, columns, timeoutMs, killAfterMs });
+}
+
+export interface Ran {
+  /** `exited` or `error`; null if the stream ended without either. */
+  readonly last: Frame | null;
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+  /** The names of all frames, `stdout`, `stderr` and `credit` left out. */
+  readonly others: readonly FrameName[];
+}
+
+/** Reads a session to its last word. */
+export async function readToEnd(session: Session): Promise<Ran> {
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  const others: FrameName[] = [];
+  for (;;) {
+    const frame = await session.next();
+    if (frame === null || ["exited", "error", "done", "ready"].includes(frame.name))
+      return { last: frame, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr), others };
+    if (frame.name === "stdout") stdout.push(frame.bytes);
+    else if (frame.name === "stderr") stderr.push(frame.bytes);
+    else if (frame.name !== "credit") others.push(frame.name);
+  }
+}
+
+/** Runs a command with this input, which must fit into the window. */
+export async function runCommand(agent: Pick<TestAgent, "socket">, command: Command, stdin = ""): Promise<Ran> {
+  const session = await openSession(agent);
+  sendExec(session, command);
+  if (command.flags?.includes("noStdin") !== true) {
+    if (stdin !== "") session.send("stdin", {}, stdin);
+    session.send("stdinEnd");
+  }
+  const ran = await readToEnd(session);
+  session.close();
+  return ran;
+}
