@@ -59,8 +59,34 @@ export class AgentPeer {
     }
   }
 
+  /** The port in Firecracker's `CONNECT`; null when the host went away. */
+  async readConnect(): Promise<number | null> {
+    for (;;) {
+      const line = /^CONNECT (\d+)\n/.exec(this.#bytes.toString("latin1"));
+      if (line !== null) {
+        this.#bytes = this.#bytes.subarray(line[0].length);
+        return Number(line[1]);
+      }
+      if (!(await this.#more())) return null;
+    }
+  }
+
+  /** Waits until the host closed the connection. */
+  async gone(): Promise<void> {
+    while (await this.#more());
+  }
+
   write(bytes: Uint8Array | string): void {
     if (this.socket.writable) this.socket.write(bytes);
+  }
+
+  /** Sends these bytes again and again until the host goes away. */
+  flood(bytes: Uint8Array): void {
+    const pour = (): void => {
+      while (this.socket.writable && this.socket.write(bytes));
+    };
+    this.socket.on("drain", pour);
+    pour();
   }
 
   /** The bytes of the answer to a hello. */
@@ -71,12 +97,17 @@ export class AgentPeer {
   }
 
   /** Shakes hands. */
-  async accept(): Promise<void> {
+  async accept(version?: number): Promise<void> {
     const nonce = await this.readHello();
     if (nonce === null) return;
+    this.startFrames();
+    this.write(AgentPeer.answer(nonce, version));
+  }
+
+  /** Takes what comes from now on as frames. */
+  startFrames(): void {
     this.#isFramed = true;
     this.#decoder.feed(this.#bytes);
-    this.write(AgentPeer.answer(nonce));
   }
 
   /** The host's next frame; null when it went away. */
@@ -138,9 +169,15 @@ export class FakeAgent implements AsyncDisposable {
     return agent;
   }
 
-  /** How many connections are open. */
-  get open(): number {
-    return this.#sockets.size;
+  /** Resolves when so many connections have come. */
+  async connected(count: number): Promise<void> {
+    while (this.connections < count) await once(this.#server, "connection");
+  }
+
+  /** Resolves when no connection is open. */
+  async idle(): Promise<void> {
+    while (this.#sockets.size > 0)
+      await new Promise<void>((resolve) => [...this.#sockets][0]?.once("close", () => resolve()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,11 +2,11 @@
 
 import type { Duplex } from "node:stream";
 import { BangerError } from "../errors.ts";
-import { connectVsock } from "../jail.ts";
-import { FrameDecoder, type FrameTo } from "./frames.ts";
-import { type HandshakeOptions, shakeHands, unanswered } from "./handshake.ts";
+import { countDown, type Patience } from "./deadline.ts";
+import { BrokenChannel, FrameDecoder, type FrameTo } from "./frames.ts";
+import { type HandshakeOptions, shakeHands } from "./handshake.ts";
 import { AGENT_VSOCK_PORT } from "./protocol.ts";
-import { connectSerialPort } from "./serial-port.ts";
+import { type Wire, wireOver } from "./wire.ts";
 
 /** Where a VM's agent is found; `directory` is the VM's runtime directory. */
 export type AgentPlace =
@@ -31,96 +31,88 @@ export interface AgentChannel extends AsyncDisposable {
   fail(why: Error): void;
 }
 
-export interface ChannelOptions {
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** How long the end of a closed stream is waited for. */
-const CLOSE_MS = 1000;
-
 /**
  * Connects to the agent and shakes hands.
  * @throws BangerError GUEST_NOT_READY (nobody answers in time, or an agent of another version), IN_USE when all ports stay taken,
  * CANCELLED
  */
-export async function openAgentChannel(
-  place: AgentPlace,
-  { timeoutMs, signal }: ChannelOptions,
-): Promise<AgentChannel> {
-  const deadline = performance.now() + timeoutMs;
-  const stream = await connectAgent(place, { timeoutMs, signal });
-  return await openAgentChannelOver(stream, {
-    kind: place.kind,
-    timeoutMs: Math.max(1, Math.ceil(deadline - performance.now())),
-    signal,
-  });
+export async function openAgentChannel(place: AgentPlace, { timeoutMs, signal }: Patience): Promise<AgentChannel> {
+  const leftMs = countDown(timeoutMs);
+  const wire = await connectAgent(place, { timeoutMs, signal });
+  return await openOver(wire, { kind: place.kind, timeoutMs: leftMs(), signal });
 }
 
 /**
- * The bare stream to the agent, before the handshake; a serial port is free again when it is closed. For whoever hands the bytes on.
+ * The bare bytes to and from the agent, before the handshake, for whoever hands them on. A serial port is free again when the wire is
+ * closed.
  * @throws like {@link openAgentChannel}
  */
-export async function connectAgent(place: AgentPlace, { timeoutMs, signal }: ChannelOptions): Promise<Duplex> {
-  if (signal?.aborted === true) throw new BangerError("CANCELLED", "cancelled", { cause: signal.reason });
-  return place.kind === "vsock"
-    ? await connectVsock(place.jailRoot, AGENT_VSOCK_PORT, timeoutMs)
-    : await connectSerialPort(place.directory, timeoutMs, signal);
+export async function connectAgent(place: AgentPlace, patience: Patience): Promise<Wire> {
+  // Each way loads only what it needs: every exec pays for it.
+  if (place.kind === "serial") {
+    const { connectSerialPort } = await import("./serial-port.ts");
+    return await connectSerialPort(place.directory, patience);
+  }
+  const { connectVsock } = await import("../jail.ts");
+  return await connectVsock(place.jailRoot, AGENT_VSOCK_PORT, patience);
 }
 
 /** The same over any stream that leads to an agent: ssh's, for a VM on another host. It is destroyed if this fails. */
 export async function openAgentChannelOver(stream: Duplex, options: HandshakeOptions): Promise<AgentChannel> {
+  return await openOver(wireOver(stream), options);
+}
+
+async function openOver(wire: Wire, options: HandshakeOptions): Promise<AgentChannel> {
   try {
-    return new StreamChannel(stream, await shakeHands(stream, options));
+    await shakeHands(wire, options);
+    return new WireChannel(wire);
   } catch (thrown) {
-    stream.destroy();
+    wire.close();
     throw thrown;
   }
 }
 
-class StreamChannel implements AgentChannel {
-  readonly #stream: Duplex;
+/** The channel ended before the agent's last word. */
+const lost = (why: string): BrokenChannel =>
+  new BrokenChannel("GUEST_NOT_READY", `lost the connection to the guest's agent: ${why}`);
+
+const closedHere = (): BangerError => new BangerError("CANCELLED", "the channel to the guest's agent was closed");
+
+/** How long the end of a closed stream is waited for. */
+const CLOSE_MS = 1000;
+
+class WireChannel implements AgentChannel {
+  readonly #wire: Wire;
   readonly #decoder = new FrameDecoder("host");
-  readonly #closed = Promise.withResolvers<void>();
   #receiver: FrameReceiver | null = null;
   #isBusy = false;
   #isOver = false;
-  /** Why no more bytes come. Told only after the frames that came before. */
-  #ended: Error | null = null;
 
-  constructor(stream: Duplex, rest: Buffer) {
-    this.#stream = stream;
-    this.#decoder.feed(rest);
-    if (stream.closed) this.#closed.resolve();
-    const onEnd = (): void => this.#end(unanswered("it closed the connection"));
-    stream
-      .on("error", (error) => this.#end(unanswered(error.message, error)))
-      .on("end", onEnd)
-      .on("close", () => {
-        this.#closed.resolve();
-        onEnd();
-      });
-    if (stream.destroyed || stream.readableEnded) onEnd();
+  constructor(wire: Wire) {
+    this.#wire = wire;
   }
 
   send(frames: Uint8Array): void {
-    if (!this.#isOver && this.#stream.writable) this.#stream.write(frames);
+    this.#wire.write(frames);
   }
 
   receive(receiver: FrameReceiver): void {
     if (this.#receiver !== null) throw new Error("a channel has one receiver");
     this.#receiver = receiver;
-    this.#stream.on("data", (chunk: Buffer) => {
-      if (this.#isOver) return;
-      this.#decoder.feed(chunk);
-      this.#deliver();
+    if (this.#isOver) return receiver.onLost(closedHere());
+    this.#wire.read({
+      onData: (bytes) => {
+        this.#decoder.feed(bytes);
+        this.#deliver(receiver);
+      },
+      onEnd: (why) => this.fail(lost(why)),
     });
-    this.#deliver();
+    this.#wire.resume();
   }
 
   finish(): void {
     this.#isOver = true;
-    this.#stream.destroy();
+    this.#wire.close();
   }
 
   fail(why: Error): void {
@@ -130,42 +122,36 @@ class StreamChannel implements AgentChannel {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.fail(new BangerError("CANCELLED", "the channel to the guest's agent was closed"));
+    this.fail(closedHere());
     this.finish();
-    const timer = setTimeout(this.#closed.resolve, CLOSE_MS);
-    await this.#closed.promise;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, CLOSE_MS);
+    await Promise.race([this.#wire.gone, promise]);
     clearTimeout(timer);
   }
 
-  #end(why: Error): void {
-    this.#ended ??= why;
-    if (!this.#isBusy) this.#deliver();
-  }
-
   /** Hands on whole frames until none is left or the receiver is busy. */
-  #deliver(): void {
-    if (this.#receiver === null || this.#isBusy) return;
+  #deliver(receiver: FrameReceiver): void {
     try {
-      while (!this.#isOver) {
+      while (!this.#isOver && !this.#isBusy) {
         const frame = this.#decoder.next();
-        if (frame === null) break;
-        const taking = this.#receiver.onFrame(frame);
-        if (taking instanceof Promise) return this.#waitFor(taking);
+        if (frame === null) return;
+        const taking = receiver.onFrame(frame);
+        if (taking instanceof Promise) this.#waitFor(taking, receiver);
       }
     } catch (thrown) {
-      return this.fail(thrown as Error);
+      this.fail(thrown as Error);
     }
-    if (this.#ended !== null) this.fail(this.#ended);
-    else if (!this.#isOver) this.#stream.resume();
   }
 
-  #waitFor(taking: Promise<void>): void {
+  #waitFor(taking: Promise<void>, receiver: FrameReceiver): void {
     this.#isBusy = true;
-    this.#stream.pause();
+    this.#wire.pause();
     taking.then(
       () => {
         this.#isBusy = false;
-        this.#deliver();
+        this.#deliver(receiver);
+        if (!this.#isBusy && !this.#isOver) this.#wire.resume();
       },
       (thrown: unknown) => this.fail(thrown as Error),
     );

@@ -2,12 +2,12 @@
 
 import { BangerError } from "../errors.ts";
 import { type AgentExit, type AgentReady, listenerOf, readyOf, refusalOf, usageOf } from "./answers.ts";
-import { type AgentChannel, type AgentPlace, type ChannelOptions, openAgentChannel } from "./channel.ts";
+import { type AgentChannel, type AgentPlace, openAgentChannel } from "./channel.ts";
+import { countDown, limitWait, type Patience, sleep } from "./deadline.ts";
 import { type AgentExec, startExec } from "./exec.ts";
 import { brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
 import { isOtherVersion, unanswered } from "./handshake.ts";
 import { AGENT_LIMITS, POWER_KINDS } from "./protocol.ts";
-import { sleep } from "./serial-port.ts";
 
 /** Between two tries to reach an agent that may not run yet. */
 const RETRY_MS = 50;
@@ -20,7 +20,7 @@ const RETRY_MS = 50;
 export async function runInGuest(
   place: AgentPlace,
   exec: AgentExec & { readonly stdin?: Uint8Array | undefined },
-  { timeoutMs, outputLimitBytes, signal }: ChannelOptions & { readonly outputLimitBytes: number },
+  { timeoutMs, outputLimitBytes, signal }: Patience & { readonly outputLimitBytes: number },
 ): Promise<{ readonly exit: AgentExit; readonly stdout: Buffer; readonly stderr: Buffer }> {
   const leftMs = countDown(timeoutMs);
   await using channel = await openAgentChannel(place, { timeoutMs, signal });
@@ -55,23 +55,25 @@ export async function runInGuest(
  * Waits until commands can run in the guest, from before its agent runs.
  * @throws BangerError GUEST_NOT_READY, IN_USE, GUEST_FAILED, CANCELLED
  */
-export async function waitReady(place: AgentPlace, { timeoutMs, signal }: ChannelOptions): Promise<AgentReady> {
+export async function waitReady(place: AgentPlace, { timeoutMs, signal }: Patience): Promise<AgentReady> {
   const leftMs = countDown(timeoutMs);
   for (;;) {
     try {
-      return await ask(place, encodeFrame("waitReady", {}), { timeoutMs: leftMs(), signal }, (frame) =>
-        frame.name === "ready" ? readyOf(frame) : null,
-      );
+      await using channel = await openAgentChannel(place, { timeoutMs: leftMs(), signal });
+      return await answerOf(channel, encodeFrame("waitReady", {}), { timeoutMs: leftMs(), signal }, (frame) => {
+        if (frame.name !== "ready") throw outOfTurn(frame);
+        return readyOf(frame);
+      });
     } catch (thrown) {
-      const mayRepeat = thrown instanceof BangerError && thrown.code === "GUEST_NOT_READY" && !isOtherVersion(thrown);
-      if (!mayRepeat || leftMs() <= RETRY_MS) throw thrown;
+      if (!(thrown instanceof BangerError) || thrown.code !== "GUEST_NOT_READY" || isOtherVersion(thrown)) throw thrown;
+      if (leftMs() <= RETRY_MS) throw new BangerError(thrown.code, `no answer in ${timeoutMs} ms: ${thrown.message}`);
     }
     await sleep(RETRY_MS, signal);
   }
 }
 
 /** Sets the guest's clock. @throws AgentRefusal; BangerError GUEST_NOT_READY, IN_USE, GUEST_FAILED, CANCELLED */
-export async function setClock(place: AgentPlace, date: Date, options: ChannelOptions): Promise<void> {
+export async function setClock(place: AgentPlace, date: Date, options: Patience): Promise<void> {
   const ms = date.getTime();
   const seconds = Math.floor(ms / 1000);
   const request = encodeFrame("clock", { seconds: BigInt(seconds), nanoseconds: (ms - seconds * 1000) * 1_000_000 });
@@ -79,18 +81,14 @@ export async function setClock(place: AgentPlace, date: Date, options: ChannelOp
 }
 
 /** Returns when the guest's init took the order. @throws AgentRefusal; BangerError GUEST_NOT_READY, IN_USE, GUEST_FAILED, CANCELLED */
-export async function powerOff(
-  place: AgentPlace,
-  kind: keyof typeof POWER_KINDS,
-  options: ChannelOptions,
-): Promise<void> {
+export async function powerOff(place: AgentPlace, kind: keyof typeof POWER_KINDS, options: Patience): Promise<void> {
   await ask(place, encodeFrame("power", { kind: POWER_KINDS[kind] }), options, isDone);
 }
 
 /** Bytes that the guest's interfaces counted. @throws AgentRefusal; BangerError GUEST_NOT_READY, IN_USE, GUEST_FAILED, CANCELLED */
 export async function readUsage(
   place: AgentPlace,
-  options: ChannelOptions,
+  options: Patience,
 ): Promise<{ readonly rxBytes: number; readonly txBytes: number }> {
   let usage: { rxBytes: number; txBytes: number } | null = null;
   return await ask(place, encodeFrame("usage", {}), options, (frame) => {
@@ -104,7 +102,7 @@ export async function readUsage(
 /** The guest's listening TCP ports. @throws AgentRefusal; BangerError GUEST_NOT_READY, IN_USE, GUEST_FAILED, CANCELLED */
 export async function readListeners(
   place: AgentPlace,
-  options: ChannelOptions,
+  options: Patience,
 ): Promise<readonly { readonly port: number; readonly process: string | null }[]> {
   const listeners: { port: number; process: string | null }[] = [];
   return await ask(place, encodeFrame("listeners", {}), options, (frame) => {
@@ -117,55 +115,54 @@ export async function readListeners(
 
 const outOfTurn = ({ name }: FrameTo<"host">): BangerError => brokenProtocol(`"${name}" out of turn`);
 
-const isDone = (frame: FrameTo<"host">): true | null => (frame.name === "done" ? true : null);
-
-/** How many of so many milliseconds are left. */
-function countDown(timeoutMs: number): () => number {
-  const deadline = performance.now() + timeoutMs;
-  return () => Math.max(1, Math.ceil(deadline - performance.now()));
+function isDone(frame: FrameTo<"host">): true {
+  if (frame.name !== "done") throw outOfTurn(frame);
+  return true;
 }
 
-/** Sends one request and gives each frame to `take`, until that returns the answer. */
+/**
+ * Sends one request and gives each frame to `take`, until that returns the answer.
+ * @throws BangerError GUEST_NOT_READY or IN_USE only before the request was sent: what was asked, may have been done
+ */
 async function ask<T>(
   place: AgentPlace,
   request: Uint8Array,
-  { timeoutMs, signal }: ChannelOptions,
+  { timeoutMs, signal }: Patience,
   take: (frame: FrameTo<"host">) => T | null,
 ): Promise<T> {
   const leftMs = countDown(timeoutMs);
   await using channel = await openAgentChannel(place, { timeoutMs, signal });
-  return await answerOf(channel, request, { timeoutMs: leftMs(), signal }, take);
+  try {
+    return await answerOf(channel, request, { timeoutMs: leftMs(), signal }, take);
+  } catch (thrown) {
+    if (!(thrown instanceof BangerError) || thrown.code !== "GUEST_NOT_READY") throw thrown;
+    throw new BangerError("GUEST_FAILED", thrown.message, { cause: thrown });
+  }
 }
 
-async function answerOf<T>(
+/**
+ * The same over an open channel, which this uses up.
+ * @throws AgentRefusal; BangerError GUEST_NOT_READY (no answer), GUEST_FAILED, CANCELLED
+ */
+export async function answerOf<T>(
   channel: AgentChannel,
   request: Uint8Array,
-  { timeoutMs, signal }: ChannelOptions,
+  { timeoutMs, signal }: Patience,
   take: (frame: FrameTo<"host">) => T | null,
 ): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
-  const timer = setTimeout(() => channel.fail(unanswered(`nothing came within ${timeoutMs} ms`)), timeoutMs);
-  const onAbort = (): void => channel.fail(new BangerError("CANCELLED", "cancelled", { cause: signal?.reason }));
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    channel.receive({
-      onFrame: (frame) => {
-        if (frame.name === "error") throw refusalOf("GUEST_FAILED", frame);
-        const answer = take(frame);
-        if (answer === null) {
-          if (frame.name !== "counters" && frame.name !== "listener") throw outOfTurn(frame);
-          return;
-        }
-        channel.finish();
-        resolve(answer);
-      },
-      onLost: reject,
-    });
-    if (signal?.aborted === true) onAbort();
-    else channel.send(request);
-    return await promise;
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
+  channel.receive({
+    onFrame: (frame) => {
+      if (frame.name === "error") throw refusalOf("GUEST_FAILED", frame);
+      const answer = take(frame);
+      if (answer === null) return;
+      channel.finish();
+      resolve(answer);
+    },
+    onLost: reject,
+  });
+  channel.send(request);
+  const fail = (why: BangerError): void => channel.fail(why);
+  using _limit = limitWait({ timeoutMs, signal }, () => fail(unanswered(`nothing came within ${timeoutMs} ms`)), fail);
+  return await promise;
 }

@@ -3,7 +3,7 @@
 import { BangerError } from "../errors.ts";
 import { type AgentExit, exitOf, pidOf, refusalOf } from "./answers.ts";
 import type { AgentChannel, FrameReceiver } from "./channel.ts";
-import { brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
+import { BrokenChannel, brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
 import { AGENT_LIMITS, EXEC_FLAGS } from "./protocol.ts";
 import { StdinWindow } from "./stdin-window.ts";
 
@@ -57,14 +57,15 @@ export interface AgentRunning {
 export interface StartOptions {
   /** How long the agent may take to start the command. */
   readonly startTimeoutMs?: number | undefined;
+  /** How long after `killAfterMs` the agent may take to report the end of a command past its `timeoutMs`. */
+  readonly reportTimeoutMs?: number | undefined;
   /** Breaks the channel, at any time until the command has ended. */
   readonly signal?: AbortSignal | undefined;
 }
 
 const START_TIMEOUT_MS = 30_000;
 const KILL_AFTER_MS = 10_000;
-/** How much later than its time limit the agent must report a command's end. */
-const REPORT_MS = 15_000;
+const REPORT_TIMEOUT_MS = 15_000;
 const MOST_U16 = 0xffff;
 const MOST_U32 = 0xffff_ffff;
 
@@ -77,10 +78,10 @@ export async function startExec(
   channel: AgentChannel,
   exec: AgentExec,
   sinks: OutputSinks,
-  { startTimeoutMs = START_TIMEOUT_MS, signal }: StartOptions = {},
+  { startTimeoutMs = START_TIMEOUT_MS, reportTimeoutMs = REPORT_TIMEOUT_MS, signal }: StartOptions = {},
 ): Promise<AgentRunning> {
   const request = encodeExec(exec);
-  const running = new RunningExec(channel, exec, sinks);
+  const running = new RunningExec(channel, exec, sinks, reportTimeoutMs);
   const onAbort = (): void => channel.fail(new BangerError("CANCELLED", "cancelled", { cause: signal?.reason }));
   signal?.addEventListener("abort", onAbort, { once: true });
   const settle = (): void => signal?.removeEventListener("abort", onAbort);
@@ -166,16 +167,18 @@ class RunningExec implements AgentRunning, FrameReceiver {
   readonly #stdin: StdinWindow;
   readonly #hasTerminal: boolean;
   readonly #limitMs: number | null;
+  readonly #reportTimeoutMs: number;
   #limit: ReturnType<typeof setTimeout> | undefined;
   #isOutputPending = false;
   #isOver = false;
 
-  constructor(channel: AgentChannel, exec: AgentExec, sinks: OutputSinks) {
+  constructor(channel: AgentChannel, exec: AgentExec, sinks: OutputSinks, reportTimeoutMs: number) {
     this.#channel = channel;
     this.#sinks = sinks;
     this.#hasTerminal = exec.terminal !== undefined;
     const { timeoutMs = 0, killAfterMs = KILL_AFTER_MS } = exec;
-    this.#limitMs = timeoutMs > 0 ? timeoutMs + killAfterMs + REPORT_MS : null;
+    this.#limitMs = timeoutMs > 0 ? timeoutMs + killAfterMs + reportTimeoutMs : null;
+    this.#reportTimeoutMs = reportTimeoutMs;
     this.#stdin = new StdinWindow((frame) => channel.send(frame), exec.noStdin === true);
     this.started = this.#start.promise;
     this.exited = this.#exit.promise;
@@ -230,9 +233,8 @@ class RunningExec implements AgentRunning, FrameReceiver {
 
   onLost(error: Error): void {
     this.#end();
-    const isChannels =
-      error instanceof BangerError && (error.code === "GUEST_FAILED" || error.code === "GUEST_NOT_READY");
-    const shown = isChannels ? new BangerError("EXEC_FAILED", error.message, { cause: error }) : error;
+    const shown =
+      error instanceof BrokenChannel ? new BangerError("EXEC_FAILED", error.message, { cause: error }) : error;
     this.#start.reject(shown);
     this.#exit.reject(shown);
   }
@@ -249,7 +251,7 @@ class RunningExec implements AgentRunning, FrameReceiver {
   #watch(ms: number | null): void {
     if (ms === null) return;
     this.#limit = setTimeout(() => {
-      if (this.#isOutputPending) return this.#watch(REPORT_MS);
+      if (this.#isOutputPending) return this.#watch(this.#reportTimeoutMs);
       const why = "the guest's agent did not report the end of the command after its time limit";
       this.#channel.fail(new BangerError("EXEC_TIMEOUT", why));
     }, ms);

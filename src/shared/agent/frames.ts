@@ -79,9 +79,12 @@ export function encodeFrame<N extends FrameName>(name: N, values: FrameValues<N>
   return frame;
 }
 
+/** The channel is of no use any more. */
+export class BrokenChannel extends BangerError {}
+
 /** The guest sent what the protocol doesn't allow. */
-export const brokenProtocol = (what: string): BangerError =>
-  new BangerError("GUEST_FAILED", `the guest's agent broke the protocol: ${what}`);
+export const brokenProtocol = (what: string): BrokenChannel =>
+  new BrokenChannel("GUEST_FAILED", `the guest's agent broke the protocol: ${what}`);
 
 /** Takes frames that go to `to` from a stream that is cut anywhere. After an error it must not be used again. */
 export class FrameDecoder<D extends Direction> {

@@ -3,34 +3,45 @@
  * a port is taken by the lock of `agent.<n>.lock` first: flock(2), which the kernel frees when its holder ends, however it ends.
  */
 
-import { randomInt } from "node:crypto";
 import { closeSync, constants, openSync } from "node:fs";
-import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { BangerError } from "../errors.ts";
+import { countDown, type Patience, sleep } from "./deadline.ts";
 import { unanswered } from "./handshake.ts";
 import { AGENT_SERIAL_PORTS } from "./protocol.ts";
+import { connectUnix, type Wire } from "./wire.ts";
+
+/** The numbers of the ports. */
+export const SERIAL_PORTS: readonly number[] = Array.from({ length: AGENT_SERIAL_PORTS }, (_, port) => port);
+
+/** The socket that QEMU listens on for a port. */
+export const agentSocketPath = (directory: string, port: number): string => join(directory, `agent.${port}.sock`);
+
+/** The file whose lock says who uses a port. */
+export const agentLockPath = (directory: string, port: number): string => join(directory, `agent.${port}.lock`);
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 /** While all ports are taken: the time until the next look, at random within these. */
 const RETRY_MS = { least: 5, most: 50 } as const;
 
-let flock: ((fd: number, operation: number) => number) | null = null;
+type Flock = (fd: number, operation: number) => number;
+let loaded: Flock | null = null;
 
 /** Loads the function when the first port is needed: Firecracker's guests have none, and loading a module must do nothing. */
-async function loadFlock(): Promise<(fd: number, operation: number) => number> {
-  if (flock !== null) return flock;
+async function loadFlock(): Promise<Flock> {
+  if (loaded !== null) return loaded;
   const { dlopen, FFIType } = await import("bun:ffi");
   const { symbols } = dlopen("libc.so.6", { flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } });
-  return (flock = symbols.flock);
+  loaded = symbols.flock;
+  return loaded;
 }
 
 /** A port's lock, until it is disposed of. Null when somebody has it. */
-function lockPort(directory: string, port: number, lock: (fd: number, operation: number) => number): Disposable | null {
+function lockPort(directory: string, port: number, flock: Flock): Disposable | null {
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
-  const fd = openSync(join(directory, `agent.${port}.lock`), flags, 0o600);
-  if (lock(fd, LOCK_EX | LOCK_NB) !== 0) {
+  const fd = openSync(agentLockPath(directory, port), flags, 0o600);
+  if (flock(fd, LOCK_EX | LOCK_NB) !== 0) {
     closeSync(fd);
     return null;
   }
@@ -44,89 +55,53 @@ function lockPort(directory: string, port: number, lock: (fd: number, operation:
 }
 
 /**
- * Connects to a free port of the VM whose runtime directory this is. The port is free again when the socket is closed.
+ * Connects to a free port of the VM whose runtime directory this is. The port is free again when the wire is closed.
  * @throws BangerError IN_USE when all ports stay taken, GUEST_NOT_READY when there is no VM to connect to, CANCELLED
  */
-export async function connectSerialPort(directory: string, timeoutMs: number, signal?: AbortSignal): Promise<Socket> {
-  const deadline = performance.now() + timeoutMs;
-  const lockOf = await loadFlock();
+export async function connectSerialPort(directory: string, { timeoutMs, signal }: Patience): Promise<Wire> {
+  const leftMs = countDown(timeoutMs);
+  const flock = await loadFlock();
   for (;;) {
-    // At random, so that many execs at once don't all try the same ports.
-    const first = randomInt(AGENT_SERIAL_PORTS);
-    for (let i = 0; i < AGENT_SERIAL_PORTS; i++) {
-      const port = (first + i) % AGENT_SERIAL_PORTS;
-      let lock: Disposable | null;
-      try {
-        lock = lockPort(directory, port, lockOf);
-      } catch (thrown) {
-        throw unanswered((thrown as Error).message, thrown);
-      }
-      if (lock !== null) return await connectPort(directory, port, lock, deadline, signal);
-    }
-    const leftMs = deadline - performance.now();
-    if (leftMs <= 0) {
+    const found = await connectFreePort(directory, flock);
+    if (found !== null) return found;
+    if (leftMs() <= 1) {
       throw new BangerError(
         "IN_USE",
         `all ${AGENT_SERIAL_PORTS} channels to the guest's agent were in use for ${timeoutMs} ms`,
-        { hint: "wait until another command in this VM has ended" },
       );
     }
-    await sleep(Math.min(randomInt(RETRY_MS.least, RETRY_MS.most), leftMs), signal);
+    await sleep(Math.min(RETRY_MS.least + Math.random() * (RETRY_MS.most - RETRY_MS.least), leftMs()), signal);
   }
 }
 
-async function connectPort(
-  directory: string,
-  port: number,
-  lock: Disposable,
-  deadline: number,
-  signal: AbortSignal | undefined,
-): Promise<Socket> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const socket = connect({ path: join(directory, `agent.${port}.sock`) });
-  socket.once("close", () => lock[Symbol.dispose]());
-  const timer = setTimeout(() => reject(unanswered(`port ${port} took no connection`)), deadline - performance.now());
-  const onError = (error: Error): void => reject(unanswered(error.message, error));
-  const onAbort = (): void => reject(cancelled(signal));
-  socket.once("connect", resolve).on("error", onError);
-  signal?.addEventListener("abort", onAbort, { once: true });
+/** Null when all ports are taken. @throws BangerError GUEST_NOT_READY when none is, and none can be connected to */
+async function connectFreePort(directory: string, flock: Flock): Promise<Wire | null> {
+  // At random, so that many execs at once don't all try the same ports.
+  const first = Math.floor(Math.random() * AGENT_SERIAL_PORTS);
+  let failure: Error | null = null;
+  let taken = 0;
+  for (let i = 0; i < AGENT_SERIAL_PORTS; i++) {
+    const port = (first + i) % AGENT_SERIAL_PORTS;
+    try {
+      const lock = lockPort(directory, port, flock);
+      if (lock === null) taken++;
+      else return await connectLocked(agentSocketPath(directory, port), lock);
+    } catch (thrown) {
+      failure ??= thrown as Error;
+    }
+  }
+  // A port that is free but refuses may have an earlier holder's connection in its queue; with others in use, it will pass.
+  if (failure !== null && taken === 0) throw unanswered(failure.message, failure);
+  return null;
+}
+
+async function connectLocked(path: string, lock: Disposable): Promise<Wire> {
   try {
-    if (signal?.aborted === true) onAbort();
-    await promise;
-    socket.pause();
-    return socket;
+    const wire = await connectUnix(path);
+    void wire.gone.then(() => lock[Symbol.dispose]());
+    return wire;
   } catch (thrown) {
-    socket.destroy();
+    lock[Symbol.dispose]();
     throw thrown;
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
   }
 }
-
-const cancelled = (signal: AbortSignal | undefined): BangerError =>
-  new BangerError("CANCELLED", "cancelled", { cause: signal?.reason });
-
-/** @throws BangerError CANCELLED */
-export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  const onAbort = (): void => reject(cancelled(signal));
-  signal?.addEventListener("abort", onAbort, { once: true });
-  if (signal?.aborted === true) onAbort();
-  try {
-    await promise;
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
-}
-
-/** The numbers of the ports. */
-export const SERIAL_PORTS: readonly number[] = Array.from({ length: AGENT_SERIAL_PORTS }, (_, port) => port);
-
-/** The socket that QEMU listens on for a port. */
-export const agentSocketPath = (directory: string, port: number): string => join(directory, `agent.${port}.sock`);
-
-/** The file whose lock (flock(2)) says who uses a port: QEMU itself would let a second connection wait for ever. */
-export const agentLockPath = (directory: string, port: number): string => join(directory, `agent.${port}.lock`);
