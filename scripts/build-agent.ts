@@ -1,6 +1,6 @@
 /**
  * `bun scripts/build-agent.ts [--arch x64|arm64] [--for-tests]`: compiles the guest agent (src/guest) into
- * dist/guest/banger-agent-<arch>, static and stripped. `--for-tests` builds dist/guest/agent-for-tests, which runs on the
+ * dist/guest/banger-agent-<arch>.elf, static and stripped. `--for-tests` builds dist/guest/agent-for-tests, which runs on the
  * build machine with sanitizers and takes `--listen SOCKET` and `--session FD`.
  */
 
@@ -16,8 +16,14 @@ const COMPILE_TIMEOUT_MS = 120_000;
 
 /** Each architecture's compiler, and the Debian packages that have it and a libc to link statically. */
 export const AGENT_ARCHS = {
-  x64: { compiler: "x86_64-linux-gnu-gcc", packages: { native: "gcc libc6-dev", cross: "gcc-x86-64-linux-gnu" } },
-  arm64: { compiler: "aarch64-linux-gnu-gcc", packages: { native: "gcc libc6-dev", cross: "gcc-aarch64-linux-gnu" } },
+  x64: {
+    compiler: "x86_64-linux-gnu-gcc",
+    packages: { native: "gcc libc6-dev", cross: "gcc-x86-64-linux-gnu libc6-dev-amd64-cross" },
+  },
+  arm64: {
+    compiler: "aarch64-linux-gnu-gcc",
+    packages: { native: "gcc libc6-dev", cross: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross" },
+  },
 } as const;
 export type AgentArch = keyof typeof AGENT_ARCHS;
 
@@ -28,7 +34,7 @@ export interface AgentBuild {
 
 /** Where a build's result is. */
 export function agentPath({ arch, forTests }: AgentBuild): string {
-  return join(OUT, forTests ? "agent-for-tests" : `banger-agent-${arch}`);
+  return join(OUT, forTests ? "agent-for-tests" : `banger-agent-${arch}.elf`);
 }
 
 /** The compiler and the packages to install where it is missing, on a machine of `host` (`process.arch`). */

@@ -1,6 +1,6 @@
 /**
- * `bun run build [--target T] [--outfile FILE] [--for-tests]`: compiles src/main.ts into one executable, runs it, and
- * only then renames it into place. A running banger keeps its file, and nobody sees a half-written one.
+ * `bun run build [--target T] [--outfile FILE] [--for-tests]`: compiles src/main.ts and the guest agent into one executable,
+ * runs it, and only then renames it into place. A running banger keeps its file, and nobody sees a half-written one.
  *
  * `--for-tests` builds dist/banger-for-tests, which accepts an old Firecracker. No installer takes it.
  */
@@ -9,6 +9,7 @@ import { chmod, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { VERSION } from "../src/shared/version.ts";
+import { type AgentArch, buildAgent } from "./build-agent.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
 /** A cross build first downloads another Bun. */
@@ -28,6 +29,8 @@ export interface BuildOptions {
   readonly outfile: string;
   /** Null for the build machine. */
   readonly target: BuildTarget | null;
+  /** The guest agent to embed (`readAgentBinary` in src/shared/agent/binary.ts). */
+  readonly agent?: string;
   /** Makes a test build (`IS_TEST_BUILD` in src/shared/version.ts). */
   readonly forTests?: boolean;
 }
@@ -40,6 +43,7 @@ export function buildArgv(options: BuildOptions): readonly string[] {
   return [
     "build",
     options.entry,
+    ...(options.agent === undefined ? [] : [options.agent]),
     "--compile",
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
@@ -60,6 +64,12 @@ export function buildArgv(options: BuildOptions): readonly string[] {
 /** True if a binary of this target runs on a machine of `arch` (`process.arch`). */
 export function canRunTarget(target: BuildTarget | null, arch: string): boolean {
   return target === null || (target === "arm64") === (arch === "arm64");
+}
+
+/** The architecture of a target's machine, and so of its guests. */
+export function targetArch(target: BuildTarget | null, arch: string): AgentArch {
+  if (target !== null) return target === "arm64" ? "arm64" : "x64";
+  return arch === "arm64" ? "arm64" : "x64";
 }
 
 async function run(
@@ -138,14 +148,16 @@ if (import.meta.main) {
     console.error(`error: --target is one of ${Object.keys(BUILD_TARGETS).join(", ")}`);
     process.exit(2);
   }
+  const target = (values.target as BuildTarget | undefined) ?? null;
   try {
     console.log(
       await build(
         {
+          agent: await buildAgent({ arch: targetArch(target, process.arch), forTests: false }),
           entry: join(ROOT, "src/main.ts"),
           outfile: resolve(values.outfile ?? join(ROOT, values["for-tests"] ? "dist/banger-for-tests" : "dist/banger")),
           forTests: values["for-tests"],
-          target: (values.target as BuildTarget | undefined) ?? null,
+          target,
         },
         VERSION,
       ),

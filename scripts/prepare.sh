@@ -36,6 +36,8 @@ ssh-keygen openssh-client
 git git
 /etc/ssl/certs/ca-certificates.crt ca-certificates
 npm npm
+gcc gcc
+/usr/include/stdio.h libc6-dev
 '
 # Only for plain users: as root, banger builds images without a user namespace.
 USER_NEEDS='

@@ -3,6 +3,6 @@
 #define BANGER_BOOT_H
 
 /* Boots the guest and becomes its init. Called as process 1; returns only when it can't, with an exit status. */
-int boot_main(void) __attribute__((weak));
+int boot_main(void);
 
 #endif

@@ -3,6 +3,7 @@
 #ifdef BANGER_FOR_TESTS
 
 #include <linux/capability.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,15 +41,17 @@ int for_tests_main(int argc, char **argv) {
     return 1;
   }
   if (argc == 3 && strcmp(argv[1], "--session") == 0) session_accept(atoi(argv[2]));
-  if (argc == 3 && strcmp(argv[1], "--port") == 0) server_serve_port(atoi(argv[2]));
-  if (argc == 3 && strcmp(argv[1], "--listen") == 0) {
-    int listener = listen_at(argv[2]);
-    if (listener >= 0) server_listen(listener);
-    perror(argv[2]);
-    return 1;
+  bool is_port = argc == 3 && strcmp(argv[1], "--port") == 0;
+  if (!is_port && (argc != 3 || strcmp(argv[1], "--listen") != 0)) {
+    fputs("usage: agent-for-tests --session FD | --port SOCKET | --listen SOCKET\n", stderr);
+    return 2;
   }
-  fputs("usage: agent-for-tests --session FD | --port FD | --listen SOCKET\n", stderr);
-  return 2;
+  int listener = listen_at(argv[2]);
+  if (listener >= 0 && !is_port) server_listen(listener);
+  int port = listener < 0 ? -1 : accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+  if (port >= 0) server_serve_port(port);
+  perror(argv[2]);
+  return 1;
 }
 
 #else

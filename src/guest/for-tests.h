@@ -3,7 +3,7 @@
 #define BANGER_FOR_TESTS_H
 
 #ifdef BANGER_FOR_TESTS
-/* --session FD: one session. --port FD: session after session, as on a virtio-serial port. --listen SOCKET: a server. */
+/* --session FD: one session. --listen SOCKET: a server. --port SOCKET: its first connection is served as a virtio-serial port. */
 int for_tests_main(int argc, char **argv);
 #endif
 

@@ -7,12 +7,11 @@
 #include "server.h"
 
 int main(int argc, char **argv) {
-  program_name = argv[0];
-  if (getpid() == 1 && boot_main) return boot_main();
 #ifdef BANGER_FOR_TESTS
   return for_tests_main(argc, argv);
 #endif
-  (void)argc;
+  (void)argc, (void)argv;
+  if (getpid() == 1) return boot_main();
   fputs("banger-agent: runs as a guest's first process\n", stderr);
   return 2;
 }

@@ -33,8 +33,6 @@ enum {
 /* What an epoll event is of. A port's own events have its number; those of its session have it behind RETURNED. */
 enum { PORT = 0, RETURNED = PORTS, CHILDREN = 2 * PORTS, DEVICES, LISTENER };
 
-char *program_name;
-
 static struct {
   int epoll, children, devices, listener;
   bool is_vsock;
@@ -225,9 +223,8 @@ static void handle_event(uint32_t what) {
   else accept_connections();
 }
 
-/* systemd leaves alone what is marked so, as root's file system may depend on it: https://systemd.io/ROOT_STORAGE_DAEMONS */
+/* Known by its name, the last one to be killed when memory is short, and in no cgroup of init's. */
 static void mark_process(void) {
-  if (program_name) *program_name = '@';
   prctl(PR_SET_NAME, "banger-agent");
   write_text("/proc/self/oom_score_adj", "-900");
   group_join_agents();

@@ -8,9 +8,6 @@
  */
 _Noreturn void server_main(void);
 
-/* The program's name in its arguments, set by main: the server marks itself by its first sign. */
-extern char *program_name;
-
 #ifdef BANGER_FOR_TESTS
 /* Serves the connections of a listening socket in place of vsock's. */
 _Noreturn void server_listen(int listener);

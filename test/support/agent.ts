@@ -1,5 +1,6 @@
 /** The agent's build for tests on this machine, and a host's side of its sessions. */
 
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createConnection, type Socket } from "node:net";
 import { randomBytes } from "node:crypto";
@@ -17,8 +18,6 @@ import {
 import { buildAgent } from "../../scripts/build-agent.ts";
 import { decodeFrame, encodeFrame, type FieldValues, type Frame } from "./agent-frames.ts";
 
-const STARTS_WITHIN_MS = 10_000;
-
 export interface TestAgent extends AsyncDisposable {
   readonly socket: string;
   readonly pid: number;
@@ -26,15 +25,23 @@ export interface TestAgent extends AsyncDisposable {
   complaints(): Promise<string>;
 }
 
+export interface AgentOptions {
+  /** `port`: the first connection is served like a virtio-serial port. */
+  readonly mode?: "listen" | "port";
+  /** The command that starts the agent, its last word left out: the agent's own command line follows it. */
+  readonly prefix?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /** Builds the agent and lets it listen. Its end fails if a sanitizer found something. */
-export async function startAgent(): Promise<TestAgent> {
+export async function startAgent({ mode = "listen", prefix = [], env = {} }: AgentOptions = {}): Promise<TestAgent> {
   const program = await buildAgent({ arch: process.arch === "arm64" ? "arm64" : "x64", forTests: true });
   const directory = await mkdtemp("/tmp/banger-agent-test-");
   const socket = join(directory, "agent.sock");
   const log = join(directory, "stderr");
-  const child = Bun.spawn([program, "--listen", socket], {
+  const child = Bun.spawn([...prefix, program, `--${mode}`, socket], {
     stdio: ["ignore", "ignore", Bun.file(log)],
-    env: { ASAN_OPTIONS: "detect_leaks=0", UBSAN_OPTIONS: "print_stacktrace=1" },
+    env: { PATH: process.env["PATH"], ASAN_OPTIONS: "detect_leaks=0", UBSAN_OPTIONS: "print_stacktrace=1", ...env },
   });
   const complaints = async (): Promise<string> => await readFile(log, "utf8").catch(() => "");
   const end = async (): Promise<void> => {
@@ -44,25 +51,50 @@ export async function startAgent(): Promise<TestAgent> {
     await rm(directory, { recursive: true, force: true });
     if (said !== "") throw new Error(`the agent said: ${said}`);
   };
-  const until = performance.now() + STARTS_WITHIN_MS;
-  for (;;) {
-    const connection = await connect(socket).catch(() => null);
-    connection?.destroy();
-    if (connection !== null) break;
-    if (child.exitCode !== null || performance.now() > until) {
+  // The socket is there as soon as it is bound; `connect` then waits for it to listen.
+  await waitUntil("the agent has its socket", () => child.exitCode !== null || existsSync(socket)).catch(
+    async (why) => {
       await end();
-      throw new Error("the agent doesn't listen");
-    }
-    await Bun.sleep(10);
-  }
+      throw why;
+    },
+  );
   return { socket, pid: child.pid, complaints, [Symbol.asyncDispose]: end };
 }
 
-export async function connect(path: string): Promise<Socket> {
+/** Looks until something is so. @throws Error if that takes too long */
+export async function waitUntil(
+  what: string,
+  isSo: () => boolean | Promise<boolean>,
+  withinMs = 30_000,
+): Promise<void> {
+  const until = performance.now() + withinMs;
+  while (!(await isSo())) {
+    if (performance.now() > until) throw new Error(`not within ${withinMs / 1000} s: ${what}`);
+    await Bun.sleep(10);
+  }
+}
+
+/** Whether a process runs: a zombie doesn't. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+async function tryConnect(path: string): Promise<Socket> {
   return await new Promise((resolve, reject) => {
     const socket = createConnection(path);
     socket.once("connect", () => resolve(socket)).once("error", reject);
   });
+}
+
+export async function connect(path: string): Promise<Socket> {
+  let socket: Socket | null = null;
+  await waitUntil(`${path} listens`, async () => (socket = await tryConnect(path).catch(() => null)) !== null);
+  if (socket === null) throw new Error(`${path} doesn't listen`);
+  return socket;
 }
 
 export function encodeHello(nonce: Uint8Array, version: number = AGENT_PROTOCOL): Buffer {
@@ -225,6 +257,28 @@ export async function readToEnd(session: Session): Promise<Ran> {
     if (frame.name === "stdout") stdout.push(frame.bytes);
     else if (frame.name === "stderr") stderr.push(frame.bytes);
     else if (frame.name !== "credit") others.push(frame.name);
+  }
+}
+
+/**
+ * Reads a session to its last word while sending this input, never more than the window allows. `each` gets the output instead
+ * of the result, so that it may be of any size.
+ */
+export async function feed(session: Session, input: Uint8Array, each: (bytes: Buffer) => void): Promise<Frame | null> {
+  let room: number = AGENT_LIMITS.stdinWindowBytes;
+  for (let at = 0, isEnded = false; ;) {
+    while (room > 0 && at < input.length) {
+      const length = Math.min(room, input.length - at, AGENT_LIMITS.payloadBytes);
+      session.send("stdin", {}, input.subarray(at, at + length));
+      at += length;
+      room -= length;
+    }
+    if (at === input.length && !isEnded) session.send("stdinEnd");
+    isEnded = at === input.length;
+    const frame = await session.next();
+    if (frame?.name === "credit") room += Number(frame.fields["bytes"]);
+    else if (frame?.name === "stdout") each(frame.bytes);
+    else if (frame?.name !== "started" && frame?.name !== "stderr") return frame;
   }
 }
 

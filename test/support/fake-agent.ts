@@ -76,13 +76,17 @@ export class AgentPeer {
     while (await this.#more());
   }
 
-  /** All bytes that came since the last hello and were not read, before the handshake. */
-  get unread(): Buffer {
-    return this.#bytes;
-  }
-
   write(bytes: Uint8Array | string): void {
     if (this.socket.writable) this.socket.write(bytes);
+  }
+
+  /** Sends these bytes again and again until the host goes away. */
+  flood(bytes: Uint8Array): void {
+    const pour = (): void => {
+      while (this.socket.writable && this.socket.write(bytes));
+    };
+    this.socket.on("drain", pour);
+    pour();
   }
 
   /** The bytes of the answer to a hello. */
@@ -96,9 +100,14 @@ export class AgentPeer {
   async accept(version?: number): Promise<void> {
     const nonce = await this.readHello();
     if (nonce === null) return;
+    this.startFrames();
+    this.write(AgentPeer.answer(nonce, version));
+  }
+
+  /** Takes what comes from now on as frames. */
+  startFrames(): void {
     this.#isFramed = true;
     this.#decoder.feed(this.#bytes);
-    this.write(AgentPeer.answer(nonce, version));
   }
 
   /** The host's next frame; null when it went away. */
@@ -160,9 +169,15 @@ export class FakeAgent implements AsyncDisposable {
     return agent;
   }
 
-  /** How many connections are open. */
-  get open(): number {
-    return this.#sockets.size;
+  /** Resolves when so many connections have come. */
+  async connected(count: number): Promise<void> {
+    while (this.connections < count) await once(this.#server, "connection");
+  }
+
+  /** Resolves when no connection is open. */
+  async idle(): Promise<void> {
+    while (this.#sockets.size > 0)
+      await new Promise<void>((resolve) => [...this.#sockets][0]?.once("close", () => resolve()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

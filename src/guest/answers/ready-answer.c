@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,45 +11,71 @@
 #include "lines.h"
 #include "ready.h"
 
-/* Starts the waiting. Returns where its result will come from, or -1. */
+/* What wait_ready returned; the errno counts if that is negative. */
+struct outcome {
+  int flags, error_number;
+};
+
+/* Starts the waiting. Returns where its outcome will come from, or -1 with errno. */
 static int start_waiting(pid_t *pid) {
   int ends[2];
-  if (pipe(ends) != 0) return -1;
+  if (pipe2(ends, 0) != 0) return -1;
   *pid = fork();
   if (*pid == 0) {
-    uint32_t flags = (uint32_t)wait_ready();
-    _exit(write(ends[1], &flags, sizeof flags) == (ssize_t)sizeof flags ? 0 : 1);
+    struct outcome outcome = {.flags = wait_ready()};
+    outcome.error_number = errno;
+    _exit(write(ends[1], &outcome, sizeof outcome) == (ssize_t)sizeof outcome ? 0 : 1);
   }
+  int why = errno;
   close(ends[1]);
   if (*pid > 0) return ends[0];
   close(ends[0]);
+  errno = why;
   return -1;
 }
 
 /* The host says nothing while it waits: whatever comes is a new beginning, or the end. */
-static void wait_for_either(struct session *session, int result) {
-  struct pollfd at[] = {{.fd = result, .events = POLLIN}, {.fd = session->channel.fd, .events = POLLIN}};
-  while (!at[0].revents && !session->channel.broken) {
+static void wait_for_either(struct session *session, int outcome) {
+  struct pollfd at[] = {{.fd = outcome, .events = POLLIN}, {.fd = session->channel.fd, .events = POLLIN}};
+  while (!session->channel.broken) {
     struct frame frame;
-    if (poll(at, 2, -1) < 0) continue;
-    if (!at[1].revents) continue;
+    if (channel_next(&session->channel, &frame) != FRAME_FOUND_NONE)
+      session_refuse(session, "nothing may follow waitReady");
+    if (session->channel.broken || poll(at, 2, -1) < 0) continue;
+    if (at[0].revents) return;
     channel_fill(&session->channel);
-    if (channel_next(&session->channel, &frame) != FRAME_FOUND_NONE) session_refuse(session, "nothing may follow waitReady");
   }
+}
+
+/* Waits until commands can run. False, with errno, if that failed. */
+static bool wait_in_child(struct session *session, uint32_t *flags) {
+  struct outcome outcome = {.flags = -1, .error_number = ECHILD};
+  pid_t pid = -1;
+  int from = start_waiting(&pid);
+  if (from < 0) return false;
+  wait_for_either(session, from);
+  /* Nothing to read: its process was killed. */
+  if (session->channel.broken || read(from, &outcome, sizeof outcome) != (ssize_t)sizeof outcome) outcome.flags = -1;
+  kill(pid, SIGKILL);
+  close(from);
+  *flags = (uint32_t)outcome.flags;
+  errno = outcome.error_number;
+  return outcome.flags >= 0;
 }
 
 _Noreturn void answer_ready(struct session *session) {
   struct frame_ready ready;
-  char boot_id[64];
-  pid_t pid = -1;
+  char boot_id[64], text[128];
   channel_drain(&session->channel);
-  int result = start_waiting(&pid);
-  if (result >= 0) wait_for_either(session, result);
-  bool is_ready = result >= 0 && !session->channel.broken &&
-                  read(result, &ready.flags, sizeof ready.flags) == (ssize_t)sizeof ready.flags &&
-                  read_text("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id);
-  if (pid > 0) kill(pid, SIGKILL);
-  if (is_ready) channel_put(&session->channel, FRAME_READY, &ready, sizeof ready, boot_id, strlen(boot_id));
-  else channel_put_error(&session->channel, AGENT_ERROR_SYSTEM, errno, "waiting for the boot failed");
+  uint32_t flags = 0;
+  bool is_ready = wait_in_child(session, &flags) && read_text("/proc/sys/kernel/random/boot_id", boot_id, sizeof boot_id);
+  int why = errno;
+  ready.flags = flags;
+  if (is_ready) {
+    channel_put(&session->channel, FRAME_READY, &ready, sizeof ready, boot_id, strlen(boot_id));
+  } else {
+    snprintf(text, sizeof text, "the boot isn't done: %s", strerror(why));
+    channel_put_error(&session->channel, AGENT_ERROR_SYSTEM, why, text);
+  }
   session_end(session);
 }

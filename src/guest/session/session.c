@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "answers/answers.h"
@@ -13,6 +14,8 @@
 
 /* The host sends these at once. A session without them is of a host that was stopped, or isn't banger's. */
 enum { HELLO_WITHIN_MS = 10000, REQUEST_WITHIN_MS = 60000 };
+/* How long the host may take to close a connection after the last word. */
+enum { CLOSE_WITHIN_MS = 10000 };
 
 static struct session session;
 static struct request request;
@@ -49,8 +52,22 @@ void session_release(struct session *of) {
   of->returned = -1;
 }
 
+/*
+ * Lets the host close a connection: closed while its bytes are under way, it would break, and the last word might be lost. A
+ * port isn't closed, and what comes there is for the next session.
+ */
+static void await_close(const struct session *of) {
+  static uint8_t nowhere[LIMIT_PAYLOAD_BYTES];
+  int64_t deadline = now_ms() + CLOSE_WITHIN_MS;
+  struct pollfd wait = {.fd = of->channel.fd, .events = POLLIN};
+  if (of->returned >= 0 || of->channel.broken || shutdown(of->channel.fd, SHUT_WR) != 0) return;
+  while (poll(&wait, 1, until_ms(deadline)) > 0)
+    if (read(of->channel.fd, nowhere, sizeof nowhere) <= 0) return;
+}
+
 _Noreturn void session_end(struct session *of) {
   channel_drain(&of->channel);
+  await_close(of);
   session_release(of);
   _exit(0);
 }

@@ -140,7 +140,11 @@ async function ask<T>(
   }
 }
 
-async function answerOf<T>(
+/**
+ * The same over an open channel, which this uses up.
+ * @throws AgentRefusal; BangerError GUEST_NOT_READY (no answer), GUEST_FAILED, CANCELLED
+ */
+export async function answerOf<T>(
   channel: AgentChannel,
   request: Uint8Array,
   { timeoutMs, signal }: Patience,

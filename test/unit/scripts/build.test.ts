@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { build, buildArgv, canRunTarget } from "../../../scripts/build.ts";
+import { build, buildArgv, canRunTarget, targetArch } from "../../../scripts/build.ts";
 
 const dir = await mkdtemp(join(tmpdir(), "banger-build-"));
 afterAll(async () => {
@@ -41,6 +41,28 @@ test("a target runs where its architecture is", () => {
   expect(canRunTarget("x64-baseline", "x64")).toBe(true);
   expect(canRunTarget("x64", "arm64")).toBe(false);
 });
+
+test("the agent is of the target's architecture, and without a target of this machine's", () => {
+  expect(targetArch("arm64", "x64")).toBe("arm64");
+  expect(targetArch("x64-baseline", "arm64")).toBe("x64");
+  expect(targetArch(null, "arm64")).toBe("arm64");
+  expect(targetArch(null, "x64")).toBe("x64");
+});
+
+test("the executable has the agent that it was built with", async () => {
+  const outfile = join(dir, "with-agent");
+  const agent = join(dir, "banger-agent-x64.elf");
+  await writeFile(agent, "\u007fELF and more");
+  const binary = join(import.meta.dir, "../../../src/shared/agent/binary.ts");
+  const main = await entry(
+    "agent.ts",
+    `import { readAgentBinary } from ${JSON.stringify(binary)};
+     console.log(process.argv[2] === "version" ? "7.8.9" : new TextDecoder().decode(await readAgentBinary()));`,
+  );
+  await build({ entry: main, outfile, target: null, agent }, "7.8.9");
+  const ran = Bun.spawnSync([outfile], { cwd: dir });
+  expect(ran.stdout.toString()).toBe("\u007fELF and more\n");
+}, 60_000);
 
 test("what does not tell its version, or does not compile, never replaces what is there", async () => {
   const outfile = join(dir, "out", "banger");
