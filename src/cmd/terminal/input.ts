@@ -12,9 +12,15 @@ const CHUNK_BYTES = 65_536;
 /** /dev/tty: whatever terminal controls the process (devices.txt). */
 const CONTROLLING_TERMINAL = (5 << 8) | 0;
 
+/** What is used of a stream's reader. */
+interface Reader {
+  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+  cancel(): Promise<void>;
+}
+
 /** Read one piece at a time, each only when it is asked for; the kernel and Bun hold some more. */
 export class StandardInput implements AsyncDisposable {
-  #reader: ReturnType<ReturnType<typeof Bun.stdin.stream>["getReader"]> | null = null;
+  #reader: Reader | null = null;
   #isFile: boolean | null = null;
   #isOver = false;
 
@@ -30,8 +36,8 @@ export class StandardInput implements AsyncDisposable {
       const length = readSync(STDIN, bytes, 0, CHUNK_BYTES, null);
       return length === 0 ? null : bytes.subarray(0, length);
     }
-    this.#reader ??= Bun.stdin.stream().getReader();
-    const { value, done } = await this.#reader.read();
+    const reader = (this.#reader ??= Bun.stdin.stream().getReader());
+    const { value = null, done } = await reader.read();
     return done ? null : value;
   }
 

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { connectAgent } from "../../../shared/agent/channel.ts";
 import { findAgent } from "../../guest/connect.ts";
 import { defineCommand } from "../../line/command.ts";
@@ -16,21 +15,27 @@ export const command = defineCommand({
   examples: [],
   run: async ({ args, client, interrupts, out }) => {
     const { channel } = await findAgent(await client(), checkVmRef(args.vm));
-    const stream = await connectAgent(channel, { timeoutMs: CONNECT_TIMEOUT_MS, signal: interrupts.signal });
+    const wire = await connectAgent(channel, { timeoutMs: CONNECT_TIMEOUT_MS, signal: interrupts.signal });
     await using input = new StandardInput();
-    interrupts.signal.addEventListener("abort", () => stream.destroy());
-    const closed = once(stream, "close");
+    const over = Promise.withResolvers<void>();
+    interrupts.signal.addEventListener("abort", () => over.resolve());
+    wire.read({
+      onData: (bytes) => {
+        wire.pause();
+        out.pass("stdout", bytes).then(() => wire.resume(), over.reject);
+      },
+      onEnd: () => over.resolve(),
+    });
+    wire.resume();
+    // What the host may send ahead is bounded (AGENT_LIMITS), so nothing here waits for the guest to take it.
     const send = async (): Promise<void> => {
-      for (let bytes = await input.read(); bytes !== null; bytes = await input.read())
-        if (!stream.write(bytes)) await Promise.race([once(stream, "drain"), closed]);
-    };
-    const receive = async (): Promise<void> => {
-      for await (const bytes of stream as AsyncIterable<Uint8Array>) await out.pass("stdout", bytes);
+      for (let bytes = await input.read(); bytes !== null; bytes = await input.read()) wire.write(bytes);
     };
     try {
-      await Promise.race([send(), receive()]);
+      await Promise.race([send(), over.promise]);
     } finally {
-      stream.destroy();
+      wire.close();
+      await wire.gone;
     }
   },
 });
