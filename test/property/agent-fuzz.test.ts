@@ -56,6 +56,9 @@ test(`the decoder takes ${FRAMES_TO_DECODE} frames, spoilt ones among them, and 
   }
 });
 
+/** More than the window. */
+const STDIN = Buffer.alloc(300_000);
+
 /** A guest's end in this process: answers the hello, sends the stream in pieces, and closes. */
 function hostileStream(
   chance: Chance,
@@ -107,7 +110,7 @@ async function runExec(chance: Chance): Promise<AgentExit | BangerError> {
   const settled = (async () => {
     const channel = await openAgentChannelOver(duplex, { kind: "vsock", timeoutMs: 20_000 });
     const running = await startExec(channel, { argv: ["x"], env: [] }, { stdout: sink, stderr: sink });
-    const writing = running.writeStdin(Buffer.alloc(300_000));
+    const writing = running.writeStdin(STDIN.subarray(0, chance() < 0.1 ? STDIN.length : 1000));
     const exit = await running.exited;
     await writing;
     return exit;
