@@ -7,7 +7,7 @@ import type { Config } from "../../shared/config.ts";
 import type { Progress } from "../../shared/contract/owner-api.ts";
 import type { Paths } from "../../shared/places/paths.ts";
 import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
-import type { Guest } from "../guest/ssh/guest.ts";
+import type { Guest } from "../guest/guest.ts";
 import type { ImageFiles } from "../image/store.ts";
 import type { GuestAccess, VmDirs } from "./guest-access.ts";
 

@@ -5,7 +5,7 @@ import { dirname, isAbsolute, join, resolve } from "node:path";
 import { BangerError, isErrno } from "../../../shared/errors.ts";
 import { quote } from "../../../shared/remote-command.ts";
 import type { SshWayIn } from "../../../shared/contract/schemas.ts";
-import { sshLine } from "../exec.ts";
+import { sshLine } from "../exec/ssh.ts";
 import type { Interrupts } from "../../terminal/interrupts.ts";
 import type { Output } from "../../terminal/output.ts";
 import { checkPlace, joinBytes, movePlace } from "./place.ts";

@@ -7,13 +7,13 @@ import { closeSync, constants, existsSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BangerError } from "../../../shared/errors.ts";
-import { AGENT_SERIAL_PORTS, AGENT_SERIAL_PREFIX } from "../../../shared/agent/protocol.ts";
 import { agentLockPath, agentSocketPath, SERIAL_PORTS } from "../../../shared/agent/serial-port.ts";
 import type { VmId } from "../../../shared/contract/schemas.ts";
 import { toolEnvironment, toolPath } from "../../host/run-tool.ts";
 import { bootArgs } from "../boot-args.ts";
 import { findProcesses, identifyProcess, killProcess, signalProcess } from "../../host/processes.ts";
 import { readTscKhz } from "../host-tsc.ts";
+import { agentPortArgs, waitForAgentPorts } from "./agent-ports.ts";
 import { askMonitor } from "./qmp.ts";
 import type { LaunchedVmm, LaunchPlan, ProcessIdentity, Vmm } from "../vmm.ts";
 
@@ -71,26 +71,13 @@ export function qemuArgv(plan: LaunchPlan, tscKhz: number | null): readonly stri
     ...["-netdev", `user,id=net,restrict=${spec.nat ? "off" : "on"},hostfwd=tcp:127.0.0.1:0-:22`],
     ...["-device", "virtio-net-device,netdev=net"],
     ...["-device", "virtio-rng-device"],
-    ...agentPorts(plan.runtimeDir),
+    ...agentPortArgs(plan.runtimeDir, escapeOption),
     // Appending, so that the daemon can cut the file while the guest writes to it.
     ...["-chardev", `file,id=serial,append=on,path=${file(plan.serialLogPath)}`, "-serial", "chardev:serial"],
     ...["-chardev", `socket,id=monitor,server=on,wait=off,path=${file(monitorPath(plan.runtimeDir))}`],
     ...["-mon", "chardev=monitor,mode=control"],
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
     ...["-pidfile", pidPath(plan.runtimeDir)],
-  ];
-}
-
-/** A serial port for each session that the agent can have at once. Port 0 of the device is a console's, so one more. */
-function agentPorts(runtimeDir: string): readonly string[] {
-  return [
-    ...["-device", `virtio-serial-device,max_ports=${AGENT_SERIAL_PORTS + 1}`],
-    ...SERIAL_PORTS.flatMap((port) => [
-      "-chardev",
-      `socket,id=agent${port},server=on,wait=off,path=${escapeOption(agentSocketPath(runtimeDir, port))}`,
-      "-device",
-      `virtserialport,chardev=agent${port},name=${AGENT_SERIAL_PREFIX}${port}`,
-    ]),
   ];
 }
 
@@ -227,5 +214,13 @@ export interface QemuVmm extends Vmm {
 }
 
 export function createQemuVmm(): QemuVmm {
-  return { launch, find, endpoint, signal, powerDown, destroy };
+  return {
+    launch,
+    find,
+    endpoint,
+    signal,
+    powerDown,
+    waitForAgentPorts: async (runtimeDir, options) => await waitForAgentPorts(monitorPath(runtimeDir), options),
+    destroy,
+  };
 }

@@ -87,7 +87,7 @@ describe("qemuArgv", () => {
     const ports = values(argv, "-device").filter((value) => value.startsWith("virtserialport"));
     expect([new Set(sockets).size, new Set(ports).size]).toEqual([AGENT_SERIAL_PORTS, AGENT_SERIAL_PORTS]);
     expect(sockets[0]).toBe("socket,id=agent0,server=on,wait=off,path=/r/agent.0.sock");
-    expect(ports.at(-1)).toBe("virtserialport,chardev=agent15,name=banger.agent.15");
+    expect(ports.at(-1)).toBe("virtserialport,id=agent15,chardev=agent15,name=banger.agent.15");
     expect(values(argv, "-device")).toContain(`virtio-serial-device,max_ports=${AGENT_SERIAL_PORTS + 1}`);
   });
 
