@@ -66,7 +66,8 @@ export async function waitReady(place: AgentPlace, { timeoutMs, signal }: Patien
       });
     } catch (thrown) {
       if (!(thrown instanceof BangerError) || thrown.code !== "GUEST_NOT_READY" || isOtherVersion(thrown)) throw thrown;
-      if (leftMs() <= RETRY_MS) throw new BangerError(thrown.code, `no answer in ${timeoutMs} ms: ${thrown.message}`);
+      if (leftMs() <= RETRY_MS)
+        throw new BangerError(thrown.code, `the guest was not ready within ${timeoutMs} ms: ${thrown.message}`);
     }
     await sleep(RETRY_MS, signal);
   }
@@ -163,6 +164,6 @@ export async function answerOf<T>(
   });
   channel.send(request);
   const fail = (why: BangerError): void => channel.fail(why);
-  using _limit = limitWait({ timeoutMs, signal }, () => fail(unanswered(`nothing came within ${timeoutMs} ms`)), fail);
+  using _limit = limitWait({ timeoutMs, signal }, () => fail(unanswered("timed out")), fail);
   return await promise;
 }
