@@ -40,14 +40,14 @@ static bool must_keep(void) {
   return run.flags & EXEC_FLAG_KEEP;
 }
 
-/* The host is gone. Unless the command is kept, everything of it goes too. */
+/*
+ * The host is gone. Unless the command is kept, everything of it goes too. Its output is still read, to nowhere: what tidies up
+ * may say something.
+ */
 static void lose_channel(void) {
   session_release(run.session);
   input_close(&run.input);
-  if (must_keep()) return;
-  output_close(&run.output);
-  output_close(&run.errors);
-  ending_hang_up(&run.ending, &run.group);
+  if (!must_keep()) ending_hang_up(&run.ending, &run.group);
 }
 
 static void break_protocol(const char *why) {
