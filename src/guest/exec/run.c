@@ -222,7 +222,7 @@ static void handle_events(const struct pollfd *at) {
   /* Before the command runs, `started` is the first word. */
   if (run.runs && (at[AT_OUTPUT].revents || run.has_ended)) output_read(&run.output, run.channel);
   if (run.runs && (at[AT_ERRORS].revents || run.has_ended)) output_read(&run.errors, run.channel);
-  input_credit(&run.input, run.channel);
+  if (run.runs) input_credit(&run.input, run.channel);
   channel_flush(run.channel);
 }
 
