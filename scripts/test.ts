@@ -1,7 +1,7 @@
 /**
  * Runs everything that this machine can test, one part after another: `bun run check`, then tests that need root, the
  * compiled binary with real guests, and the installed system in a test host. `bun scripts/test.ts [--full] [--only
- * check,root,e2e,hostvm]`; `--full` adds the test host's long scenarios.
+ * check,root,e2e,hostvm]`; `--full` adds the test host's long scenarios and the fuzzers' long runs.
  *
  * Names what can't run here, with the reason. The last line counts everything: `N passed, N failed, N skipped`.
  */
@@ -139,6 +139,9 @@ for (const name of only) {
     process.exit(2);
   }
 }
+
+// Fuzzers read it.
+if (values.full) process.env["BANGER_TEST_LONG"] = "1";
 
 let total = NOTHING;
 for (const { name, title, run } of PARTS) {

@@ -14,7 +14,8 @@ async function run(): Promise<number> {
     return (await import("./daemon/guest/ssh/connect.ts")).connectGuest(words.slice(2));
   if (words[0] === "internal" && words[1] === "build-image")
     return await (await import("./daemon/image/build-role.ts")).buildImage(words.slice(2));
-  return await (await import("./cmd/main.ts")).runCli(words);
+  // At once: a read or write that a command left behind must not hold up its end.
+  process.exit(await (await import("./cmd/main.ts")).runCli(words));
 }
 
 process.exitCode = await run();

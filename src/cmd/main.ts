@@ -7,7 +7,7 @@ import { ROOT } from "./commands/index.ts";
 import { Interrupts } from "./terminal/interrupts.ts";
 import { descriptorSink, Output, OutputClosed } from "./terminal/output.ts";
 import type { Owner } from "./line/root.ts";
-import { checkArguments } from "./line/raw-arguments.ts";
+import { type RawArgument, readRawArguments, requireText } from "./line/raw-arguments.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -48,8 +48,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   const surroundings = ownSurroundings();
   surroundings.interrupts.listen();
   try {
-    checkArguments(argv);
-    return await runCommandLine(argv, surroundings);
+    return await runCommandLine(argv, surroundings, readRawArguments(argv));
   } catch (thrown) {
     const error = toBangerError(thrown);
     surroundings.out.error(error, asksForJson(argv));
@@ -60,8 +59,12 @@ export async function runCli(argv: readonly string[]): Promise<number> {
 }
 
 /** {@link runCli} with given surroundings. */
-export async function runCommandLine(argv: readonly string[], surroundings: Surroundings): Promise<number> {
-  const status = await runPlanned(argv, surroundings);
+export async function runCommandLine(
+  argv: readonly string[],
+  surroundings: Surroundings,
+  raw: readonly RawArgument[] = argv,
+): Promise<number> {
+  const status = await runPlanned(argv, surroundings, raw);
   try {
     surroundings.out.finish();
   } catch {
@@ -70,11 +73,17 @@ export async function runCommandLine(argv: readonly string[], surroundings: Surr
   return status;
 }
 
-async function runPlanned(argv: readonly string[], surroundings: Surroundings): Promise<number> {
+async function runPlanned(
+  argv: readonly string[],
+  surroundings: Surroundings,
+  raw: readonly RawArgument[],
+): Promise<number> {
   const { out, interrupts, env } = surroundings;
   let plan: Plan | null = null;
   try {
     plan = await planCommand(argv, ROOT);
+    const own = ownWords(plan, argv);
+    requireText(raw.slice(0, own));
     switch (plan.kind) {
       case "version":
         await (await import("./commands/version.ts")).printVersion(out, plan.json);
@@ -92,6 +101,7 @@ async function runPlanned(argv: readonly string[], surroundings: Surroundings): 
         if (owner !== null) throw (await import("./line/root.ts")).refuseRoot(owner, argv);
         const status = await command.run({
           ...scanned,
+          rawRest: raw.slice(own),
           out,
           interrupts,
           env,
@@ -115,6 +125,12 @@ async function runPlanned(argv: readonly string[], surroundings: Surroundings): 
   }
 }
 
+/** How many of the words are banger's own, and so text; the rest are a guest command's, and may be any bytes. */
+function ownWords(plan: Plan, argv: readonly string[]): number {
+  const isGuests = plan.kind === "run" && plan.command.takesBytes === true;
+  return argv.length - (isGuests ? (plan.scanned.rest ?? []).length : 0);
+}
+
 /** A wrong value whose error names no next command gets the help of the command it was given to. */
 function withHelp(error: BangerError, plan: Plan | null): BangerError {
   if (error.hint !== undefined || plan === null || plan.kind === "version" || exitStatusOf(error.code) !== 2)
@@ -128,7 +144,7 @@ function statusOf(error: BangerError, plan: Plan | null, interrupts: Interrupts)
   const status = exitStatusOf(error.code);
   if (error.code === "CANCELLED" && interrupts.exitStatus !== null) return interrupts.exitStatus;
   const isBeforeGuest = plan?.kind === "run" && plan.command.isGuestStatus === true && plan.scanned.rest !== null;
-  return isBeforeGuest && status !== 2 && status !== exitStatusOf("EXEC_TIMEOUT")
+  return isBeforeGuest && status !== 2 && error.code !== "EXEC_TIMEOUT" && error.code !== "OUTPUT_FAILED"
     ? exitStatusOf("EXEC_FAILED")
     : status;
 }

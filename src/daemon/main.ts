@@ -18,7 +18,7 @@ import { createOperationHandlers } from "./api/operation.ts";
 import { createSystemHandlers } from "./api/system.ts";
 import { createVmHandlers } from "./api/vm.ts";
 import type { Handlers } from "./api/handlers.ts";
-import { createGuest } from "./guest/ssh/guest.ts";
+import { createGuest } from "./guest/guest.ts";
 import { createImageStore } from "./image/store.ts";
 import { type InstanceLock, tryLockInstance } from "./host/instance-lock.ts";
 import { createKernelStore } from "./kernel/store.ts";
@@ -177,7 +177,7 @@ async function startLocked(
     await stopping;
   };
   const handlers: Handlers = {
-    ...createSystemHandlers(service.parts, startedAt, () => void stop()),
+    ...createSystemHandlers(service, startedAt, () => void stop()),
     ...createOperationHandlers(operations),
     ...createVmHandlers(service),
     ...createImageHandlers(images, vms),
@@ -232,6 +232,7 @@ async function startLocked(
     await api.close();
     await operations.drain(DRAIN_TIMEOUT_MS);
     await patrolling;
+    service.agents.close();
     await service.restarts.close();
     await engine.close?.();
     log.info("daemon stopped", { pid: process.pid });

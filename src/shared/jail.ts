@@ -5,10 +5,11 @@
  */
 
 import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
-import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { limitWait, type Patience } from "./agent/deadline.ts";
+import { connectUnix, type Wire } from "./agent/wire.ts";
 import { BangerError } from "./errors.ts";
-import { JAIL } from "./contract/helper-api.ts";
+import { JAIL } from "./contract/jail-names.ts";
 
 /** Missing from Node's constants; the same on every architecture that banger runs on. */
 const O_PATH = 0o10000000;
@@ -87,55 +88,49 @@ const ANSWER_LIMIT_BYTES = 32;
 
 /**
  * Connects to a port of the guest through Firecracker's vsock device: `CONNECT <port>\n`, `OK <port>\n`, then the
- * guest's bytes, some of which may come with the answer. The socket is paused: `pipe` or `resume` it. Source:
- * Firecracker docs/vsock.md.
- * @throws BangerError GUEST_NOT_READY if nothing listens there, or nothing answers within `timeoutMs`
+ * guest's bytes, some of which may come with the answer. Source: Firecracker docs/vsock.md.
+ * @throws BangerError GUEST_NOT_READY if nothing listens there, or nothing answers in time; CANCELLED
  */
-export async function connectVsock(jailRoot: string, port: number, timeoutMs: number): Promise<Socket> {
+export async function connectVsock(jailRoot: string, port: number, { timeoutMs, signal }: Patience): Promise<Wire> {
   const unreachable = (why: string, cause?: unknown): BangerError =>
     new BangerError("GUEST_NOT_READY", `vsock port ${port} of the guest: ${why}`, { cause });
-  let target: JailDescriptor;
+  let wire: Wire;
   try {
-    target = openJailSocket(jailRoot, JAIL.vsockSocket);
+    using target = openJailSocket(jailRoot, JAIL.vsockSocket);
+    wire = await connectUnix(target.path);
   } catch (thrown) {
     throw unreachable((thrown as Error).message, thrown);
   }
-  const socket = connect({ path: target.path });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  using _limit = limitWait(
+    { timeoutMs, signal },
+    () => reject(unreachable(`no answer within ${timeoutMs} ms`)),
+    reject,
+  );
+  let answer = Buffer.alloc(0);
+  wire.read({
+    onData: (chunk) => {
+      answer = Buffer.concat([answer, chunk]);
+      const end = answer.indexOf("\n");
+      if (end === -1 && answer.length <= ANSWER_LIMIT_BYTES) return;
+      wire.pause();
+      if (end === -1 || !/^OK \d{1,10}$/.test(answer.subarray(0, end).toString("latin1")))
+        return reject(unreachable("the answer is not Firecracker's"));
+      wire.unread(answer.subarray(end + 1));
+      resolve();
+    },
+    // Firecracker closes without an answer if nothing listens in the guest.
+    onEnd: () => reject(unreachable("nothing listens there")),
+  });
   try {
-    return await new Promise<Socket>((resolve, reject) => {
-      let answer = Buffer.alloc(0);
-      const timer = setTimeout(() => reject(unreachable(`no answer within ${timeoutMs} ms`)), timeoutMs);
-      const onData = (chunk: Buffer): void => {
-        answer = Buffer.concat([answer, chunk]);
-        const end = answer.indexOf("\n");
-        if (end === -1 && answer.length <= ANSWER_LIMIT_BYTES) return;
-        clearTimeout(timer);
-        socket.off("data", onData);
-        socket.pause();
-        if (end === -1 || !/^OK \d{1,10}$/.test(answer.subarray(0, end).toString("latin1")))
-          return reject(unreachable("the answer is not Firecracker's"));
-        socket.removeAllListeners("close");
-        socket.removeAllListeners("error");
-        const rest = answer.subarray(end + 1);
-        if (rest.length > 0) socket.unshift(rest);
-        resolve(socket);
-      };
-      socket.on("data", onData);
-      socket.once("connect", () => socket.write(`CONNECT ${port}\n`));
-      socket.once("error", (error) => {
-        clearTimeout(timer);
-        reject(unreachable(error.message, error));
-      });
-      // Firecracker closes without an answer if nothing listens in the guest.
-      socket.once("close", () => {
-        clearTimeout(timer);
-        reject(unreachable("nothing listens there"));
-      });
-    });
+    wire.write(Buffer.from(`CONNECT ${port}\n`));
+    wire.resume();
+    await promise;
+    return wire;
   } catch (thrown) {
-    socket.destroy();
+    wire.close();
     throw thrown;
   } finally {
-    target[Symbol.dispose]();
+    wire.read(null);
   }
 }

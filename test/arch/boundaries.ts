@@ -31,7 +31,8 @@ const RESERVED: readonly Reserved[] = [
   {
     what: "calls foreign functions (bun:ffi)",
     pattern: /["'`]bun:ffi["'`]/,
-    allowed: /^src\/(?:helper\/sys\/.+|daemon\/host\/system-calls|cmd\/terminal\/poll)\.ts$/,
+    allowed:
+      /^src\/(?:helper\/sys\/.+|daemon\/host\/system-calls|cmd\/terminal\/(?:poll|raw-mode)|shared\/agent\/serial-port)\.ts$/,
   },
   {
     what: "writes to stdout",

@@ -7,6 +7,8 @@ import { JAIL } from "../../src/shared/contract/helper-api.ts";
 
 export interface FakeFirecracker extends AsyncDisposable {
   readonly requests: { readonly method: string; readonly path: string; readonly body: unknown }[];
+  /** The jail's `io` by a name short enough for a socket in it. */
+  readonly io: string;
   /** How many connections were made. */
   connections(): number;
 }
@@ -50,6 +52,7 @@ export async function startFakeFirecracker(
   await new Promise<void>((resolve) => server.listen(join(link, "api.sock"), resolve));
   return {
     requests,
+    io: link,
     connections: () => connections,
     [Symbol.asyncDispose]: async () => {
       await new Promise<void>((resolve) => server.close(() => resolve()));

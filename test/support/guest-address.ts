@@ -9,4 +9,5 @@ export const guestAddress: GuestAddress = {
   sshHost: "127.0.0.1",
   sshPort: 2222,
   runtimeDir: "/nowhere",
+  hasAgent: false,
 };

@@ -4,10 +4,11 @@
  */
 
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { createPrivileged } from "../../src/daemon/engine/system/privileged.ts";
 import { loadConfig, type Config } from "../../src/shared/config.ts";
-import type { Guest } from "../../src/daemon/guest/ssh/guest.ts";
+import { agentQuestions } from "../../src/daemon/guest/agent/questions.ts";
+import type { Guest } from "../../src/daemon/guest/guest.ts";
 import type { ImageStore } from "../../src/daemon/image/store.ts";
 import { Locks } from "../../src/shared/locks.ts";
 import { openDatabase } from "../../src/daemon/store/database.ts";
@@ -22,13 +23,20 @@ import type { HostFacts } from "../../src/daemon/engine/system/host-facts.ts";
 import { identifyProcess } from "../../src/daemon/host/processes.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { jailRootOf } from "../../src/shared/jail.ts";
-import { HELPER_VERSION, type HelperOutputOf } from "../../src/shared/contract/helper-api.ts";
+import { HELPER_VERSION, type HelperOutputOf, JAIL } from "../../src/shared/contract/helper-api.ts";
 import { systemPaths, type SystemPaths } from "../../src/shared/places/paths.ts";
 import { VERSION } from "../../src/shared/version.ts";
+import { type AgentPeer, FakeAgent } from "./fake-agent.ts";
 import { type FakeFirecracker, startFakeFirecracker } from "./fake-firecracker.ts";
 import { type FakeHelper, type FakeVerbs, startFakeHelper } from "./fake-helper.ts";
 
 const BOOT_ID = "01234567-89ab-cdef-0123-456789abcdef";
+
+interface Vmm {
+  readonly child: Bun.Subprocess;
+  readonly api: FakeFirecracker;
+  readonly agent: FakeAgent | null;
+}
 
 /** What the pretended host holds. */
 export class FakeHost {
@@ -47,7 +55,9 @@ export class FakeHost {
   duringProbe: () => Promise<void> = async () => undefined;
   /** What NAT is refused with. */
   noUplink: BangerError | null = null;
-  readonly vmms = new Map<string, { readonly child: Bun.Subprocess; readonly api: FakeFirecracker }>();
+  /** What a guest's agent does with each connection; null for guests without one. */
+  agent: ((peer: AgentPeer) => unknown) | null = null;
+  readonly vmms = new Map<string, Vmm>();
 
   /** Everything by name; empty when nothing of any VM is left. */
   list(): readonly string[] {
@@ -114,14 +124,16 @@ export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
         facts: world.facts,
         shutDown,
         readsIdentity: () => world.readsIdentity,
+        hasAgent: () => host.agent !== null,
       });
       services.push(service);
       return service;
     },
     [Symbol.asyncDispose]: async () => {
       for (const { parts } of services) await parts.engine.close?.();
-      for (const { child, api } of host.vmms.values()) {
+      for (const { child, api, agent } of host.vmms.values()) {
         child.kill("SIGKILL");
+        await agent?.[Symbol.asyncDispose]();
         await api[Symbol.asyncDispose]();
       }
       await helper[Symbol.asyncDispose]();
@@ -141,6 +153,7 @@ export async function startService(parts: {
   readonly shutDown?: (id: string, word: string) => void;
   readonly hook?: JournalHook;
   readonly readsIdentity?: () => boolean;
+  readonly hasAgent?: () => boolean;
 }): Promise<VmService> {
   const { paths, db, facts, hook } = parts;
   const vms = new VmTable(db);
@@ -154,6 +167,9 @@ export async function startService(parts: {
     },
     close: async () => undefined,
     readCounters: async () => null,
+    sshArgv: () => ["ssh", "root@guest"],
+    agentAnswers: agentQuestions.agentAnswers,
+    setClock: agentQuestions.setClock,
   } as unknown as Guest;
   const rootfs = join(paths.baseDir, "rootfs.ext4");
   const images = {
@@ -166,6 +182,7 @@ export async function startService(parts: {
       kernelPath: "/k/vmlinux",
       initrdPath: "/k/initrd.img",
       readsIdentity: parts.readsIdentity?.() ?? true,
+      hasAgent: parts.hasAgent?.() ?? false,
     }),
     findLeftovers: async () => [],
   } as unknown as ImageStore;
@@ -282,7 +299,16 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
       host.jails.add(vm);
       const api = await startFakeFirecracker(jailRootOf(paths.jailDir, vm), root);
       const child = Bun.spawn(["sleep", "1000"]);
-      host.vmms.set(vm, { child, api });
+      // Behind Firecracker's own answer to CONNECT; whoever greets throws away what comes before the hello.
+      const serve = host.agent;
+      const agent =
+        serve === null
+          ? null
+          : await FakeAgent.listen(join(api.io, basename(JAIL.vsockSocket)), (peer) => {
+              peer.write("OK 1073741824\n");
+              return serve(peer);
+            });
+      host.vmms.set(vm, { child, api, agent });
       const process = await alive(vm);
       if (process === null) throw new BangerError("VMM_FAILED", "ended at once");
       return {
@@ -300,6 +326,7 @@ function verbsOf(host: FakeHost, paths: SystemPaths, root: string): FakeVerbs {
       if (vmm === undefined) return { killed: false };
       vmm.child.kill("SIGKILL");
       await vmm.child.exited;
+      await vmm.agent?.[Symbol.asyncDispose]();
       await vmm.api[Symbol.asyncDispose]();
       host.vmms.delete(vm);
       return { killed: true };

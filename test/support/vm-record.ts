@@ -17,6 +17,7 @@ export function makeVm(more: Partial<Omit<VmRecord, "id">> & { readonly id?: str
     acceleration: null,
     pid: null,
     bootId: null,
+    agent: null,
     address: null,
     workspace: null,
     createdAt: "2026-01-02T03:04:05.678Z",

@@ -319,6 +319,10 @@ export const ROOT: Group = {
           summary: "Prints the path of the daemon's API socket.",
           load: async () => (await import("./internal/socket.ts")).command,
         },
+        "guest-stream": {
+          summary: "Connects banger on another machine to a VM's agent.",
+          load: async () => (await import("./internal/guest-stream.ts")).command,
+        },
         "ssh-proxy": {
           summary: "Connects ssh to a VM.",
           load: async () => (await import("./internal/ssh-proxy.ts")).command,

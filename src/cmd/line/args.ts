@@ -85,10 +85,14 @@ function readSize(flag: string, value: string, field: Exclude<LimitedField, "vcp
   return bytes;
 }
 
+/** The most that a timer takes (31 bits of milliseconds), in whole days. */
+const LONGEST_DAYS = 24;
+
 /** Milliseconds, more than none. @throws BangerError INVALID_VALUE naming the flag */
 export function readDuration(flag: string, value: string): number {
   const ms = parseDuration(value);
   if (ms === null || ms === 0) throw invalid(flag, value, "a duration such as 30s or 2h30m");
+  if (ms > LONGEST_DAYS * 86_400_000) throw invalid(flag, value, `at most ${LONGEST_DAYS}d`);
   return ms;
 }
 

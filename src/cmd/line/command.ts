@@ -3,6 +3,7 @@
 import type { ArgsDef, ParsedArgs } from "citty";
 import type { ConnectOptions, Client } from "../daemon/client.ts";
 import type { Interrupts } from "../terminal/interrupts.ts";
+import type { RawArgument } from "./raw-arguments.ts";
 import type { Output } from "../terminal/output.ts";
 
 /** What a command gets when it runs. */
@@ -14,6 +15,8 @@ export interface Invocation<T extends ArgsDef = ArgsDef> {
   readonly lists: Readonly<Record<string, readonly string[]>>;
   /** What stood after `--`, untouched; null when there was no `--`. */
   readonly rest: readonly string[] | null;
+  /** The same as the kernel gave it, for a command that takes bytes. */
+  readonly rawRest: readonly RawArgument[];
   readonly json: boolean;
   readonly out: Output;
   readonly interrupts: Interrupts;
@@ -37,6 +40,8 @@ export interface Command<T extends ArgsDef = ArgsDef> {
   readonly repeatable?: readonly (keyof T & string)[];
   /** Whether words after `--` are taken, and what they are called. */
   readonly trailing?: { readonly name: string; readonly description: string };
+  /** Whether those words may be any bytes, not only text. */
+  readonly takesBytes?: true;
   /** With words after `--`, the exit status is that of the guest command; a failure before it is 125. */
   readonly isGuestStatus?: boolean;
   /** Whether `--json` is taken. */

@@ -3,7 +3,7 @@
  * written to a terminal is made printable here, once, for every command; elsewhere the answer's bytes stay as they are.
  */
 
-import { writeSync } from "node:fs";
+import { write as writeAsync, writeSync } from "node:fs";
 import { isatty } from "node:tty";
 import { BangerError, isErrno } from "../../shared/errors.ts";
 import { CLOCK, type Clock, isUnicode, type LiveLine, liveStages, plainStages, type Stages } from "./stages.ts";
@@ -19,6 +19,11 @@ export interface Sink {
   readonly isTerminal: boolean;
   /** @throws OutputClosed, BangerError OUTPUT_FAILED */
   write(bytes: string | Uint8Array): void;
+  /**
+   * Writes all of it beside other work, however long a slow reader takes: the output of a guest's command, as it is. One call at a time.
+   * @throws like {@link write}
+   */
+  pass?(bytes: Uint8Array): Promise<void>;
   /** Whether nobody can read it any more; for a command that has nothing to write, and so would never know. */
   isClosed?(): Promise<boolean>;
 }
@@ -34,6 +39,23 @@ const WHY: Readonly<Record<string, string>> = {
 const RETRY_MS = 2;
 const READER_CHECK_MS = 250;
 
+/** @returns what a failed write(2) means to the command */
+function failedWrite(thrown: unknown, what: string): OutputClosed | BangerError {
+  if (isErrno(thrown, "EPIPE") || isErrno(thrown, "EBADF")) return new OutputClosed();
+  const { code = "unknown error", message } = thrown as NodeJS.ErrnoException;
+  return new BangerError("OUTPUT_FAILED", `${what} could not be written: ${WHY[code] ?? message}`, { cause: thrown });
+}
+
+/** write(2) in a thread: a pipe stays blocking, as everyone else who has it expects. */
+async function writeSome(fd: number, bytes: Uint8Array): Promise<number> {
+  return await new Promise((resolve, reject) => {
+    writeAsync(fd, bytes, 0, bytes.length, null, (error, written) => {
+      if (error === null) resolve(written);
+      else reject(error);
+    });
+  });
+}
+
 /** A descriptor, written to completely before the call returns, so that nothing is lost at exit. */
 export function descriptorSink(fd: number): Sink {
   return {
@@ -46,14 +68,19 @@ export function descriptorSink(fd: number): Sink {
           rest = rest.subarray(writeSync(fd, rest));
         } catch (thrown) {
           // A pipe that somebody else made non-blocking, and that is full.
-          if (isErrno(thrown, "EAGAIN")) Bun.sleepSync(RETRY_MS);
-          else if (isErrno(thrown, "EPIPE") || isErrno(thrown, "EBADF")) throw new OutputClosed();
-          else {
-            const { code = "unknown error", message } = thrown as NodeJS.ErrnoException;
-            throw new BangerError("OUTPUT_FAILED", `the answer could not be written: ${WHY[code] ?? message}`, {
-              cause: thrown,
-            });
-          }
+          if (!isErrno(thrown, "EAGAIN")) throw failedWrite(thrown, "the answer");
+          Bun.sleepSync(RETRY_MS);
+        }
+      }
+    },
+    pass: async (bytes) => {
+      let rest = bytes;
+      while (rest.length > 0) {
+        try {
+          rest = rest.subarray(await writeSome(fd, rest));
+        } catch (thrown) {
+          if (!isErrno(thrown, "EAGAIN")) throw failedWrite(thrown, "the command's output");
+          await Bun.sleep(RETRY_MS);
         }
       }
     },
@@ -136,6 +163,14 @@ export class Output {
   data(bytes: string | Uint8Array): void {
     this.#endLive();
     this.stdout.write(this.stdout.isTerminal ? this.#filter.feed(bytes) : bytes);
+  }
+
+  /** Output of a guest's command, byte for byte also on a terminal. @throws OutputClosed, BangerError OUTPUT_FAILED */
+  async pass(stream: "stdout" | "stderr", bytes: Uint8Array): Promise<void> {
+    this.#endLive();
+    const sink = this[stream];
+    if (sink.pass === undefined) sink.write(bytes);
+    else await sink.pass(bytes);
   }
 
   line(text: Text): void {

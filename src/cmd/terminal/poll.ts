@@ -1,4 +1,4 @@
-/** Whether anybody can still read what a descriptor would be written to; the CLI's only foreign function (poll(2)). */
+/** Whether anybody can still read what a descriptor would be written to (poll(2)). */
 
 import { dlopen, FFIType, ptr } from "bun:ffi";
 

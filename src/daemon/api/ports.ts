@@ -17,7 +17,7 @@ export async function addForward(
   guestPort: number,
 ): Promise<Forward> {
   const { forwards, guest, vms } = service.parts;
-  const address = await service.queries.reach(vm);
+  const address = await service.queries.reach(vm, ["ssh"]);
   const forward = { vm: vm.name, hostAddress: HOST_ADDRESS, hostPort, guestPort };
   const known = forwards.find(hostPort);
   const holder = known === null ? null : vms.get(known.vm);
@@ -42,14 +42,15 @@ export async function removeForward(service: VmService, vm: VmRecord, hostPort: 
     throw new BangerError("FORWARD_NOT_FOUND", `port ${hostPort} of this host is not forwarded to ${vm.name}`, {
       hint: `banger vm ports ${vm.name}`,
     });
-  if (vm.state === "running") await guest.removeForward(await service.queries.reach(vm), hostPort, row.guestPort);
+  if (vm.state === "running")
+    await guest.removeForward(await service.queries.reach(vm, ["ssh"]), hostPort, row.guestPort);
   forwards.remove(vm.id, hostPort);
 }
 
 /** By port: what listens, once for each forward to it, and forwards that nobody listens behind. */
 export async function listPorts(service: VmService, vm: VmRecord): Promise<readonly Port[]> {
   const { guest, forwards } = service.parts;
-  const address = await service.queries.reach(vm);
+  const address = await service.queries.reach(vm, ["agent", "ssh"]);
   const rows = joinPorts(await guest.listListeners(address), forwards.list(vm.id));
   return await Promise.all(
     rows.map(async ({ port, process, hostPort, listens }): Promise<Port> => ({

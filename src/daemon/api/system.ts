@@ -4,10 +4,14 @@ import { API_LEVEL, MINIMUM_API_LEVEL } from "../../shared/contract/owner-api.ts
 import { VERSION } from "../../shared/version.ts";
 import { examineHost } from "../doctor/doctor.ts";
 import { findLeftovers, removeLeftovers } from "../vm/gc.ts";
-import type { VmParts } from "../vm/records.ts";
+import type { VmService } from "../vm/service.ts";
 import type { HandlersOf } from "./handlers.ts";
 
-export function createSystemHandlers(parts: VmParts, startedAt: Date, shutdown: () => void): HandlersOf<"system"> {
+export function createSystemHandlers(
+  { parts, agents }: Pick<VmService, "parts" | "agents">,
+  startedAt: Date,
+  shutdown: () => void,
+): HandlersOf<"system"> {
   const { paths, vms } = parts;
   return {
     "system.ping": async () => ({
@@ -21,7 +25,10 @@ export function createSystemHandlers(parts: VmParts, startedAt: Date, shutdown: 
       stateDir: paths.stateDir,
       runtimeDir: paths.runtimeDir,
     }),
-    "system.doctor": async (_input, { signal }) => [...(await examineHost(parts, signal))],
+    "system.doctor": async (_input, { signal }) => {
+      await agents.lookAtAll();
+      return [...(await examineHost(parts, signal))];
+    },
     "system.gc": async ({ dryRun }) => {
       const found = await findLeftovers(parts);
       if (!dryRun) await removeLeftovers(found);

@@ -3,6 +3,7 @@
 import { open, stat } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
 import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
+import { agentPlaceOf } from "../guest/address.ts";
 import { readTailBytes } from "../guest/ready.ts";
 import type { OperationContext } from "./operations.ts";
 import type { LogFile } from "../engine/log-files.ts";
@@ -47,16 +48,13 @@ export function createVmHandlers(service: VmService): HandlersOf<"vm"> {
       return {};
     },
     "vm.set": async ({ vm, spec }) => await lifecycle.set(queries.resolve(vm).id, definedOnly(spec)),
-    "vm.connect": async ({ vm: ref }) => {
+    "vm.connect": async ({ vm: ref, accepts }) => {
       const vm = queries.resolve(ref);
-      const address = await queries.reach(vm);
-      return {
-        kind: "ssh",
-        id: vm.id,
-        name: vm.name,
-        sshArgv: [...parts.guest.sshArgv(address)],
-        workDir: vm.workspace?.guestPath ?? "/root",
-      };
+      const address = await queries.reach(vm, accepts);
+      const known = { id: vm.id, name: vm.name, workDir: vm.workspace?.guestPath ?? "/root" };
+      return address.hasAgent && accepts.includes("agent")
+        ? { kind: "agent", ...known, channel: agentPlaceOf(address) }
+        : { kind: "ssh", ...known, sshArgv: [...parts.guest.sshArgv(address)] };
     },
     "vm.ports": async ({ vms }) => {
       const ports = await Promise.all(chosen(vms).map(async (vm) => await listPorts(service, vm)));

@@ -34,6 +34,7 @@ export async function examineHost(parts: Examined, signal: AbortSignal): Promise
     examineImages(parts),
     examineLeftovers(parts),
     examineTime(parts, signal),
+    examineAgents(parts),
   ]);
   return groups.flat();
 }
@@ -134,6 +135,20 @@ async function examineTime({ images }: Examined, signal: AbortSignal): Promise<D
   // An image that can't be read says nothing about the clock, and is said elsewhere.
   const made = await images.list().catch(() => []);
   return [await examineClock(made, signal)];
+}
+
+function examineAgents({ vms }: Examined): DoctorRow[] {
+  const started = vms.list().filter(({ state, agent }) => state === "running" && agent !== null);
+  const silent = started.filter(({ agent }) => agent === "silent").map(({ name }) => name);
+  if (silent.length === 0) return [pass("guest agents", `${started.length} answer`)];
+  return [
+    {
+      check: "guest agents",
+      level: "WARN",
+      message: `no answer from the agent in ${silent.join(", ")}; exec and cp go over ssh there, which is slower`,
+      fix: `banger vm restart ${silent.join(" ")}`,
+    },
+  ];
 }
 
 async function examineLeftovers(parts: Examined): Promise<DoctorRow[]> {

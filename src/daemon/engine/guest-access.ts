@@ -1,7 +1,7 @@
 /** How to meet a VM's guest: where it is, how long it may take, and its logs. All that steps need to know of an engine. */
 
 import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
-import type { GuestAddress } from "../guest/ssh/guest.ts";
+import type { GuestAddress } from "../guest/guest.ts";
 import type { Acceleration } from "./acceleration.ts";
 import type { LogFile } from "./log-files.ts";
 

@@ -7,7 +7,7 @@ import type { Config } from "../../shared/config.ts";
 import type { Progress } from "../../shared/contract/owner-api.ts";
 import type { Paths } from "../../shared/places/paths.ts";
 import type { VmId, VmRecord } from "../../shared/contract/schemas.ts";
-import type { Guest } from "../guest/ssh/guest.ts";
+import type { Guest } from "../guest/guest.ts";
 import type { ImageFiles } from "../image/store.ts";
 import type { GuestAccess, VmDirs } from "./guest-access.ts";
 
@@ -31,7 +31,7 @@ export interface StepContext extends UndoContext {
 }
 
 /** What a step found out, for the VM's record. */
-export type RecordPatch = Partial<Pick<VmRecord, "pid" | "address" | "bootId">>;
+export type RecordPatch = Partial<Pick<VmRecord, "pid" | "address" | "bootId" | "agent">>;
 
 export interface Step {
   readonly name: string;

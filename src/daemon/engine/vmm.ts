@@ -44,6 +44,14 @@ export interface Vmm {
   signal(id: VmId, runtimeDir: string, signal: NodeJS.Signals): Promise<boolean>;
   /** Asks the guest to end by its virtual power button or keyboard. True when the monitor took the request. */
   powerDown(id: VmId, runtimeDir: string): Promise<boolean>;
+  /**
+   * Resolves when the guest's agent has opened its ports: what is sent earlier is lost. Without it, a connection is refused until the
+   * agent listens. @throws BangerError VMM_FAILED, CANCELLED
+   */
+  waitForAgentPorts?(
+    runtimeDir: string,
+    options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  ): Promise<void>;
   /** Ends every process of this VM and waits until it is gone; removes what it left. "Already gone" is success. */
   destroy(id: VmId, runtimeDir: string): Promise<void>;
 }

@@ -1,5 +1,6 @@
 /** Where one VM's guest is. */
 
+import type { AgentPlace } from "../../shared/agent/channel.ts";
 import type { VmId } from "../../shared/contract/schemas.ts";
 
 export interface GuestAddress {
@@ -10,4 +11,11 @@ export interface GuestAddress {
   readonly runtimeDir: string;
   /** The VM's jail, where the guest may be reached over vsock: tried first, since it works with a broken network. */
   readonly jailRoot?: string;
+  /** Whether the agent in the guest answered when it was last asked. */
+  readonly hasAgent: boolean;
+}
+
+/** Where the guest's agent is, if it has one. */
+export function agentPlaceOf({ jailRoot, runtimeDir }: Pick<GuestAddress, "jailRoot" | "runtimeDir">): AgentPlace {
+  return jailRoot === undefined ? { kind: "serial", directory: runtimeDir } : { kind: "vsock", jailRoot };
 }

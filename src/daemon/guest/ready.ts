@@ -2,21 +2,19 @@
 
 import { open } from "node:fs/promises";
 import { BangerError } from "../../shared/errors.ts";
+import type { AgentReady } from "../../shared/agent/answers.ts";
+import type { VmRecord } from "../../shared/contract/schemas.ts";
 import type { ProcessIdentity } from "../engine/vmm.ts";
 import { isAlive } from "../host/processes.ts";
-import type { Guest, GuestAddress } from "./ssh/guest.ts";
+import type { Guest, GuestAddress } from "./guest.ts";
+import { HEALTH_CHECK_MS, openWhenUp, type Wait } from "./ssh/open.ts";
 
-const FIRST_PROBE_MS = 20;
-const SLOWEST_PROBE_MS = 100;
-/** A forward may swallow a probe sent before the guest's network is up; a new one answers sooner than its retry. */
-const SHORTEST_PROBE_MS = 1000;
 /**
- * A probe's patience grows with the time the guest has taken: each costs it a process, and one that is merely slow (many
- * on a busy host) would otherwise be asked anew for ever, and never come to answer.
+ * The share of its deadline in which a guest with an agent is not asked over ssh: each probe costs it a process, and is only of use
+ * when the agent never answers.
  */
-const PATIENCE_SHARE = 1 / 6;
-/** How often a booting guest is looked at for a panic or its VMM's end. */
-const HEALTH_CHECK_MS = 500;
+const AGENT_SHARE = 1 / 15;
+const FIRST_COMMAND_MS = 60_000;
 const BOOT_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** How long a guest may take: emulated ones need much longer, the more so several at once. */
@@ -56,23 +54,104 @@ export function isPanicBeforeInit(console: string): boolean {
   return lines.every((line) => line === "" || /^\[ *\d+\.\d{6}\]/.test(line));
 }
 
+/** A guest that starts, and where its last words are. */
+export interface StartingGuest {
+  readonly name: string;
+  readonly process: ProcessIdentity;
+  readonly serialLogPath: string;
+  readonly vmmLogPath: string;
+  /** Waits for its agent's word that commands can run; null for a guest without one. */
+  readonly waitForAgent: ((timeoutMs: number, signal: AbortSignal) => Promise<AgentReady>) | null;
+}
+
+export type Ready = Pick<VmRecord, "bootId" | "agent">;
+
 /**
- * Waits for sshd's banner, opens the control connection and reads the guest's boot id.
+ * Waits until the guest's agent says that commands can run. A guest without one, or whose agent stays silent, is ready when a command
+ * ran over ssh; so is one whose work disk its agent left to the image.
  * @throws BangerError GUEST_NOT_READY past the deadline or at a kernel panic, VMM_FAILED when the VMM ended.
  */
 export async function waitUntilReady(
-  guest: Guest,
+  guest: Pick<Guest, "answers" | "open" | "run">,
   address: GuestAddress,
-  vm: {
-    readonly name: string;
-    readonly process: ProcessIdentity;
-    readonly serialLogPath: string;
-    readonly vmmLogPath: string;
-  },
+  vm: StartingGuest,
   deadlineMs: number,
   signal: AbortSignal,
-): Promise<{ readonly bootId: string }> {
-  const deadline = Date.now() + deadlineMs;
+): Promise<Ready> {
+  const began = Date.now();
+  const wait: Wait = {
+    remainingMs: () => Math.max(1000, began + deadlineMs - Date.now()),
+    check: async () => await checkBoot(vm, began, deadlineMs),
+    signal,
+  };
+  if (vm.waitForAgent === null) return { bootId: await readyBySsh(guest, address, vm, wait), agent: null };
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
+  let said: AgentReady | null = null;
+  const byAgent = vm.waitForAgent(deadlineMs, either).then(
+    (answer) => {
+      said = answer;
+      return isReady(answer) ? answer : null;
+    },
+    (thrown: unknown) => {
+      if (thrown instanceof BangerError) return null;
+      throw thrown;
+    },
+  );
+  try {
+    const answer = await waitAlone(byAgent, began + deadlineMs * AGENT_SHARE, wait);
+    if (answer !== null) return { bootId: answer.bootId, agent: "answers" };
+    const bySsh = readyBySsh(guest, address, vm, { ...wait, signal: either });
+    const first = await Promise.race([bySsh, byAgent.then(async (late) => late ?? (await bySsh))]);
+    if (typeof first === "string") return { bootId: first, agent: said === null ? "silent" : "answers" };
+    stop.abort();
+    await bySsh.catch(() => undefined);
+    return { bootId: first.bootId, agent: "answers" };
+  } finally {
+    stop.abort();
+    await byAgent;
+  }
+}
+
+/** Whether the agent did all of a boot that its guest's user sees. */
+const isReady = ({ workDisk, isInit }: AgentReady): boolean => workDisk || isInit;
+
+/** The agent's answer; null when it is none that settles it, or there is none by `until`. */
+async function waitAlone(
+  byAgent: Promise<AgentReady | null>,
+  until: number,
+  { check, signal }: Wait,
+): Promise<AgentReady | null> {
+  while (Date.now() < until) {
+    const answer = await Promise.race([byAgent, Bun.sleep(HEALTH_CHECK_MS)]);
+    signal.throwIfAborted();
+    if (answer !== undefined) return answer;
+    await check();
+  }
+  return null;
+}
+
+/** Waits for sshd, opens the control connection and reads the guest's boot id. */
+async function readyBySsh(
+  guest: Pick<Guest, "answers" | "open" | "run">,
+  address: GuestAddress,
+  { name }: StartingGuest,
+  wait: Wait,
+): Promise<string> {
+  await openWhenUp(guest, address, wait);
+  const asked = ["cat", "/proc/sys/kernel/random/boot_id"];
+  const result = await guest.run(address, asked, Math.min(wait.remainingMs(), FIRST_COMMAND_MS), wait.signal);
+  const bootId = result.stdout.trim();
+  if (result.exitCode === 0 && BOOT_ID.test(bootId)) return bootId;
+  throw new BangerError(
+    "GUEST_NOT_READY",
+    `the first command in the guest ended with ${result.exitCode}: ${result.stderr.trim()}`,
+    { hint: `banger vm logs ${name}` },
+  );
+}
+
+/** @throws BangerError GUEST_NOT_READY, VMM_FAILED when there is nothing more to wait for */
+async function checkBoot(vm: StartingGuest, began: number, deadlineMs: number): Promise<void> {
   const fail = async (
     code: "GUEST_NOT_READY" | "VMM_FAILED",
     why: string,
@@ -89,84 +168,15 @@ export async function waitUntilReady(
       hint: `banger vm logs ${vm.name}`,
     });
   };
-  const began = Date.now();
-  const check = async (): Promise<void> => {
-    const alive = await isAlive(vm.process);
-    // The console first: a panic ends the VMM too, and is the better answer.
-    if ((await readTail(vm.serialLogPath, 8192)).includes(PANIC)) {
-      const beforeInit = isPanicBeforeInit(await readTail(vm.serialLogPath, BOOT_LOG_BYTES));
-      await fail("GUEST_NOT_READY", "the guest's kernel panicked", {
-        panic: beforeInit ? "before init" : "after init",
-      });
-    }
-    if (!alive) await fail("VMM_FAILED", "the VMM stopped while the guest was booting");
-    if (Date.now() > deadline)
-      await fail("GUEST_NOT_READY", `the guest did not answer within ${Math.round(deadlineMs / 1000)} s`);
-  };
-  const remaining = (): number => Math.max(1000, deadline - Date.now());
-  if (address.jailRoot === undefined) {
-    for (let waitMs = FIRST_PROBE_MS; ; waitMs = Math.min(waitMs * 1.5, SLOWEST_PROBE_MS)) {
-      signal.throwIfAborted();
-      if (await guest.answers(address, probePatience(Date.now() - began), signal)) break;
-      await check();
-      await Bun.sleep(waitMs);
-    }
-    await guest.open(address, Math.min(remaining(), 60_000), signal);
-  } else {
-    // ssh's own way in waits for the guest: a probe would cost it a process each.
-    await openWhile(check, guest, address, remaining, signal);
+  const alive = await isAlive(vm.process);
+  // The console first: a panic ends the VMM too, and is the better answer.
+  if ((await readTail(vm.serialLogPath, 8192)).includes(PANIC)) {
+    const beforeInit = isPanicBeforeInit(await readTail(vm.serialLogPath, BOOT_LOG_BYTES));
+    await fail("GUEST_NOT_READY", "the guest's kernel panicked", {
+      panic: beforeInit ? "before init" : "after init",
+    });
   }
-  const result = await guest.run(
-    address,
-    ["cat", "/proc/sys/kernel/random/boot_id"],
-    Math.min(remaining(), 60_000),
-    signal,
-  );
-  const bootId = result.stdout.trim();
-  if (result.exitCode !== 0 || !BOOT_ID.test(bootId)) {
-    throw new BangerError(
-      "GUEST_NOT_READY",
-      `the first command in the guest ended with ${result.exitCode}: ${result.stderr.trim()}`,
-      { hint: `banger vm logs ${vm.name}` },
-    );
-  }
-  return { bootId };
-}
-
-/** How long a probe waits for an answer, by how long the guest has been starting. */
-export function probePatience(elapsedMs: number): number {
-  return Math.max(SHORTEST_PROBE_MS, Math.round(elapsedMs * PATIENCE_SHARE));
-}
-
-/** Opens the control connection, again when a guest that is half up hangs up, for as long as `check` doesn't throw. */
-async function openWhile(
-  check: () => Promise<void>,
-  guest: Guest,
-  address: GuestAddress,
-  remaining: () => number,
-  signal: AbortSignal,
-): Promise<void> {
-  for (;;) {
-    const stop = new AbortController();
-    const opening = guest.open(address, remaining(), AbortSignal.any([signal, stop.signal])).then(
-      () => null,
-      (thrown: unknown) => ({ thrown }),
-    );
-    try {
-      for (;;) {
-        const ended = await Promise.race([opening, Bun.sleep(HEALTH_CHECK_MS)]);
-        if (ended === null) return;
-        signal.throwIfAborted();
-        await check();
-        if (ended === undefined) continue;
-        if (!(ended.thrown instanceof BangerError) || ended.thrown.code !== "GUEST_NOT_READY") throw ended.thrown;
-        await Bun.sleep(SLOWEST_PROBE_MS);
-        break;
-      }
-    } catch (thrown) {
-      stop.abort();
-      await opening;
-      throw thrown;
-    }
-  }
+  if (!alive) await fail("VMM_FAILED", "the VMM stopped while the guest was booting");
+  if (Date.now() > began + deadlineMs)
+    await fail("GUEST_NOT_READY", `the guest did not answer within ${Math.round(deadlineMs / 1000)} s`);
 }

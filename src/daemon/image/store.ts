@@ -23,6 +23,8 @@ export interface ImageFiles {
   readonly initrdPath: string | null;
   /** Whether a guest of it takes its keys from the identity disk: false for what an older banger or somebody else built. */
   readonly readsIdentity: boolean;
+  /** Whether banger's agent boots the guest: false for a kernel whose own initrd does. */
+  readonly hasAgent: boolean;
 }
 
 export interface ImageStore {

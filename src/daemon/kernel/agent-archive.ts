@@ -25,24 +25,51 @@ export function agentTail(agent: Uint8Array, baseBytes: number): Uint8Array {
   return Buffer.concat([Buffer.alloc(-baseBytes & 3), writeCpio([{ path: AGENT, mode: EXECUTABLE, contents: agent }])]);
 }
 
+/** More than the names in the root of an initrd of banger's take. */
+const ROOT_NAMES_BYTES = 4096;
+const HEADER_BYTES = 110;
+
+/**
+ * Whether the agent of an initrd with this base boots the guest, as it decides itself (src/guest/boot/init.c): another's initrd, without
+ * /modules, knows its own way. `start` is the base's first bytes. Pure.
+ */
+export function isBootedByAgent(start: Buffer): boolean {
+  for (let at = 0; at + HEADER_BYTES < start.length;) {
+    const field = (index: number): number =>
+      parseInt(start.toString("latin1", at + 6 + index * 8, at + 14 + index * 8), 16);
+    const [size, nameBytes] = [field(6), field(11)];
+    const isHeader = start.toString("latin1", at, at + 6) === "070701";
+    if (!isHeader || !Number.isInteger(size) || !Number.isInteger(nameBytes)) return false;
+    const name = start.toString("latin1", at + HEADER_BYTES, at + HEADER_BYTES + nameBytes - 1);
+    if (name === "modules") return true;
+    at += padded(HEADER_BYTES + nameBytes) + padded(size);
+  }
+  return start.length === 0;
+}
+
+const padded = (bytes: number): number => (bytes + 3) & ~3;
+
 /**
  * Makes the initrd in a kernel's directory carry this agent; writes only when it doesn't. A guest that boots meanwhile sees the old file
  * or the new one, whole. `withStaging` lends a private directory on the same file system.
  *
  * An image's rebuild may put another kernel's directory in place at any moment. So it is opened once, and what is written belongs to the
  * base that was read. ENOENT when the directory was removed.
+ *
+ * Returns whether that agent boots the guest.
  */
 export async function ensureAgent(
   directory: string,
   agent: Uint8Array,
   withStaging: (work: (staging: string) => Promise<void>) => Promise<void>,
-): Promise<void> {
+): Promise<boolean> {
   await using opened = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   const inside = (name: string): string => `/proc/self/fd/${opened.fd}/${name}`;
   await ensureBase(inside);
   const { size } = await stat(inside(BASE));
   const tail = agentTail(agent, size);
-  if (await endsWith(inside(INITRD), size, tail)) return;
+  const isBooted = isBootedByAgent(await readStart(inside(BASE)));
+  if (await endsWith(inside(INITRD), size, tail)) return isBooted;
   await withStaging(async (staging) => {
     const whole = join(staging, INITRD);
     await copyFile(inside(BASE), whole, constants.COPYFILE_FICLONE);
@@ -51,6 +78,13 @@ export async function ensureAgent(
     await file.sync();
     await rename(whole, inside(INITRD));
   });
+  return isBooted;
+}
+
+async function readStart(path: string): Promise<Buffer> {
+  await using file = await open(path, "r");
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(ROOT_NAMES_BYTES), 0, ROOT_NAMES_BYTES, 0);
+  return buffer.subarray(0, bytesRead);
 }
 
 /** Keeps what the kernel came with under its own name. Of two at once, one makes it. */

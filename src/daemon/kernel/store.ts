@@ -49,13 +49,21 @@ export interface KernelParts {
   readonly source: string;
 }
 
+export interface BootFiles {
+  readonly kernelPath: string;
+  /** With this banger's agent in it. */
+  readonly initrdPath: string;
+  /** Whether that agent boots the guest: false for a kernel whose own initrd does. */
+  readonly hasAgent: boolean;
+}
+
 export interface KernelStore {
   list(): Promise<readonly KernelRecord[]>;
   /** Raises KERNEL_NOT_FOUND. */
   show(name: string): Promise<KernelRecord>;
   has(name: string): boolean;
-  /** What a guest boots with; the initrd has this banger's agent in it. Raises KERNEL_NOT_FOUND. */
-  bootFiles(name: string): Promise<{ readonly kernelPath: string; readonly initrdPath: string }>;
+  /** What a guest boots with. Raises KERNEL_NOT_FOUND. */
+  bootFiles(name: string): Promise<BootFiles>;
   /** Puts a kernel of this host (vmlinux, bzImage, .deb, or a directory holding one) under a new name. Raises ALREADY_EXISTS, KERNEL_INVALID. */
   import(
     source: { readonly name: string; readonly from: string; readonly initrd?: string | undefined },
@@ -134,7 +142,8 @@ export function createKernelStore(paths: Paths, readAgent: () => Promise<Uint8Ar
       await show(name);
       const agent = await readAgent();
       try {
-        await ensureAgent(dir(name), agent, withStaging);
+        const hasAgent = await ensureAgent(dir(name), agent, withStaging);
+        return { kernelPath: join(dir(name), "vmlinux"), initrdPath: join(dir(name), INITRD), hasAgent };
       } catch (cause) {
         if (!isErrno(cause, "ENOENT")) throw cause;
         throw new BangerError("KERNEL_NOT_FOUND", `the kernel ${name} was just removed or replaced`, {
@@ -142,7 +151,6 @@ export function createKernelStore(paths: Paths, readAgent: () => Promise<Uint8Ar
           hint: "try again",
         });
       }
-      return { kernelPath: join(dir(name), "vmlinux"), initrdPath: join(dir(name), INITRD) };
     },
     import: async ({ name, from, initrd }, run) => {
       if (existsSync(dir(name)))

@@ -85,6 +85,7 @@ function salvage(
     acceleration: null,
     pid: null,
     bootId: null,
+    agent: null,
     address: null,
     // Kept: its tap and rules are found by it, and nobody else may get it.
     guestIp: take(entries.guestIp, fields["guestIp"], null),

@@ -1,5 +1,7 @@
 /** A look after the VMs that run, now and then. */
 
+import type { AgentWatch } from "../guest/agent/watch.ts";
+import { ClockJumps } from "../host/clock-jumps.ts";
 import type { PatrolEngine } from "../engine/engine.ts";
 import type { VmParts, VmRecords } from "./records.ts";
 import type { Restarts } from "./reboots.ts";
@@ -12,20 +14,23 @@ export class Patrol {
   readonly #transitions: Transitions;
   readonly #restarts: Restarts;
   readonly #reconciler: Reconciler;
+  readonly #agents: AgentWatch;
+  readonly #jumps = new ClockJumps();
 
   constructor(
     parts: VmParts,
     changes: { readonly records: VmRecords; readonly transitions: Transitions; readonly restarts: Restarts },
-    reconciler: Reconciler,
+    looks: { readonly reconciler: Reconciler; readonly agents: AgentWatch },
   ) {
     this.#parts = parts;
     this.#records = changes.records;
     this.#transitions = changes.transitions;
     this.#restarts = changes.restarts;
-    this.#reconciler = reconciler;
+    this.#reconciler = looks.reconciler;
+    this.#agents = looks.agents;
   }
 
-  /** One look after every running VM: gone VMMs, stale VMs, consoles that grew too long. */
+  /** One look after every running VM: gone VMMs, stale VMs, consoles that grew too long, clocks, silent agents. */
   async run(): Promise<void> {
     const { vms, engine, log, config, locks } = this.#parts;
     await this.#reconciler.retryUnseen();
@@ -51,5 +56,10 @@ export class Patrol {
         }
       });
     }
+    if (this.#jumps.look()) {
+      log.info("this host's clock jumped: setting the guests' clocks");
+      await this.#agents.setClocks();
+    }
+    await this.#agents.lookAtAll();
   }
 }

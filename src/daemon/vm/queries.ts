@@ -2,11 +2,13 @@
 
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { VmRecord, VmStats } from "../../shared/contract/schemas.ts";
+import type { VmRecord, VmStats, WayIn } from "../../shared/contract/schemas.ts";
 import { BangerError } from "../../shared/errors.ts";
 import type { HostEngine } from "../engine/engine.ts";
 import type { GuestAccess } from "../engine/guest-access.ts";
-import type { GuestAddress } from "../guest/ssh/guest.ts";
+import type { AgentWatch } from "../guest/agent/watch.ts";
+import type { GuestAddress } from "../guest/guest.ts";
+import { openForUse } from "../guest/ssh/open.ts";
 import type { CpuMeter } from "../host/cpu-meter.ts";
 import { readUsage } from "../host/processes.ts";
 import type { VmParts, VmRecords } from "./records.ts";
@@ -15,11 +17,17 @@ export class Queries {
   readonly #parts: Pick<VmParts, "vms" | "guest"> & { readonly engine: GuestAccess & HostEngine };
   readonly #records: VmRecords;
   readonly #cpu: CpuMeter;
+  readonly #agents: AgentWatch;
 
-  constructor(parts: Pick<VmParts, "vms" | "guest" | "engine">, records: VmRecords, cpu: CpuMeter) {
+  constructor(
+    parts: Pick<VmParts, "vms" | "guest" | "engine">,
+    records: VmRecords,
+    { cpu, agents }: { readonly cpu: CpuMeter; readonly agents: AgentWatch },
+  ) {
     this.#parts = parts;
     this.#records = records;
     this.#cpu = cpu;
+    this.#agents = agents;
   }
 
   /** The VM of a name, id or unambiguous id prefix. @throws BangerError VM_NOT_FOUND, AMBIGUOUS */
@@ -34,8 +42,11 @@ export class Queries {
     return only;
   }
 
-  /** The guest of a running VM, with its control connection open; counts as use. @throws BangerError WRONG_STATE, GUEST_NOT_READY */
-  async reach(vm: VmRecord): Promise<GuestAddress> {
+  /**
+   * The guest of a running VM; counts as use. Unless its agent answers and is one of the `ways` that will do, the control connection is
+   * open then. @throws BangerError WRONG_STATE, GUEST_NOT_READY
+   */
+  async reach(vm: VmRecord, ways: readonly WayIn["kind"][]): Promise<GuestAddress> {
     const address = this.#records.addressOf(vm);
     if (vm.state !== "running" || address === null) {
       const why = vm.state === "error" && vm.reason !== null ? `: ${vm.reason}` : "";
@@ -45,7 +56,15 @@ export class Queries {
           vm.state === "stopped" || vm.state === "created" ? `banger vm start ${vm.name}` : `banger vm show ${vm.name}`,
       });
     }
-    await this.#parts.guest.open(address, this.#parts.engine.deadlines(vm.acceleration ?? "tcg").readyMs / 5);
+    if (!ways.includes("agent") || !address.hasAgent) {
+      // Whoever wants ssh to a guest with an agent may have found it silent.
+      this.#agents.lookSoon(vm);
+      if (!ways.includes("ssh"))
+        throw new BangerError("GUEST_NOT_READY", `${vm.name} has no agent that answers, only ssh`, {
+          hint: `banger vm show ${vm.name}`,
+        });
+      await openForUse(this.#parts.guest, address, vm, this.#parts.engine.deadlines(vm.acceleration ?? "tcg").readyMs);
+    }
     const now = new Date();
     // Use is recorded by the minute: a row written for every exec would cost more than the exec.
     if (now.getTime() - Date.parse(vm.touchedAt) > 60_000)
@@ -62,7 +81,7 @@ export class Queries {
       diskBytes += ((await stat(join(dirs.state, name)).catch(() => null))?.blocks ?? 0) * 512;
     const counters =
       vm.state === "running"
-        ? await this.reach(vm).then(
+        ? await this.reach(vm, ["agent", "ssh"]).then(
             (address) => this.#parts.guest.readCounters(address),
             () => null,
           )

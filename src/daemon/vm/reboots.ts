@@ -5,7 +5,7 @@ import { toBangerError } from "../../shared/errors.ts";
 import type { GuestAccess } from "../engine/guest-access.ts";
 import { isReboot, LAST_WORDS_BYTES } from "../guest/last-words.ts";
 import { readTail } from "../guest/ready.ts";
-import type { GuestAddress } from "../guest/ssh/guest.ts";
+import { openForUse } from "../guest/ssh/open.ts";
 import type { Run, VmParts, VmRecords } from "./records.ts";
 import type { Transitions } from "./transitions.ts";
 
@@ -83,23 +83,25 @@ export class Restarts {
 
   /** The start after a reboot, with the forwards that there were. */
   async #startAgain(id: VmId, run: Run): Promise<void> {
-    const { forwards, guest, log, vms } = this.#parts;
+    const { engine, forwards, guest, log, vms } = this.#parts;
     const vm = vms.get(id);
     // Somebody may have come first.
     if (vm === null || vm.state !== "stopped" || vm.reason !== REBOOTED) return;
     const before = forwards.list(id);
-    let address: GuestAddress | null;
+    let started: VmRecord;
     try {
-      address = this.#records.addressOf(await this.#transitions.start(vm, run));
+      started = await this.#transitions.start(vm, run);
     } catch (thrown) {
       const left = vms.get(id);
       // The daemon ends: the next one goes on.
       if (run.signal.aborted && left?.state === "stopped") await this.#records.save({ ...left, reason: REBOOTED });
       throw thrown;
     }
+    const address = this.#records.addressOf(started);
     for (const { hostPort, guestPort } of before) {
       try {
         if (address === null) break;
+        await openForUse(guest, address, started, engine.deadlines(started.acceleration ?? "tcg").readyMs);
         await guest.addForward(address, hostPort, guestPort);
         forwards.add({ vm: id, hostPort, guestPort });
       } catch (thrown) {

@@ -10,7 +10,7 @@ import type { Paths } from "../../shared/places/paths.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { GuestAccess, VmDirs } from "../engine/guest-access.ts";
 import type { Runner } from "../engine/runner.ts";
-import type { Guest, GuestAddress } from "../guest/ssh/guest.ts";
+import type { Guest, GuestAddress } from "../guest/guest.ts";
 import type { ImageStore } from "../image/store.ts";
 import type { Log } from "../log.ts";
 import type { ForwardTable } from "../store/forwards.ts";

@@ -1,5 +1,6 @@
 /** The parts of a VM's life, put together. */
 
+import { AgentWatch } from "../guest/agent/watch.ts";
 import { CpuMeter } from "../host/cpu-meter.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { Patrol } from "./patrol.ts";
@@ -17,6 +18,7 @@ export interface VmService {
   readonly reconciler: Reconciler;
   readonly patrol: Patrol;
   readonly queries: Queries;
+  readonly agents: AgentWatch;
 }
 
 export function createVmService(parts: VmParts): VmService {
@@ -27,13 +29,15 @@ export function createVmService(parts: VmParts): VmService {
   });
   const restarts = new Restarts(parts, records, transitions, reboots);
   const reconciler = new Reconciler(parts, records, transitions, restarts);
+  const agents = new AgentWatch(parts, (vm) => records.addressOf(vm));
   return {
     parts,
     records,
     lifecycle: new Lifecycle(parts, records, transitions, reboots),
     restarts,
     reconciler,
-    patrol: new Patrol(parts, { records, transitions, restarts }, reconciler),
-    queries: new Queries(parts, records, cpu),
+    patrol: new Patrol(parts, { records, transitions, restarts }, { reconciler, agents }),
+    queries: new Queries(parts, records, { cpu, agents }),
+    agents,
   };
 }

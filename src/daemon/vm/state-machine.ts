@@ -27,4 +27,11 @@ export function become(vm: VmRecord, state: VmState, changes: Partial<VmRecord> 
 }
 
 /** Fields that say nothing once the VMM is gone. */
-export const NOT_RUNNING = { pid: null, bootId: null, address: null, startedAt: null, acceleration: null } as const;
+export const NOT_RUNNING = {
+  pid: null,
+  bootId: null,
+  agent: null,
+  address: null,
+  startedAt: null,
+  acceleration: null,
+} as const;

@@ -10,7 +10,6 @@ import { checkFits } from "./plan.ts";
 import type { Run, VmParts, VmRecords } from "./records.ts";
 import { become, NOT_RUNNING } from "./state-machine.ts";
 
-const DIAL_MS = 2000;
 const SHUT_DOWN_MS = 10_000;
 
 export class Transitions {
@@ -141,10 +140,7 @@ export class Transitions {
       // Before anybody asks: a guest may be gone in no time.
       const processes = await engine.vmm.find(vm.id, dirs.runtime);
       const address = this.#records.addressOf(vm);
-      const asked =
-        address !== null &&
-        (await guest.answers(address, DIAL_MS)) &&
-        (await guest.shutDown(address, engine.shutdownWord, SHUT_DOWN_MS));
+      const asked = address !== null && (await guest.shutDown(address, engine.shutdownWord, SHUT_DOWN_MS));
       if (!asked && !(await engine.vmm.powerDown(vm.id, dirs.runtime))) return;
       await Promise.all(processes.map((identity) => waitUntilGone(identity, powerOffMs)));
     });

@@ -27,6 +27,7 @@ import {
   VmRef,
   VmSpec,
   VmStats,
+  WAYS_IN,
   WayIn,
 } from "./schemas.ts";
 
@@ -243,8 +244,12 @@ export const METHODS = {
     errors: ["VM_NOT_FOUND", "WRONG_STATE", "INVALID_VALUE"],
   }),
   "vm.connect": method({
-    summary: "Returns a way into the guest, by kind. Opens the shared control connection, and counts as use.",
-    input: v.strictObject({ vm: VmRef }),
+    summary:
+      "Returns a way into the guest, of a kind that the client `accepts` (only ssh when left out). Counts as use. For ssh, opens the shared control connection.",
+    input: v.strictObject({
+      vm: VmRef,
+      accepts: v.optional(v.pipe(v.array(v.picklist(WAYS_IN)), v.minLength(1), v.maxLength(WAYS_IN.length)), ["ssh"]),
+    }),
     output: WayIn,
     errors: ["VM_NOT_FOUND", "AMBIGUOUS", "WRONG_STATE", "GUEST_NOT_READY"],
   }),

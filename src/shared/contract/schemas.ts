@@ -84,6 +84,8 @@ export const VmRecord = v.strictObject({
   pid: v.nullable(Whole),
   /** Linux boot id of the guest, read when it became ready. */
   bootId: v.nullable(v.string()),
+  /** Whether banger's agent in the guest answers; null when the VM doesn't run, or its guest was started without one. */
+  agent: v.optional(v.nullable(v.picklist(["answers", "silent"])), null),
   /** Where sshd answers, `host:port`. */
   address: v.nullable(v.string()),
   /** The guest's own IPv4 address on the bridge, its for life; only in system mode. */
@@ -112,8 +114,26 @@ export const SshWayIn = v.strictObject({
 });
 export type SshWayIn = v.InferOutput<typeof SshWayIn>;
 
+/** A guest reached through banger's agent in it. */
+export const AgentWayIn = v.strictObject({
+  kind: v.literal("agent"),
+  id: VmId,
+  name: VmName,
+  /** Where commands run: the workspace, else /root. */
+  workDir: v.string(),
+  /** The agent's place on the machine that the VM runs on: vsock below the VM's jail, or the directory of its serial ports' sockets. */
+  channel: v.variant("kind", [
+    v.strictObject({ kind: v.literal("vsock"), jailRoot: v.string() }),
+    v.strictObject({ kind: v.literal("serial"), directory: v.string() }),
+  ]),
+  /** As of {@link SshWayIn}: ssh to the machine of `channel`. */
+  via: v.optional(v.array(v.string())),
+});
+export type AgentWayIn = v.InferOutput<typeof AgentWayIn>;
+
 /** The ways into a guest. A client refuses a kind that it doesn't know. */
-export const WayIn = v.variant("kind", [SshWayIn]);
+export const WAYS_IN = ["agent", "ssh"] as const;
+export const WayIn = v.variant("kind", [SshWayIn, AgentWayIn]);
 export type WayIn = v.InferOutput<typeof WayIn>;
 
 export const VmStats = v.strictObject({

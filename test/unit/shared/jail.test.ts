@@ -4,6 +4,7 @@ import { linkSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { connectVsock, jailRootOf, openJailFile, openJailSocket } from "../../../src/shared/jail.ts";
+import type { Wire } from "../../../src/shared/agent/wire.ts";
 import { JAIL } from "../../../src/shared/contract/helper-api.ts";
 
 let base: string;
@@ -29,10 +30,10 @@ async function listen(onConnection: (socket: Socket) => void): Promise<void> {
   await new Promise<void>((resolve) => server?.listen(join(base, "io/vsock.sock"), resolve));
 }
 
-const firstBytes = (socket: Socket): Promise<Buffer> =>
-  new Promise((resolve) => {
-    socket.once("data", resolve);
-    socket.resume();
+const firstBytes = (wire: Wire): Promise<Buffer> =>
+  new Promise((onData, reject) => {
+    wire.read({ onData, onEnd: reject });
+    wire.resume();
   });
 const openDescriptors = (): number => readdirSync("/proc/self/fd").length;
 
@@ -99,9 +100,9 @@ describe("connectVsock", () => {
       });
     });
     const before = openDescriptors();
-    const socket = await connectVsock(root, 22, 2000);
-    expect((await firstBytes(socket)).toString()).toBe("SSH-2.0-test\r\n");
-    socket.destroy();
+    const wire = await connectVsock(root, 22, { timeoutMs: 2000 });
+    expect((await firstBytes(wire)).toString()).toBe("SSH-2.0-test\r\n");
+    wire.close();
     await Bun.sleep(20);
     // The server's end and the client's; the socket's own descriptor is closed.
     expect(openDescriptors()).toBeLessThanOrEqual(before + 1);
@@ -113,23 +114,23 @@ describe("connectVsock", () => {
         setTimeout(() => socket.write("K 5\nx"), 20);
       });
     });
-    const socket = await connectVsock(root, 1, 2000);
-    expect((await firstBytes(socket)).toString()).toBe("x");
-    socket.destroy();
+    const wire = await connectVsock(root, 1, { timeoutMs: 2000 });
+    expect((await firstBytes(wire)).toString()).toBe("x");
+    wire.close();
   });
   test("nobody listens: closed without an answer", async () => {
     await listen((socket) => socket.once("data", () => socket.end()));
-    await expect(connectVsock(root, 22, 2000)).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
+    await expect(connectVsock(root, 22, { timeoutMs: 2000 })).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
   });
   test("no answer", async () => {
     await listen(() => undefined);
-    await expect(connectVsock(root, 22, 50)).rejects.toThrow("no answer within 50 ms");
+    await expect(connectVsock(root, 22, { timeoutMs: 50 })).rejects.toThrow("no answer within 50 ms");
   });
   test("an answer that isn't Firecracker's", async () => {
     await listen((socket) => socket.write("z".repeat(4096)));
-    await expect(connectVsock(root, 22, 2000)).rejects.toThrow("the answer is not Firecracker's");
+    await expect(connectVsock(root, 22, { timeoutMs: 2000 })).rejects.toThrow("the answer is not Firecracker's");
   });
   test("no socket at all", async () => {
-    await expect(connectVsock(root, 22, 50)).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
+    await expect(connectVsock(root, 22, { timeoutMs: 50 })).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
   });
 });

@@ -1,11 +1,14 @@
 import { isatty } from "node:tty";
-import type { VmRecord, WayIn } from "../../../shared/contract/schemas.ts";
+import type { VmRecord } from "../../../shared/contract/schemas.ts";
 import { BangerError } from "../../../shared/errors.ts";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand, type Invocation } from "../../line/command.ts";
 import { CREATE_ARGS, createVm, readCreate } from "../../vm/create.ts";
 import { connectGuest } from "../../guest/connect.ts";
-import { execInGuest, openShell } from "../../guest/exec.ts";
+import { simpleCommand } from "../../guest/exec/command.ts";
+import { execInGuest } from "../../guest/exec/exec.ts";
+import { openShell } from "../../guest/exec/ssh.ts";
+import { reachGuest } from "../../guest/reach.ts";
 
 const PATH = ["vm", "run"];
 
@@ -35,6 +38,7 @@ export const command = defineCommand({
     },
   },
   trailing: { name: "CMD...", description: "Runs this instead of a shell and returns its exit status." },
+  takesBytes: true,
   isGuestStatus: true,
   json: true,
   examples: [
@@ -88,26 +92,17 @@ function checkCombination(args: Values, rest: readonly string[] | null, json: bo
 }
 
 /** The shell or command, then `--rm`. */
-async function use(
-  { client, out, interrupts, rest }: Omit<Invocation, "args">,
-  vm: VmRecord,
-  args: Values,
-): Promise<number> {
-  let connection: WayIn;
+async function use(invocation: Omit<Invocation, "args">, vm: VmRecord, args: Values): Promise<number> {
+  const { client, out, interrupts } = invocation;
+  let enter: () => Promise<number>;
   try {
-    connection = await connectGuest(await client(), vm.id);
+    enter = await findWay(invocation, vm, args.tty === true);
   } catch (thrown) {
     out.note(`${vm.name} is kept; read its console with: banger logs ${vm.name}`);
     throw thrown;
   }
   try {
-    return rest === null
-      ? await openShell(connection, interrupts, true)
-      : await execInGuest(
-          connection,
-          { argv: rest, workDir: connection.workDir, env: [], tty: args.tty === true, timeoutMs: null },
-          interrupts,
-        );
+    return await enter();
   } finally {
     if (args.rm === true) {
       using _taken = interrupts.take(() => undefined);
@@ -120,4 +115,18 @@ async function use(
       out.note(`${vm.name} keeps running; banger ssh ${vm.name} reconnects, banger rm ${vm.name} deletes it`);
     }
   }
+}
+
+/** A shell is ssh's; a command goes through the agent. */
+async function findWay(
+  { client, out, interrupts, rest, rawRest }: Omit<Invocation, "args">,
+  vm: VmRecord,
+  tty: boolean,
+): Promise<() => Promise<number>> {
+  if (rest === null) {
+    const connection = await connectGuest(await client(), vm.id);
+    return async () => await openShell(connection, interrupts, true);
+  }
+  const guest = await reachGuest(await client(), vm.id, interrupts.signal);
+  return async () => await execInGuest(guest, simpleCommand(rawRest, guest.workDir, tty), { out, interrupts });
 }

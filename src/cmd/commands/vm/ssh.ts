@@ -3,7 +3,9 @@ import { NO_STDIN_ARG, VM_ARG, checkVmRef } from "../../line/args.ts";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
 import { connectGuest } from "../../guest/connect.ts";
-import { execInGuest, openShell } from "../../guest/exec.ts";
+import { execInGuest } from "../../guest/exec/exec.ts";
+import { openShell } from "../../guest/exec/ssh.ts";
+import { simpleCommand } from "../../guest/exec/command.ts";
 
 export const command = defineCommand({
   args: {
@@ -25,8 +27,9 @@ export const command = defineCommand({
       throw usageError("-n needs a command after --, because a shell reads its input", ["vm", "ssh"]);
     const connection = await connectGuest(await client(), checkVmRef(args.vm));
     if (rest !== null) {
-      const command = { argv: rest, workDir: "/root", env: [], tty: args.tty === true, timeoutMs: null, noStdin };
-      return await execInGuest(connection, command, interrupts);
+      const { name } = connection;
+      const command = { ...simpleCommand(rest, "/root", args.tty === true), noStdin };
+      return await execInGuest({ kind: "ssh", name, workDir: "/root", connection }, command, { out, interrupts });
     }
     const isTerminal = isatty(0);
     const status = await openShell(connection, interrupts, isTerminal || args.tty === true);

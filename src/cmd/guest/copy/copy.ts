@@ -4,8 +4,8 @@ import { chmod, copyFile, lstat, mkdir, mkdtemp, realpath, rm, stat } from "node
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { BangerError, isErrno } from "../../../shared/errors.ts";
 import { quote } from "../../../shared/remote-command.ts";
-import type { WayIn } from "../../../shared/contract/schemas.ts";
-import { sshLine } from "../exec.ts";
+import type { SshWayIn } from "../../../shared/contract/schemas.ts";
+import { sshLine } from "../exec/ssh.ts";
 import type { Interrupts } from "../../terminal/interrupts.ts";
 import type { Output } from "../../terminal/output.ts";
 import { checkPlace, joinBytes, movePlace } from "./place.ts";
@@ -19,7 +19,7 @@ const REMARKS = 20;
 
 /** What a copy needs besides its two ends. */
 export interface CopyContext {
-  readonly connection: WayIn;
+  readonly connection: SshWayIn;
   readonly out: Output;
   readonly interrupts: Interrupts;
   /** Of several sources each: the target is a directory, or nothing is copied. */
@@ -210,6 +210,6 @@ function notThere(path: string, thrown: unknown): unknown {
   return thrown;
 }
 
-function sshTo(connection: WayIn, line: string): string[] {
+function sshTo(connection: SshWayIn, line: string): string[] {
   return sshLine(connection, "-T", line);
 }

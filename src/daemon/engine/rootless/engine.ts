@@ -35,10 +35,10 @@ export function createRootlessEngine(paths: Paths): Engine {
       readyMs: READY_DEADLINE_MS[acceleration],
       powerOffMs: POWER_OFF_MS[acceleration],
     }),
-    guestAddress: ({ id, address }, { runtime }) => {
+    guestAddress: ({ id, address, agent }, { runtime }) => {
       if (address === null) return null;
       const [sshHost = "", port = ""] = address.split(":");
-      return { id, sshHost, sshPort: Number(port), runtimeDir: runtime };
+      return { id, sshHost, sshPort: Number(port), runtimeDir: runtime, hasAgent: agent === "answers" };
     },
     shutdownWord: "poweroff",
     openLog: (_id, { state }, source) => keptLog(state, source),

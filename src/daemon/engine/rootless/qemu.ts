@@ -7,11 +7,13 @@ import { closeSync, constants, existsSync, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BangerError } from "../../../shared/errors.ts";
+import { agentLockPath, agentSocketPath, SERIAL_PORTS } from "../../../shared/agent/serial-port.ts";
 import type { VmId } from "../../../shared/contract/schemas.ts";
 import { toolEnvironment, toolPath } from "../../host/run-tool.ts";
 import { bootArgs } from "../boot-args.ts";
 import { findProcesses, identifyProcess, killProcess, signalProcess } from "../../host/processes.ts";
 import { readTscKhz } from "../host-tsc.ts";
+import { agentPortArgs, waitForAgentPorts } from "./agent-ports.ts";
 import { askMonitor } from "./qmp.ts";
 import type { LaunchedVmm, LaunchPlan, ProcessIdentity, Vmm } from "../vmm.ts";
 
@@ -69,6 +71,7 @@ export function qemuArgv(plan: LaunchPlan, tscKhz: number | null): readonly stri
     ...["-netdev", `user,id=net,restrict=${spec.nat ? "off" : "on"},hostfwd=tcp:127.0.0.1:0-:22`],
     ...["-device", "virtio-net-device,netdev=net"],
     ...["-device", "virtio-rng-device"],
+    ...agentPortArgs(plan.runtimeDir, escapeOption),
     // Appending, so that the daemon can cut the file while the guest writes to it.
     ...["-chardev", `file,id=serial,append=on,path=${file(plan.serialLogPath)}`, "-serial", "chardev:serial"],
     ...["-chardev", `socket,id=monitor,server=on,wait=off,path=${file(monitorPath(plan.runtimeDir))}`],
@@ -198,8 +201,9 @@ async function powerDown(_id: VmId, runtimeDir: string): Promise<boolean> {
 async function destroy(id: VmId, runtimeDir: string): Promise<void> {
   // Until none is listed: a launch under way may start one after the first look.
   for (let left = await find(id); left.length > 0; left = await find(id)) await Promise.all(left.map(killProcess));
-  await rm(monitorPath(runtimeDir), { force: true });
-  await rm(pidPath(runtimeDir), { force: true });
+  const ports = SERIAL_PORTS.flatMap((port) => [agentSocketPath(runtimeDir, port), agentLockPath(runtimeDir, port)]);
+  const files = [monitorPath(runtimeDir), pidPath(runtimeDir), ...ports];
+  await Promise.all(files.map(async (path) => await rm(path, { force: true })));
 }
 
 export interface QemuVmm extends Vmm {
@@ -210,5 +214,13 @@ export interface QemuVmm extends Vmm {
 }
 
 export function createQemuVmm(): QemuVmm {
-  return { launch, find, endpoint, signal, powerDown, destroy };
+  return {
+    launch,
+    find,
+    endpoint,
+    signal,
+    powerDown,
+    waitForAgentPorts: async (runtimeDir, options) => await waitForAgentPorts(monitorPath(runtimeDir), options),
+    destroy,
+  };
 }

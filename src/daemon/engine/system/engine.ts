@@ -143,10 +143,17 @@ export function createSystemEngine(parts: SystemEngineParts): Engine {
         return { guestIp: before };
       return { guestIp: nextFreeAddress(range, taken) };
     },
-    guestAddress: ({ id, address }, { runtime }) => {
+    guestAddress: ({ id, address, agent }, { runtime }) => {
       if (address === null) return null;
       const [sshHost = "", port = ""] = address.split(":");
-      return { id, sshHost, sshPort: Number(port), runtimeDir: runtime, jailRoot: jailRootOf(id) };
+      return {
+        id,
+        sshHost,
+        sshPort: Number(port),
+        runtimeDir: runtime,
+        jailRoot: jailRootOf(id),
+        hasAgent: agent === "answers",
+      };
     },
     shutdownWord: "reboot",
     openLog: (id, dirs, source) => logs.open(id, dirs, source),

@@ -40,7 +40,7 @@ async function readBanner(socket: Socket, timeoutMs: number, signal?: AbortSigna
 /** Whether the guest takes a connection. That is proof enough, and a banner would cost it a process more. */
 async function answersOnVsock(jailRoot: string, timeoutMs: number): Promise<boolean> {
   try {
-    (await connectVsock(jailRoot, SSH_PORT, timeoutMs)).destroy();
+    (await connectVsock(jailRoot, SSH_PORT, { timeoutMs })).close();
     return true;
   } catch (thrown) {
     if (thrown instanceof BangerError && thrown.code === "GUEST_NOT_READY") return false;

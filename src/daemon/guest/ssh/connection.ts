@@ -48,7 +48,7 @@ export function createSshConnection(paths: Paths): SshConnection {
     close: async ({ id, runtimeDir }) => {
       const path = controlPath(runtimeDir);
       if (await isListening(path))
-        await control({ id, runtimeDir, sshHost: "127.0.0.1", sshPort: 1 }, ["-O", "exit"], 5000);
+        await control({ id, runtimeDir, sshHost: "127.0.0.1", sshPort: 1, hasAgent: false }, ["-O", "exit"], 5000);
       await rm(path, { force: true });
     },
   };

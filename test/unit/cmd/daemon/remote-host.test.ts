@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { sshLine } from "../../../../src/cmd/guest/exec.ts";
+import { sshLine } from "../../../../src/cmd/guest/exec/ssh.ts";
 import { parseHost } from "../../../../src/cmd/daemon/remote-host.ts";
 import { VmId } from "../../../../src/shared/contract/schemas.ts";
 import * as v from "valibot";

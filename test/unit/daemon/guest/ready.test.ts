@@ -1,16 +1,18 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import * as v from "valibot";
 import { BangerError } from "../../../../src/shared/errors.ts";
-import type { Guest } from "../../../../src/daemon/guest/ssh/guest.ts";
-import { isPanicBeforeInit, probePatience, readTail, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
+import type { Guest } from "../../../../src/daemon/guest/guest.ts";
+import { isPanicBeforeInit, readTail, type StartingGuest, waitUntilReady } from "../../../../src/daemon/guest/ready.ts";
 import { identifyProcess } from "../../../../src/daemon/host/processes.ts";
 import type { ProcessIdentity } from "../../../../src/daemon/engine/vmm.ts";
-import { VmId } from "../../../../src/shared/contract/schemas.ts";
+import type { AgentReady } from "../../../../src/shared/agent/answers.ts";
+import { guestAddress } from "../../../support/guest-address.ts";
 
 const BOOT_ID = "5a12308d-0efe-45c8-ad54-b1c3cc5274fb";
-const address = { id: v.parse(VmId, "0123456789ab"), sshHost: "127.0.0.1", sshPort: 1, runtimeDir: "/nowhere" };
+const address = guestAddress;
+/** As of a guest without an agent. */
+const READY = { bootId: BOOT_ID, agent: null };
 const { signal } = new AbortController();
 
 let dir: string;
@@ -40,7 +42,13 @@ function fakeGuest(answersFrom: number, stdout = `${BOOT_ID}\n`): Guest & { prob
   return guest as unknown as Guest & { probes: number };
 }
 
-const vm = (identity: ProcessIdentity) => ({ name: "box", process: identity, serialLogPath, vmmLogPath });
+const vm = (identity: ProcessIdentity, waitForAgent: StartingGuest["waitForAgent"] = null): StartingGuest => ({
+  name: "box",
+  process: identity,
+  serialLogPath,
+  vmmLogPath,
+  waitForAgent,
+});
 
 describe("waitUntilReady for a guest in a jail", () => {
   const jailed = { ...address, jailRoot: "/nowhere" };
@@ -56,12 +64,12 @@ describe("waitUntilReady for a guest in a jail", () => {
   };
   test("asks with the connection it keeps, never with one for nothing", async () => {
     const guest = refusing(0);
-    expect(await waitUntilReady(guest, jailed, vm(me), 5000, signal)).toEqual({ bootId: BOOT_ID });
+    expect(await waitUntilReady(guest, jailed, vm(me), 5000, signal)).toEqual(READY);
     expect([guest.opens, guest.probes]).toEqual([1, 0]);
   });
   test("a guest that hangs up is asked again", async () => {
     const guest = refusing(2);
-    expect(await waitUntilReady(guest, jailed, vm(me), 5000, signal)).toEqual({ bootId: BOOT_ID });
+    expect(await waitUntilReady(guest, jailed, vm(me), 5000, signal)).toEqual(READY);
     expect(guest.opens).toBe(3);
   });
   test("a panic ends the wait, and the connection that waits", async () => {
@@ -86,7 +94,7 @@ describe("waitUntilReady for a guest in a jail", () => {
 describe("waitUntilReady", () => {
   test("probes until sshd answers, then tells the boot id", async () => {
     const guest = fakeGuest(4);
-    expect(await waitUntilReady(guest, address, vm(me), 5000, signal)).toEqual({ bootId: BOOT_ID });
+    expect(await waitUntilReady(guest, address, vm(me), 5000, signal)).toEqual(READY);
     expect(guest.probes).toBe(4);
   });
 
@@ -136,8 +144,105 @@ describe("waitUntilReady", () => {
   });
 });
 
-test("a probe waits a second at first, and longer the longer the guest has taken", () => {
-  expect([0, 5000, 12_000, 60_000, 240_000].map(probePatience)).toEqual([1000, 1000, 2000, 10_000, 40_000]);
+describe("waitUntilReady for a guest with an agent", () => {
+  const DEADLINE_MS = 3000;
+  const answer = (more: Partial<AgentReady> = {}): AgentReady => ({
+    bootId: BOOT_ID,
+    workDisk: true,
+    isInit: false,
+    ...more,
+  });
+  /** An agent that never answers; `ended` resolves when nobody waits for it any more. */
+  function silentAgent() {
+    const { promise: ended, resolve } = Promise.withResolvers<void>();
+    const wait = async (_timeoutMs: number, stop: AbortSignal): Promise<AgentReady> =>
+      await new Promise((_resolve, reject) => {
+        stop.addEventListener("abort", () => {
+          resolve();
+          reject(new BangerError("CANCELLED", "cancelled"));
+        });
+      });
+    return { wait, ended };
+  }
+
+  test.each([
+    ["the agent's word counts, and sshd is not asked", answer()],
+    ["so does that of an agent that is the guest's init", answer({ workDisk: false, isInit: true })],
+  ])("%s", async (_, said) => {
+    const guest = fakeGuest(1);
+    const ready = await waitUntilReady(
+      guest,
+      address,
+      vm(me, async () => said),
+      DEADLINE_MS,
+      signal,
+    );
+    expect(ready).toEqual({ bootId: BOOT_ID, agent: "answers" });
+    expect(guest.probes).toBe(0);
+  });
+
+  test("an agent that left the work disk to the image is joined by sshd", async () => {
+    const guest = fakeGuest(2);
+    const said = async (): Promise<AgentReady> => answer({ workDisk: false });
+    expect(await waitUntilReady(guest, address, vm(me, said), DEADLINE_MS, signal)).toEqual({
+      bootId: BOOT_ID,
+      agent: "answers",
+    });
+    expect(guest.probes).toBe(2);
+  });
+
+  test("one that stays silent is done without, and not waited for any longer", async () => {
+    const { wait, ended } = silentAgent();
+    expect(await waitUntilReady(fakeGuest(2), address, vm(me, wait), DEADLINE_MS, signal)).toEqual({
+      bootId: BOOT_ID,
+      agent: "silent",
+    });
+    await ended;
+  });
+
+  test("one that can't be waited for costs no time", async () => {
+    const refuse = async (): Promise<AgentReady> => {
+      throw new BangerError("GUEST_NOT_READY", "an agent of another version");
+    };
+    const guest = fakeGuest(1);
+    expect((await waitUntilReady(guest, address, vm(me, refuse), 3_600_000, signal)).agent).toBe("silent");
+  });
+
+  test("one that answers late still comes before an sshd that doesn't", async () => {
+    const guest = fakeGuest(Infinity);
+    const late = async (): Promise<AgentReady> => {
+      while (guest.probes === 0) await Bun.sleep(1);
+      return answer();
+    };
+    expect(await waitUntilReady(guest, address, vm(me, late), DEADLINE_MS, signal)).toEqual({
+      bootId: BOOT_ID,
+      agent: "answers",
+    });
+  });
+
+  test("a panic ends the wait for it at once", async () => {
+    await Bun.write(serialLogPath, "[    1.0] Kernel panic - not syncing: VFS\n");
+    const { wait, ended } = silentAgent();
+    const guest = fakeGuest(1);
+    await expect(waitUntilReady(guest, address, vm(me, wait), 3_600_000, signal)).rejects.toThrow("panicked");
+    await ended;
+    expect(guest.probes).toBe(0);
+  });
+
+  test("an abort ends it too", async () => {
+    const { wait, ended } = silentAgent();
+    await expect(
+      waitUntilReady(fakeGuest(Infinity), address, vm(me, wait), 3_600_000, AbortSignal.timeout(50)),
+    ).rejects.toThrow();
+    await ended;
+  });
+
+  test("a bug is no silence", async () => {
+    const broken = async (): Promise<AgentReady> => {
+      throw new TypeError("a bug");
+    };
+    await expect(waitUntilReady(fakeGuest(1), address, vm(me, broken), DEADLINE_MS, signal)).rejects.toThrow("a bug");
+  });
 });
 
 test("readTail reads no more than it was asked, and nothing of a file that isn't there", async () => {

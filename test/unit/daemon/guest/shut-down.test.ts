@@ -8,6 +8,7 @@ function fakeConnection(exitCode: number) {
   const said: (string | number)[] = [];
   return {
     said,
+    answers: async () => await Promise.resolve(true),
     open: async (_: unknown, timeoutMs: number) => await Promise.resolve(void said.push(timeoutMs)),
     runLine: async (_: unknown, line: string) => {
       said.push(line);
@@ -29,6 +30,12 @@ test("a guest that refuses, or can't be reached, did not take the order", async 
     open: async () => await Promise.reject(new BangerError("GUEST_NOT_READY", "no answer")),
   };
   expect(await shutDown(away, guestAddress, "poweroff", 10_000)).toBe(false);
+});
+
+test("a guest whose sshd says nothing is not asked", async () => {
+  const silent = { ...fakeConnection(0), answers: async () => await Promise.resolve(false) };
+  expect(await shutDown(silent, guestAddress, "poweroff", 10_000)).toBe(false);
+  expect(silent.said).toEqual([]);
 });
 
 test("a bug is no refusal", async () => {

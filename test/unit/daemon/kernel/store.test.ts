@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
 import { agentTail } from "../../../../src/daemon/kernel/agent-archive.ts";
+import { makeInitrd } from "../../../../src/daemon/kernel/make-initrd.ts";
+import { writeCpio } from "../../../../src/daemon/kernel/write-cpio.ts";
 import { createKernelStore, type KernelStore, listDeadStaging } from "../../../../src/daemon/kernel/store.ts";
 import { runTool, toolPath } from "../../../../src/daemon/host/run-tool.ts";
 import { rootlessPaths } from "../../../../src/shared/places/paths.ts";
@@ -168,6 +170,21 @@ describe("what a guest boots with", () => {
       expect(await store.findLeftovers()).toEqual([]);
       expect(await readdir(kernelsDir())).toEqual(["k"]);
     }
+  });
+
+  test("banger's own initrd leaves the boot to the agent, and so does none; another's doesn't", async () => {
+    const busybox = Buffer.alloc(100_000, 1);
+    const own = makeInitrd({ busybox, modules: [{ name: "00-virtio.ko", contents: busybox }] });
+    const others = writeCpio([
+      { path: "init", mode: 0o100755, contents: busybox },
+      { path: "lib/modules", mode: 0o40755 },
+    ]);
+    const answers: boolean[] = [];
+    for (const initrd of [own, null, others, Buffer.from("\u001f\u008b compressed"), Buffer.alloc(5000, "0")]) {
+      await store.put({ name: "k", image: elf, initrd, source: "test" }, run);
+      answers.push((await store.bootFiles("k")).hasAgent, (await store.bootFiles("k")).hasAgent);
+    }
+    expect(answers).toEqual([true, true, true, true, false, false, false, false, false, false]);
   });
 
   test("put and delete take all of it away", async () => {

@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { addForward } from "../../../../src/daemon/api/ports.ts";
-import type { GuestAddress } from "../../../../src/daemon/guest/ssh/guest.ts";
+import type { GuestAddress } from "../../../../src/daemon/guest/guest.ts";
 import { Reboots } from "../../../../src/daemon/vm/reboots.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import { BangerError } from "../../../../src/shared/errors.ts";

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
 import { createQemuVmm, parseSshPort, qemuArgv } from "../../../../../src/daemon/engine/rootless/qemu.ts";
+import { AGENT_SERIAL_PORTS } from "../../../../../src/shared/agent/protocol.ts";
 import type { LaunchPlan } from "../../../../../src/daemon/engine/vmm.ts";
 import { VmId } from "../../../../../src/shared/contract/schemas.ts";
 
@@ -78,6 +79,16 @@ describe("qemuArgv", () => {
 
   test("a counter whose rate nobody knows is left for the guest to measure", () => {
     expect(values(qemuArgv(plan(), null), "-append")[0]).not.toContain("tsc_early_khz");
+  });
+
+  test("every port of the agent has a socket and a name of its own, and the device room for all of them and its console", () => {
+    const argv = argvOf();
+    const sockets = values(argv, "-chardev").filter((value) => value.includes("agent."));
+    const ports = values(argv, "-device").filter((value) => value.startsWith("virtserialport"));
+    expect([new Set(sockets).size, new Set(ports).size]).toEqual([AGENT_SERIAL_PORTS, AGENT_SERIAL_PORTS]);
+    expect(sockets[0]).toBe("socket,id=agent0,server=on,wait=off,path=/r/agent.0.sock");
+    expect(ports.at(-1)).toBe("virtserialport,id=agent15,chardev=agent15,name=banger.agent.15");
+    expect(values(argv, "-device")).toContain(`virtio-serial-device,max_ports=${AGENT_SERIAL_PORTS + 1}`);
   });
 
   test("no initrd, no option for one, and no agent that boots the guest", () => {

@@ -1,0 +1,86 @@
+/** Opens the best way into a guest: its agent, or ssh where the agent doesn't answer. */
+
+import { spawn } from "node:child_process";
+import { Duplex } from "node:stream";
+import type { AgentWayIn, SshWayIn } from "../../shared/contract/schemas.ts";
+import { type AgentChannel, openAgentChannel, openAgentChannelOver } from "../../shared/agent/channel.ts";
+import { BangerError } from "../../shared/errors.ts";
+import type { Client } from "../daemon/client.ts";
+import { connectGuest, findWayIn } from "./connect.ts";
+
+/** An agent that runs answers in milliseconds, under emulation and load in a second or two. */
+const ANSWER_TIMEOUT_MS = 10_000;
+
+/** A guest's agent, ready for one request. */
+export interface AgentGuest {
+  readonly kind: "agent";
+  readonly name: string;
+  readonly workDir: string;
+  readonly channel: AgentChannel;
+}
+
+export interface SshGuest {
+  readonly kind: "ssh";
+  readonly name: string;
+  readonly workDir: string;
+  readonly connection: SshWayIn;
+}
+
+/**
+ * A guest to run something in. Dispose of an agent's channel.
+ * @throws BangerError what `vm.connect` does, CANCELLED
+ */
+export async function reachGuest(client: Client, vm: string, signal: AbortSignal): Promise<AgentGuest | SshGuest> {
+  const way = await findWayIn(client, vm);
+  if (way.kind === "agent") {
+    try {
+      const channel = await openWay(way, signal);
+      return { kind: "agent", name: way.name, workDir: way.workDir, channel };
+    } catch (thrown) {
+      if (!isSilent(thrown)) throw thrown;
+    }
+  }
+  const connection = way.kind === "ssh" ? way : await connectGuest(client, way.id);
+  return { kind: "ssh", name: connection.name, workDir: connection.workDir, connection };
+}
+
+/** Nobody answers, or all of the agent's ports are in use: sshd may do it as well. */
+function isSilent(thrown: unknown): boolean {
+  return thrown instanceof BangerError && (thrown.code === "GUEST_NOT_READY" || thrown.code === "IN_USE");
+}
+
+async function openWay({ channel, id, via }: AgentWayIn, signal: AbortSignal): Promise<AgentChannel> {
+  const options = { timeoutMs: ANSWER_TIMEOUT_MS, signal };
+  if (via === undefined) return await openAgentChannel(channel, options);
+  return await openAgentChannelOver(streamThrough(via, id), { ...options, kind: channel.kind });
+}
+
+/** The bytes of a guest's agent on another machine, from banger there. They end with this process, however it ends. */
+function streamThrough([ssh = "ssh", ...options]: readonly string[], id: string): Duplex {
+  const child = spawn(ssh, ["-T", ...options, `banger internal guest-stream ${id}`], {
+    stdio: ["pipe", "pipe", "ignore"],
+    // Away from the terminal's signals: they are for the command in the guest.
+    detached: true,
+  });
+  const { stdin, stdout } = child;
+  const stream = new Duplex({
+    read: () => stdout.resume(),
+    write: (chunk: Buffer, _, done) => stdin.write(chunk, done),
+    final: (done) => stdin.end(done),
+    destroy: (error, done) => {
+      stdin.destroy();
+      stdout.destroy();
+      child.kill("SIGTERM");
+      done(error);
+    },
+  });
+  child.on("error", (error) => stream.destroy(error));
+  stdin.on("error", (error) => stream.destroy(error));
+  stdout
+    .on("data", (chunk: Buffer) => {
+      if (!stream.push(chunk)) stdout.pause();
+    })
+    .on("end", () => stream.push(null))
+    .on("error", (error) => stream.destroy(error));
+  return stream;
+}

@@ -1,0 +1,113 @@
+/** Opening the control connection to a guest that may still be booting. */
+
+import { BangerError } from "../../../shared/errors.ts";
+import type { GuestAddress } from "../address.ts";
+import type { GuestConnection } from "../connection.ts";
+
+const FIRST_PROBE_MS = 20;
+const SLOWEST_PROBE_MS = 100;
+/** A forward may swallow a probe sent before the guest's network is up; a new one answers sooner than its retry. */
+const SHORTEST_PROBE_MS = 1000;
+/**
+ * A probe's patience grows with the time the guest has taken: each costs it a process, and one that is merely slow (many
+ * on a busy host) would otherwise be asked anew for ever, and never come to answer.
+ */
+const PATIENCE_SHARE = 1 / 6;
+/** How often a booting guest is looked at while something waits for it. */
+export const HEALTH_CHECK_MS = 500;
+const LONGEST_OPEN_MS = 60_000;
+
+/** A wait for a guest: `check` throws when it is over. */
+export interface Wait {
+  remainingMs(): number;
+  check(): Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+/** Opens the control connection, as soon as sshd answers. @throws BangerError GUEST_NOT_READY; what `check` throws */
+export async function openWhenUp(
+  guest: Pick<GuestConnection, "answers" | "open">,
+  address: GuestAddress,
+  wait: Wait,
+): Promise<void> {
+  // ssh's own way into a jail waits for the guest: a probe would cost it a process each.
+  if (address.jailRoot !== undefined) return await openAgain(guest, address, wait);
+  const began = Date.now();
+  for (let waitMs = FIRST_PROBE_MS; ; waitMs = Math.min(waitMs * 1.5, SLOWEST_PROBE_MS)) {
+    wait.signal.throwIfAborted();
+    if (await guest.answers(address, probePatience(Date.now() - began), wait.signal)) break;
+    await wait.check();
+    await Bun.sleep(waitMs);
+  }
+  await guest.open(address, Math.min(wait.remainingMs(), LONGEST_OPEN_MS), wait.signal);
+}
+
+/** How long a probe waits for an answer, by how long the guest has been starting. */
+export function probePatience(elapsedMs: number): number {
+  return Math.max(SHORTEST_PROBE_MS, Math.round(elapsedMs * PATIENCE_SHARE));
+}
+
+/** Opens the control connection, again when a guest that is half up hangs up, for as long as `check` doesn't throw. */
+async function openAgain(
+  guest: Pick<GuestConnection, "open">,
+  address: GuestAddress,
+  { remainingMs, check, signal }: Wait,
+): Promise<void> {
+  for (;;) {
+    const stop = new AbortController();
+    const opening = guest.open(address, remainingMs(), AbortSignal.any([signal, stop.signal])).then(
+      () => null,
+      (thrown: unknown) => ({ thrown }),
+    );
+    try {
+      for (;;) {
+        const ended = await Promise.race([opening, Bun.sleep(HEALTH_CHECK_MS)]);
+        if (ended === null) return;
+        signal.throwIfAborted();
+        await check();
+        if (ended === undefined) continue;
+        if (!(ended.thrown instanceof BangerError) || ended.thrown.code !== "GUEST_NOT_READY") throw ended.thrown;
+        await Bun.sleep(SLOWEST_PROBE_MS);
+        break;
+      }
+    } catch (thrown) {
+      stop.abort();
+      await opening;
+      throw thrown;
+    }
+  }
+}
+
+/** What of a VM tells whether its guest may still be booting. */
+interface Started {
+  readonly name: string;
+  readonly startedAt: string | null;
+}
+
+/**
+ * Opens the control connection to a guest in use. One that became ready by its agent may not have started its sshd yet; it gets a
+ * share of what a start may take. @throws BangerError GUEST_NOT_READY
+ */
+export async function openForUse(
+  guest: Pick<GuestConnection, "answers" | "open">,
+  address: GuestAddress,
+  { name, startedAt }: Started,
+  readyMs: number,
+): Promise<void> {
+  const timeoutMs = readyMs / 5;
+  const mayBoot = address.hasAgent && startedAt !== null && Date.now() - Date.parse(startedAt) < readyMs;
+  if (!mayBoot) return await guest.open(address, timeoutMs);
+  const deadline = Date.now() + timeoutMs;
+  await openWhenUp(guest, address, {
+    remainingMs: () => Math.max(1000, deadline - Date.now()),
+    check: async () => {
+      if (Date.now() > deadline)
+        throw new BangerError(
+          "GUEST_NOT_READY",
+          `the sshd of ${name} did not answer within ${Math.round(timeoutMs / 1000)} s`,
+          { hint: `banger vm logs ${name}` },
+        );
+    },
+    signal: AbortSignal.timeout(timeoutMs + 2000),
+  });
+}
