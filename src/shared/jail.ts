@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { limitWait, type Patience } from "./agent/deadline.ts";
 import { connectUnix, type Wire } from "./agent/wire.ts";
 import { BangerError } from "./errors.ts";
-import { JAIL } from "./contract/helper-api.ts";
+import { JAIL } from "./contract/jail-names.ts";
 
 /** Missing from Node's constants; the same on every architecture that banger runs on. */
 const O_PATH = 0o10000000;

@@ -7,6 +7,9 @@ export interface Patience {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A timer of more fires at once. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 const cancelled = (signal: AbortSignal | undefined): BangerError =>
   new BangerError("CANCELLED", "cancelled", { cause: signal?.reason });
 
@@ -23,10 +26,13 @@ export function limitWait(
     stop();
     abort(cancelled(signal));
   };
-  const timer = setTimeout(() => {
-    stop();
-    late();
-  }, timeoutMs);
+  const timer = setTimeout(
+    () => {
+      stop();
+      late();
+    },
+    Math.min(timeoutMs, LONGEST_TIMER_MS),
+  );
   const stop = (): void => {
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);

@@ -3,6 +3,7 @@
 import { BangerError } from "../errors.ts";
 import { type AgentExit, exitOf, pidOf, refusalOf } from "./answers.ts";
 import type { AgentChannel, FrameReceiver } from "./channel.ts";
+import { LONGEST_TIMER_MS } from "./deadline.ts";
 import { BrokenChannel, brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
 import { AGENT_LIMITS, EXEC_FLAGS } from "./protocol.ts";
 import { StdinWindow } from "./stdin-window.ts";
@@ -86,10 +87,9 @@ export async function startExec(
   signal?.addEventListener("abort", onAbort, { once: true });
   const settle = (): void => signal?.removeEventListener("abort", onAbort);
   running.exited.then(settle, settle);
-  const timer = setTimeout(
-    () => channel.fail(new BangerError("EXEC_FAILED", `the guest's agent started nothing within ${startTimeoutMs} ms`)),
-    startTimeoutMs,
-  );
+  const late = `the guest's agent started nothing within ${startTimeoutMs} ms`;
+  const giveUp = (): void => channel.fail(new BangerError("EXEC_FAILED", late));
+  const timer = setTimeout(giveUp, Math.min(startTimeoutMs, LONGEST_TIMER_MS));
   try {
     channel.receive(running);
     if (signal?.aborted === true) onAbort();
@@ -139,7 +139,7 @@ function plain(what: string, text: string | Uint8Array, limitBytes: number): Buf
 }
 
 const tooLong = (what: string, length: number, limitBytes: number): BangerError =>
-  new BangerError("INVALID_VALUE", `${what} has ${length} bytes, but at most ${limitBytes} can be passed`);
+  new BangerError("INVALID_VALUE", `too long for a guest: ${what} (${length} bytes, at most ${limitBytes})`);
 
 /** Each ended by a NUL. */
 function joined(what: string, texts: readonly (string | Uint8Array)[], limitBytes: number): Buffer {
@@ -249,7 +249,7 @@ class RunningExec implements AgentRunning, FrameReceiver {
 
   /** A guest that doesn't keep the time limit is given up, but not for output that this side is slow to take. */
   #watch(ms: number | null): void {
-    if (ms === null) return;
+    if (ms === null || ms > LONGEST_TIMER_MS) return;
     this.#limit = setTimeout(() => {
       if (this.#isOutputPending) return this.#watch(this.#reportTimeoutMs);
       const why = "the guest's agent did not report the end of the command after its time limit";

@@ -120,6 +120,7 @@ class SocketWire extends Wire {
         error: (_, error) => wire.ended(error.message),
         close: (_, error) => {
           wire.#socket = null;
+          wire.#unsent.length = wire.#unsentBytes = 0;
           if (error !== undefined && error !== null) wire.ended((error as unknown as Error).message);
           wire.closed();
         },

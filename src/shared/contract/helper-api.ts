@@ -31,6 +31,8 @@ import * as v from "valibot";
 import type { ErrorCode } from "../errors.ts";
 import { ImageName, KernelName, OperationId, VmId, VmSpec } from "./schemas.ts";
 
+export { JAIL } from "./jail-names.ts";
+
 /** Increased by one for every change that breaks an older peer. */
 export const HELPER_VERSION = 2;
 /** How long after connecting a caller may take to send its whole frame, in milliseconds. */
@@ -40,27 +42,6 @@ export const HELPER_ANSWER_TIMEOUT_MS = 120_000;
 
 /** How many VMs may have a root snapshot, and so run, at the same time. */
 export const SNAPSHOT_LIMIT = 512;
-
-/** Names inside a jail as the jailed Firecracker sees them, for the bodies of its API. */
-export const JAIL = {
-  kernel: "/kernel",
-  initrd: "/initrd",
-  rootDrive: "/root-drive",
-  workDrive: "/work-drive",
-  /** Read-only to the VMM. */
-  identityDrive: "/identity-drive",
-  /** The only directory that both the VMM and the owner may write: sockets, logs, metrics, memory snapshots. */
-  io: "/io",
-  apiSocket: "/io/api.sock",
-  /**
-   * For connections from the guest, the owner listens on `<this>_<port>`, with mode 0770 so that the VM's uid may
-   * connect.
-   */
-  vsockSocket: "/io/vsock.sock",
-  serialLog: "/io/serial.log",
-  vmmLog: "/io/firecracker.log",
-  metrics: "/io/metrics",
-} as const;
 
 const Whole = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 /** An interface's name: at most 15 bytes (IFNAMSIZ). The gates check that it is one of banger's. */

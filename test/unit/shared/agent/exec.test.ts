@@ -127,14 +127,22 @@ describe("the request", () => {
     [
       "a directory over the limit",
       { ...CAT, directory: "x".repeat(4097) },
-      "the directory has 4097 bytes, but at most 4096",
+      "too long for a guest: the directory (4097 bytes, at most 4096)",
     ],
-    ["a user over the limit", { ...CAT, user: "x".repeat(257) }, "the user has 257 bytes, but at most 256"],
-    ["an argument over the limit", { argv: ["x".repeat(2 << 20)], env: [] }, "the arguments has 2097153 bytes"],
+    [
+      "a user over the limit",
+      { ...CAT, user: "x".repeat(257) },
+      "too long for a guest: the user (257 bytes, at most 256)",
+    ],
+    [
+      "an argument over the limit",
+      { argv: ["x".repeat(2 << 20)], env: [] },
+      "too long for a guest: the arguments (2097153 bytes, at most 2097152)",
+    ],
     [
       "many arguments over the limit",
       { argv: Array.from({ length: 3 }, () => "x".repeat(1 << 20)), env: [] },
-      "the arguments has 3145731 bytes",
+      "too long for a guest: the arguments (3145731 bytes, at most 2097152)",
     ],
   ])("is refused before a byte is sent: %s", async (_, exec, message) => {
     await using session = await open();
@@ -219,6 +227,16 @@ describe("how it ends", () => {
     const limited = { ...CAT, timeoutMs: 5, killAfterMs: 5 };
     const running = await begin(session, limited, silent, { reportTimeoutMs: 10 });
     await expect(running.exited).rejects.toMatchObject({ code: "EXEC_TIMEOUT" });
+  });
+
+  test("but not at once when the time limit is longer than a timer", async () => {
+    await using session = await open();
+    const running = await begin(session, { ...CAT, timeoutMs: 2 ** 31, killAfterMs: 0 });
+    session.peer.send("stdout", { bytes: Buffer.from("x") });
+    // A timer that overflowed would have fired by now.
+    await Bun.sleep(5);
+    session.peer.exit();
+    expect(await running.exited).toMatchObject({ status: 0 });
   });
 
   test("but not while this side is slow to take its output", async () => {
