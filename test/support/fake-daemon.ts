@@ -69,13 +69,12 @@ export class FakeDaemon implements AsyncDisposable {
     });
   }
 
-  /** `vm.connect` to an agent that listens on this socket: every serial port of the "guest" leads there. */
-  async actAsAgent(socket: string): Promise<void> {
-    const directory = join(this.dir, "vm");
-    await mkdir(directory, { recursive: true });
-    for (const port of SERIAL_PORTS) await symlink(socket, agentSocketPath(directory, port));
+  /** `vm.connect` to a "guest" that is this very machine, with an agent that listens on `socket`. */
+  async actAsAgentGuest(socket: string): Promise<void> {
+    for (const port of SERIAL_PORTS) await symlink(socket, agentSocketPath(this.dir, port));
+    const channel = { kind: "serial", directory: this.dir };
     this.answers.set("vm.connect", {
-      result: { kind: "agent", id: "0123456789ab", name: "box", workDir: "/", channel: { kind: "serial", directory } },
+      result: { kind: "agent", id: "0123456789ab", name: "box", workDir: "/", channel },
     });
   }
 

@@ -19,7 +19,7 @@ export const shellFunction = (daemon: FakeDaemon): string =>
 export async function makeWorld(): Promise<World> {
   const agent = await startAgent();
   const daemon = await startFakeDaemon();
-  await daemon.actAsAgent(agent.socket);
+  await daemon.actAsAgentGuest(agent.socket);
   return {
     daemon,
     shell: async (line) => {
