@@ -65,6 +65,7 @@ static void do_jobs(const struct boot_words *words) {
   boot_result.work_disk = mount_work_disk();
   if (boot_result.work_disk) note_done("work");
   if (set_network(words)) note_done("network");
+  make_lock_directory();
   if (boot_result.init_is_systemd) clear_tmp();
 }
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "boot/parts.h"
@@ -22,6 +23,11 @@ void note_done(const char *job) {
   bool made = make_directories(path, 0755) == 0;
   strcat(path, "/agent.conf");
   if (!made || write_file(path, text) == -1) say("%s can't be written: %s", path, strerror(errno));
+}
+
+void make_lock_directory(void) {
+  mkdir("/run/lock", 0755);
+  if (chmod("/run/lock", 01777) == -1) say("/run/lock can't be made: %s", strerror(errno));
 }
 
 /*

@@ -40,14 +40,14 @@ static bool must_keep(void) {
   return run.flags & EXEC_FLAG_KEEP;
 }
 
-/* The host is gone. Unless the command is kept, everything of it goes too. */
+/*
+ * The host is gone. Unless the command is kept, everything of it goes too. Its output is still read, to nowhere: what tidies up
+ * may say something.
+ */
 static void lose_channel(void) {
   session_release(run.session);
   input_close(&run.input);
-  if (must_keep()) return;
-  output_close(&run.output);
-  output_close(&run.errors);
-  ending_hang_up(&run.ending, &run.group);
+  if (!must_keep()) ending_hang_up(&run.ending, &run.group);
 }
 
 static void break_protocol(const char *why) {
@@ -222,7 +222,7 @@ static void handle_events(const struct pollfd *at) {
   /* Before the command runs, `started` is the first word. */
   if (run.runs && (at[AT_OUTPUT].revents || run.has_ended)) output_read(&run.output, run.channel);
   if (run.runs && (at[AT_ERRORS].revents || run.has_ended)) output_read(&run.errors, run.channel);
-  input_credit(&run.input, run.channel);
+  if (run.runs) input_credit(&run.input, run.channel);
   channel_flush(run.channel);
 }
 

@@ -1,12 +1,14 @@
 /** What the agent runs: statuses, arguments, environment, users, directories. On the sanitizer build. */
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { AGENT_ERRORS, AGENT_LIMITS } from "../../../src/shared/agent/protocol.ts";
 import { type Command, type Ran, runCommand, startAgent, type TestAgent } from "../../support/agent.ts";
 
 if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in namespaces: bun test/root/run.ts");
+
+setDefaultTimeout(120_000);
 
 let agent: TestAgent;
 let directory: string;
@@ -53,7 +55,7 @@ beforeAll(async () => {
     "# comment\nexport EDITOR=\"vi\"\n  PLAIN=a b \nQUOTED='x=y'\nnothing\n=none\nPATH=/opt/own:/usr/bin:/bin\n",
   );
   agent = await startAgent();
-}, 60_000);
+});
 afterAll(async () => {
   for (const path of bound) Bun.spawnSync(["umount", path]);
   rmSync(directory, { recursive: true, force: true });

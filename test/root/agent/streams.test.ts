@@ -1,0 +1,172 @@
+/** The streams of a command: every byte, in both directions, as fast as the slower side. On the sanitizer build. */
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { AGENT_ERRORS, AGENT_LIMITS, EXITED_FLAGS } from "../../../src/shared/agent/protocol.ts";
+import {
+  feed,
+  isAlive,
+  openSession,
+  readToEnd,
+  runCommand,
+  sendExec,
+  startAgent,
+  type TestAgent,
+  waitUntil,
+} from "../../support/agent.ts";
+
+if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in namespaces: bun test/root/run.ts");
+
+const MIB = 1024 * 1024;
+/** `BANGER_STREAM_MIB=1024` for the long run. */
+const STREAM_MIB = Number(process.env["BANGER_STREAM_MIB"] ?? 64);
+
+setDefaultTimeout(120_000);
+
+let agent: TestAgent;
+let directory: string;
+beforeAll(async () => {
+  directory = mkdtempSync("/tmp/banger-agent-streams-");
+  agent = await startAgent();
+});
+afterAll(async () => {
+  rmSync(directory, { recursive: true, force: true });
+  await agent[Symbol.asyncDispose]();
+});
+
+test(
+  `${STREAM_MIB} MiB go in and come out as they were`,
+  async () => {
+    const block = randomBytes(MIB);
+    const sent = createHash("sha256");
+    for (let i = 0; i < STREAM_MIB; i++) sent.update(block);
+    const input = Buffer.concat(Array.from({ length: STREAM_MIB }, () => block));
+    const session = await openSession(agent);
+    sendExec(session, { argv: ["cat"] });
+    const received = createHash("sha256");
+    let bytes = 0;
+    const last = await feed(session, input, (chunk) => {
+      received.update(chunk);
+      bytes += chunk.length;
+    });
+    session.close();
+    expect(last).toMatchObject({ name: "exited", fields: { status: 0, flags: 0 } });
+    expect(bytes).toBe(input.length);
+    expect(received.digest("hex")).toBe(sent.digest("hex"));
+  },
+  20 * 60_000,
+);
+
+test("stdout and stderr are kept apart", async () => {
+  const script = "i=0; while [ $i -lt 1000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done";
+  const { stdout, stderr } = await runCommand(agent, { argv: ["/bin/sh", "-c", script] });
+  const lines = (word: string): string => Array.from({ length: 1000 }, (_, i) => `${word} ${i}\n`).join("");
+  expect(stdout.toString()).toBe(lines("out"));
+  expect(stderr.toString()).toBe(lines("err"));
+});
+
+describe("stdin", () => {
+  test("has a window: what a command doesn't read is taken up to it, and not one byte more", async () => {
+    const session = await openSession(agent);
+    sendExec(session, { argv: ["sleep", "1000"] });
+    await session.expect("started");
+    const window = Buffer.alloc(AGENT_LIMITS.stdinWindowBytes);
+    for (let at = 0; at < window.length; at += AGENT_LIMITS.payloadBytes)
+      session.send("stdin", {}, window.subarray(at, at + AGENT_LIMITS.payloadBytes));
+    // The pipe took some of it, which is credited once it is worth a frame; so far nothing was refused.
+    session.send("signal", { number: 0 });
+    const { last } = await readToEnd(session);
+    expect(last).toMatchObject({ name: "error", fields: { code: AGENT_ERRORS.protocol } });
+    expect(last?.bytes.toString()).toBe("there is no such signal");
+    session.close();
+
+    const beyond = await openSession(agent);
+    sendExec(beyond, { argv: ["sleep", "1000"] });
+    await beyond.expect("started");
+    // Twice the window can't fit, however much a pipe takes.
+    for (let at = 0; at < 2 * window.length; at += AGENT_LIMITS.payloadBytes)
+      beyond.send("stdin", {}, window.subarray(0, AGENT_LIMITS.payloadBytes));
+    expect((await readToEnd(beyond)).last?.bytes.toString()).toBe("stdin beyond its window");
+    beyond.close();
+  });
+
+  test("that nobody reads any more is credited, so that the host can go on", async () => {
+    const session = await openSession(agent);
+    sendExec(session, { argv: ["/bin/sh", "-c", "exec 0<&-; echo closed; exec sleep 0.3"] });
+    await session.expect("started");
+    expect((await session.expect("stdout")).bytes.toString()).toBe("closed\n");
+    const last = await feed(session, Buffer.alloc(2 * MIB), () => undefined);
+    expect(last).toMatchObject({ name: "exited", fields: { status: 0 } });
+    session.close();
+  });
+
+  test("ends once, and then takes nothing", async () => {
+    const session = await openSession(agent);
+    sendExec(session, { argv: ["sleep", "1000"] });
+    session.send("stdinEnd");
+    session.send("stdin", {}, "x");
+    expect((await readToEnd(session)).last?.bytes.toString()).toBe("stdin after its end");
+    session.close();
+  });
+});
+
+test("a host that reads slowly stops the command, and nothing grows", async () => {
+  const counter = join(directory, "counter");
+  const script = `i=0; while :; do i=$((i+1)); echo $i > ${counter}; head -c 65536 /dev/zero; done`;
+  const session = await openSession(agent);
+  sendExec(session, { argv: ["/bin/sh", "-c", script] });
+  const pid = Number((await session.expect("started")).fields["pid"]);
+  const written = (): number => Number(existsSync(counter) ? readFileSync(counter, "utf8") : "0");
+  // A writer that isn't blocked is seen to go on.
+  let seen = 0;
+  let times = 0;
+  await waitUntil("the command's writer is blocked", () => {
+    const now = written();
+    times = now === seen ? times + 1 : 0;
+    seen = now;
+    return now > 0 && times >= 50;
+  });
+  // The agent's buffer, the pipe, and what the sockets and this side hold: far less than what would come meanwhile.
+  expect(written()).toBeLessThan(32);
+  for (let bytes = 0; bytes < 64 * MIB;) bytes += (await session.expect("stdout")).bytes.length;
+  expect(written()).toBeGreaterThan(1000);
+  session.close();
+  await waitUntil("the command has ended", () => !isAlive(pid));
+});
+
+describe("the end of the output", () => {
+  test("is waited for while the command has left some, even if it takes longer", async () => {
+    const session = await openSession(agent);
+    // More than the pipe holds would block it: it ends with a full pipe and a full buffer.
+    sendExec(session, { argv: ["/bin/sh", "-c", "head -c 300000 /dev/zero"] });
+    const pid = Number((await session.expect("started")).fields["pid"]);
+    await waitUntil("the command has ended", () => !isAlive(pid));
+    const { stdout, last } = await readToEnd(session);
+    expect([stdout.length, last?.fields["flags"]]).toEqual([300_000, 0]);
+    session.close();
+  });
+
+  test("comes soon after the command's, if others hold it", async () => {
+    const { last, stdout } = await runCommand(agent, { argv: ["/bin/sh", "-c", "sleep 1000 & echo $!"] });
+    const pid = Number(stdout.toString());
+    expect(last).toMatchObject({ name: "exited", fields: { status: 0, flags: EXITED_FLAGS.outputHeld } });
+    expect(isAlive(pid)).toBe(true);
+    process.kill(pid, "SIGKILL");
+  });
+
+  test("comes even if others go on writing", async () => {
+    const { last, stdout } = await runCommand(agent, { argv: ["/bin/sh", "-c", "yes & echo $!"] });
+    const pid = Number(/\d+/.exec(stdout.toString())?.[0]);
+    expect(last).toMatchObject({ name: "exited", fields: { status: 0, flags: EXITED_FLAGS.outputHeld } });
+    // Its pipe has no reader any more.
+    await waitUntil("the writer has ended", () => !isAlive(pid));
+  });
+
+  test("is waited for with waitOutput", async () => {
+    const argv = ["/bin/sh", "-c", "(sleep 1; echo late) & echo early; exit 3"];
+    const { last, stdout } = await runCommand(agent, { argv, flags: ["waitOutput"] });
+    expect([stdout.toString(), last?.fields["status"], last?.fields["flags"]]).toEqual(["early\nlate\n", 3, 0]);
+  });
+});
