@@ -139,6 +139,15 @@ static void read_port(size_t number) {
   }
 }
 
+/* Says the last word of a session whose process was killed: on a port, the host sees nothing of that end. */
+static void end_session(const struct port *port) {
+  static const char why[] = "the session was killed";
+  static struct channel channel;
+  channel_open(&channel, port->fd, NULL, 0);
+  channel_put_error(&channel, AGENT_ERROR_SYSTEM, 0, why);
+  channel_flush(&channel);
+}
+
 /* A session gives its port back, with what came for the next one; or its process ended without a word. */
 static void take_port_back(size_t number) {
   struct port *port = &server.ports[number];
@@ -147,6 +156,7 @@ static void take_port_back(size_t number) {
   if (got < 0 && errno == EINTR) return;
   close_if_open(&port->returned);
   port->hello.held = 0;
+  if (got == 0) end_session(port);
   bool is_taken = got > 1 && take_bytes(number, bytes + 1, (size_t)got - 1);
   if (!is_taken) watch_port(number);
 }

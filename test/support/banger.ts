@@ -31,9 +31,12 @@ export interface RunOptions {
 export class Home implements AsyncDisposable {
   readonly dir: string;
   readonly env: Readonly<Record<string, string>>;
+  /** The binary that runs here. */
+  readonly banger: string;
 
-  constructor(dir: string) {
+  constructor(dir: string, banger: string = BANGER) {
     this.dir = dir;
+    this.banger = banger;
     this.env = {
       HOME: dir,
       PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -52,7 +55,7 @@ export class Home implements AsyncDisposable {
 
   spawn(args: readonly string[], options: RunOptions = {}): Bun.Subprocess<"pipe" | "ignore", "pipe", "pipe"> {
     const piped = options.stdin !== undefined && options.stdin !== "closed";
-    const child = Bun.spawn([BANGER, ...args], {
+    const child = Bun.spawn([this.banger, ...args], {
       cwd: options.cwd ?? this.dir,
       env: { ...this.env, ...options.env },
       stdin: piped ? "pipe" : "ignore",
@@ -148,10 +151,10 @@ export class Home implements AsyncDisposable {
 }
 
 /** A home with nothing in it. Short path: unix socket names end at 107 bytes. */
-export async function makeHome(): Promise<Home> {
+export async function makeHome(banger: string = BANGER): Promise<Home> {
   const dir = await mkdtemp("/tmp/bt-");
   await mkdir(join(dir, "run"), { mode: 0o700 });
-  return new Home(dir);
+  return new Home(dir, banger);
 }
 
 const CACHE = join(ROOT, "test/.cache");
@@ -192,9 +195,9 @@ export async function ensureImages(): Promise<string> {
 }
 
 /** A home that already holds `debian-trixie`. */
-export async function makeHomeWithImage(): Promise<Home> {
+export async function makeHomeWithImage(banger: string = BANGER): Promise<Home> {
   const cached = await ensureImages();
-  const home = await makeHome();
+  const home = await makeHome(banger);
   await mkdir(home.stateDir, { recursive: true, mode: 0o700 });
   await copyTree(join(cached, "images"), join(home.stateDir, "images"));
   await copyTree(join(cached, "kernels"), join(home.stateDir, "kernels"));

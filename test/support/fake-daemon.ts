@@ -1,8 +1,9 @@
 /** An owner API that answers what a test wants, on the socket where the CLI looks; and the CLI as a process that talks to it. */
 
 import { createServer, type ServerResponse } from "node:http";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { agentSocketPath, SERIAL_PORTS } from "../../src/shared/agent/serial-port.ts";
 import { API_LEVEL, type StreamEvent } from "../../src/shared/contract/owner-api.ts";
 import { rootlessPaths } from "../../src/shared/places/paths.ts";
 import { recordRuntimeDir } from "../../src/shared/places/runtime-directory.ts";
@@ -65,6 +66,15 @@ export class FakeDaemon implements AsyncDisposable {
     await chmod(ssh, 0o700);
     this.answers.set("vm.connect", {
       result: { kind: "ssh", id: "0123456789ab", name: "box", sshArgv: [ssh, "root@guest"], workDir: "/" },
+    });
+  }
+
+  /** `vm.connect` to a "guest" that is this very machine, with an agent that listens on `socket`. */
+  async actAsAgentGuest(socket: string): Promise<void> {
+    for (const port of SERIAL_PORTS) await symlink(socket, agentSocketPath(this.dir, port));
+    const channel = { kind: "serial", directory: this.dir };
+    this.answers.set("vm.connect", {
+      result: { kind: "agent", id: "0123456789ab", name: "box", workDir: "/", channel },
     });
   }
 

@@ -35,6 +35,7 @@ export async function reachGuest(client: Client, vm: string, signal: AbortSignal
   if (way.kind === "agent") {
     try {
       const channel = await openWay(way, signal);
+      channel.watch(async () => await answersBy(way, signal));
       return { kind: "agent", name: way.name, workDir: way.workDir, channel };
     } catch (thrown) {
       if (!isSilent(thrown)) throw thrown;
@@ -53,6 +54,18 @@ async function openWay({ channel, id, via }: AgentWayIn, signal: AbortSignal): P
   const options = { timeoutMs: ANSWER_TIMEOUT_MS, signal };
   if (via === undefined) return await openAgentChannel(channel, options);
   return await openAgentChannelOver(streamThrough(via, id), { ...options, kind: channel.kind });
+}
+
+/** Whether the agent answers on a channel of its own. With all of its channels in use, it does. */
+async function answersBy(way: AgentWayIn, signal: AbortSignal): Promise<boolean> {
+  const { answersOver } = await import("../../shared/agent/client.ts");
+  try {
+    await using channel = await openWay(way, signal);
+    return await answersOver(channel, { timeoutMs: ANSWER_TIMEOUT_MS, signal });
+  } catch (thrown) {
+    if (thrown instanceof BangerError) return thrown.code === "IN_USE";
+    throw thrown;
+  }
 }
 
 /** The bytes of a guest's agent on another machine, from banger there. They end with this process, however it ends. */

@@ -1,19 +1,21 @@
 /*
- * The init of a guest whose image has none: reaps, and ends the guest when asked. The requests are systemd's signals, so that who asks
- * needn't know which init runs, and the kernel's ctrl-alt-del. Source: systemd(1) "Signals", reboot(2).
+ * The init of a guest whose image has none: reaps, and ends the guest when asked, by systemd's signals, busybox's, or the kernel's
+ * ctrl-alt-del. Sources: systemd(1) "Signals", busybox's init/init.c, reboot(2).
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "boot/parts.h"
 
-enum { END_SECONDS = 5 };
+enum { END_SECONDS = 5, SENDER_MS = 1000 };
 
 static void reap(void) {
   while (waitpid(-1, NULL, WNOHANG) > 0) continue;
@@ -42,7 +44,17 @@ static void wait_for_end(void) {
   }
 }
 
-static _Noreturn void end_guest(int how) {
+/* Whoever asks may have a last word to say: the agent's session answers the host. */
+static void wait_for_sender(pid_t sender) {
+  int process = sender > 1 ? (int)syscall(SYS_pidfd_open, sender, 0) : -1;
+  if (process == -1) return;
+  struct pollfd end = {.fd = process, .events = POLLIN};
+  poll(&end, 1, SENDER_MS);
+  close(process);
+}
+
+static _Noreturn void end_guest(pid_t sender, int how) {
+  wait_for_sender(sender);
   kill(-1, SIGTERM);
   kill(-1, SIGCONT);
   wait_for_end();
@@ -62,9 +74,10 @@ _Noreturn void run_plain_init(void) {
   sigprocmask(SIG_BLOCK, &all, NULL);
   reboot(RB_DISABLE_CAD);
   for (;;) {
-    int number = sigwaitinfo(&all, NULL);
+    siginfo_t from;
+    int number = sigwaitinfo(&all, &from);
     if (number == SIGCHLD) reap();
-    if (number == SIGRTMIN + 4 || number == SIGUSR2 || number == SIGPWR) end_guest(RB_POWER_OFF);
-    if (number == SIGRTMIN + 5 || number == SIGTERM || number == SIGINT) end_guest(RB_AUTOBOOT);
+    if (number == SIGRTMIN + 4 || number == SIGUSR2 || number == SIGPWR) end_guest(from.si_pid, RB_POWER_OFF);
+    if (number == SIGRTMIN + 5 || number == SIGTERM || number == SIGINT) end_guest(from.si_pid, RB_AUTOBOOT);
   }
 }

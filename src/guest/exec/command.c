@@ -25,12 +25,19 @@ static void close_end(int *end) {
   *end = -1;
 }
 
+/*
+ * Of a pipe, what Linux lets anyone have at most. In an emulated guest with two processors, 200 MB through a pipe of the usual 64 KiB take
+ * eight times as long: each time it is full or empty, one of its ends wakes the other on another processor.
+ */
+enum { PIPE_BYTES = 1 << 20 };
+
 /* A pipe whose ends belong to the user: it opens /dev/stdin and its like anew by name. */
 static bool make_pipe(int *read_end, int *write_end) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return false;
   *read_end = ends[0];
   *write_end = ends[1];
+  fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES);
   return fchown(ends[0], account.uid, account.gid) == 0;
 }
 

@@ -216,6 +216,8 @@ void group_sweep(void) {
   DIR *directory = base ? opendir(base) : NULL;
   if (!directory) return;
   for (struct dirent *entry; (entry = readdir(directory));)
-    if (strncmp(entry->d_name, "exec-", 5) == 0) unlinkat(dirfd(directory), entry->d_name, AT_REMOVEDIR);
+    /* One that is empty may be a running session's, which is about to start its command in it. */
+    if (strncmp(entry->d_name, "exec-", 5) == 0 && kill(atoi(entry->d_name + 5), 0) != 0)
+      unlinkat(dirfd(directory), entry->d_name, AT_REMOVEDIR);
   closedir(directory);
 }

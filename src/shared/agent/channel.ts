@@ -6,6 +6,7 @@ import { countDown, type Patience } from "./deadline.ts";
 import { BrokenChannel, FrameDecoder, type FrameTo } from "./frames.ts";
 import { type HandshakeOptions, shakeHands } from "./handshake.ts";
 import { AGENT_VSOCK_PORT } from "./protocol.ts";
+import { type SilenceTimes, watchSilence } from "./silence.ts";
 import { type Wire, wireOver } from "./wire.ts";
 
 /** Where a VM's agent is found; `directory` is the VM's runtime directory. */
@@ -25,6 +26,8 @@ export interface AgentChannel extends AsyncDisposable {
   send(frames: Uint8Array): void;
   /** Starts reading. Only once for each channel. */
   receive(receiver: FrameReceiver): void;
+  /** Lets the channel fail when it is quiet and the agent, asked another way, doesn't answer any more. Only once for each channel. */
+  watch(answers: () => Promise<boolean>, times?: SilenceTimes): void;
   /** The agent's last word was heard: closes, and reads nothing more. */
   finish(): void;
   /** Closes; the receiver hears `why`. */
@@ -87,6 +90,8 @@ class WireChannel implements AgentChannel {
   #receiver: FrameReceiver | null = null;
   #isBusy = false;
   #isOver = false;
+  #heardAt = performance.now();
+  #silence: Disposable | null = null;
 
   constructor(wire: Wire) {
     this.#wire = wire;
@@ -102,6 +107,7 @@ class WireChannel implements AgentChannel {
     if (this.#isOver) return receiver.onLost(closedHere());
     this.#wire.read({
       onData: (bytes) => {
+        this.#heardAt = performance.now();
         this.#decoder.feed(bytes);
         this.#deliver(receiver);
       },
@@ -110,8 +116,19 @@ class WireChannel implements AgentChannel {
     this.#wire.resume();
   }
 
+  watch(answers: () => Promise<boolean>, times?: SilenceTimes): void {
+    if (this.#isOver) return;
+    this.#silence = watchSilence(
+      () => this.#heardAt,
+      answers,
+      () => this.fail(lost("it doesn't answer any more")),
+      times,
+    );
+  }
+
   finish(): void {
     this.#isOver = true;
+    this.#silence?.[Symbol.dispose]();
     this.#wire.close();
   }
 

@@ -99,6 +99,16 @@ export async function readUsage(
   });
 }
 
+/** Whether the agent behind an open channel answers. Uses the channel up. */
+export async function answersOver(channel: AgentChannel, options: Patience): Promise<boolean> {
+  try {
+    return await answerOf(channel, encodeFrame("usage", {}), options, (frame) => (frame.name === "done" ? true : null));
+  } catch (thrown) {
+    if (thrown instanceof BangerError) return false;
+    throw thrown;
+  }
+}
+
 /** The guest's listening TCP ports. @throws AgentRefusal; BangerError GUEST_NOT_READY, IN_USE, GUEST_FAILED, CANCELLED */
 export async function readListeners(
   place: AgentPlace,

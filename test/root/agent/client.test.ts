@@ -41,6 +41,15 @@ describe.each(["vsock", "serial"] as const)("over %s", (kind) => {
     expect(killed.exit).toMatchObject({ status: 137, signal: 9, timedOut: false });
   });
 
+  test("a session that is killed in the guest is over here too, and the next one is served", async () => {
+    await using channel = await openAgentChannel(host.place, PATIENCE);
+    const sinks = { stdout: () => undefined, stderr: () => undefined };
+    const running = await startExec(channel, sh("kill -9 $PPID"), sinks);
+    await expect(running.exited).rejects.toMatchObject({ code: "EXEC_FAILED" });
+    const { stdout } = await runInGuest(host.place, sh("echo next"), LIMITS);
+    expect(stdout.toString()).toBe("next\n");
+  });
+
   test("arguments, variables and the directory arrive byte for byte", async () => {
     const argument = new Uint8Array([0xff, 0x27, 0x0a, 0x20]);
     const long = "x".repeat(100_000);

@@ -220,3 +220,29 @@ describe("what an earlier copy left", () => {
     }
   });
 });
+
+test("whatever else a guest packs: then nothing of it is unpacked", async () => {
+  const work = join(guest.dir, "work");
+  await mkdir(join(work, "sub"), { recursive: true });
+  for (const name of [".bashrc", "asked", "sub/escaped"]) await writeFile(join(work, name), "evil");
+  const stream = Bun.spawnSync([
+    "tar",
+    "-c",
+    "-P",
+    "-C",
+    join(work, "sub"),
+    "../.bashrc",
+    "escaped",
+    "-C",
+    work,
+    "asked",
+    "/etc/hostname",
+  ]);
+  await writeFile(join(guest.dir, "stream"), stream.stdout);
+  await guest.actAsGuest(`exec cat ${join(guest.dir, "stream")}`);
+  expect((await guest.run(["cp", "box:/x/asked", target])).stderr).toContain("can't be trusted");
+  expect(await readdir(target)).toEqual([]);
+  // .bun is Bun's own cache of a program that isn't compiled.
+  const left = (await readdir(guest.dir)).filter((name) => name !== ".bun").sort();
+  expect(left).toEqual(["banger", "outside", "ssh", "stream", "target", "work"]);
+});

@@ -1,9 +1,10 @@
 import { stat } from "node:fs/promises";
 import { usageError } from "../../line/usage.ts";
 import { defineCommand } from "../../line/command.ts";
-import { connectGuest } from "../../guest/connect.ts";
-import { copyIn, copyOut } from "../../guest/copy/copy.ts";
+import { type CopyContext, copyIn, copyOut } from "../../guest/copy/copy.ts";
 import { type Endpoint, parseEndpoint } from "../../guest/copy/endpoint.ts";
+import { startInGuest } from "../../guest/copy/guest-program.ts";
+import { reachGuest } from "../../guest/reach.ts";
 
 const PATH = ["vm", "cp"];
 
@@ -41,17 +42,16 @@ export const command = defineCommand({
         throw usageError("exactly one side must be in a VM, written VM:PATH", PATH);
     if (sources.length > 1) await checkSeveral(sources, target);
     const daemon = await client();
-    const connect = async (vm: string) => ({
-      connection: await connectGuest(daemon, vm),
+    const { signal } = interrupts;
+    const contextOf = (vm: string): CopyContext => ({
+      start: async (task) => await startInGuest(await reachGuest(daemon, vm, signal), task, signal),
       out,
       interrupts,
       isOneOfSeveral: many.length > 1,
     });
     for (const source of sources) {
-      if (source.kind === "guest" && target.kind !== "guest")
-        await copyOut(source.path, target, await connect(source.vm));
-      if (source.kind !== "guest" && target.kind === "guest")
-        await copyIn(source, target.path, await connect(target.vm));
+      if (source.kind === "guest" && target.kind !== "guest") await copyOut(source.path, target, contextOf(source.vm));
+      if (source.kind !== "guest" && target.kind === "guest") await copyIn(source, target.path, contextOf(target.vm));
     }
   },
 });

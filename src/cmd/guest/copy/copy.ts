@@ -1,17 +1,15 @@
-/** `cp`: a tar stream over ssh. What comes from a guest is not trusted: it passes {@link TarGate}. */
+/** `cp`: a tar stream to or from a program in the guest. What comes from a guest is not trusted: it passes {@link TarGate}. */
 
 import { chmod, copyFile, lstat, mkdir, mkdtemp, realpath, rm, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { BangerError, isErrno } from "../../../shared/errors.ts";
-import { quote } from "../../../shared/remote-command.ts";
-import type { SshWayIn } from "../../../shared/contract/schemas.ts";
-import { sshLine } from "../exec/ssh.ts";
 import type { Interrupts } from "../../terminal/interrupts.ts";
 import type { Output } from "../../terminal/output.ts";
 import { checkPlace, joinBytes, movePlace } from "./place.ts";
 import { type Endpoint, type PackPlan, planPack } from "./endpoint.ts";
-import { catLine, NO_SPARSE, PACK_SPARSE, packLine, UNPACK, unpackLine } from "./guest-lines.ts";
-import { finish, runAll, runGated, startTool } from "./programs.ts";
+import { catArgv, NO_SPARSE, PACK_SPARSE, packArgv, UNPACK, unpackArgv, unpackStreamArgv } from "./guest-lines.ts";
+import type { StartInGuest } from "./guest-program.ts";
+import { receive, receiveGated, receiveInto, sendInput, sendOutputOf, type Show } from "./streams.ts";
 import { TarGate } from "./tar-gate.ts";
 
 /** So many of the tools' remarks are shown. */
@@ -19,24 +17,20 @@ const REMARKS = 20;
 
 /** What a copy needs besides its two ends. */
 export interface CopyContext {
-  readonly connection: SshWayIn;
+  readonly start: StartInGuest;
   readonly out: Output;
   readonly interrupts: Interrupts;
   /** Of several sources each: the target is a directory, or nothing is copied. */
   readonly isOneOfSeveral: boolean;
 }
 
-/** @throws BangerError FAILED, with what tar or ssh said */
+/** @throws BangerError FAILED, with what a tool said */
 export async function copyIn(
   source: Exclude<Endpoint, { kind: "guest" }>,
   target: string,
-  { connection, out, interrupts, isOneOfSeveral }: CopyContext,
+  { start, out, interrupts, isOneOfSeveral }: CopyContext,
 ): Promise<void> {
-  if (source.kind === "stream") {
-    const line = `mkdir -p -- ${quote(target)} && exec tar ${UNPACK.join(" ")} -C ${quote(target)}`;
-    const said = await runAll([{ argv: sshTo(connection, line), stdin: "inherit", stdout: "ignore" }], interrupts);
-    return warnOf(said, out);
-  }
+  if (source.kind === "stream") return warnOf(await sendInput(start, unpackStreamArgv(target), interrupts), out);
   const plan = planPack(isAbsolute(source.path) ? source.path : `${process.cwd()}/${source.path}`, source.path);
   const path = `${plan.dir}/${plan.member}`;
   const info = await lstat(path).catch((thrown: unknown) => {
@@ -49,32 +43,13 @@ export async function copyIn(
       (to) => to.isFile(),
       () => false,
     ));
-  const copy = async (isSparse: boolean): Promise<string> =>
-    await out.waiting(
-      `copying ${source.path}`,
-      async () =>
-        await runAll(
-          [
-            {
-              argv: [
-                "tar",
-                "-c",
-                ...(isLinkToFile ? ["-h"] : []),
-                ...(isSparse ? PACK_SPARSE : []),
-                ...["-f", "-", "-C", plan.dir, "--", plan.member],
-              ],
-              stdin: "ignore",
-              stdout: "pipe",
-            },
-            {
-              argv: sshTo(connection, unpackLine(target, plan, { isSparse, isOneOfSeveral })),
-              stdin: "pipe",
-              stdout: "ignore",
-            },
-          ],
-          interrupts,
-        ),
-    );
+  const copy = async (isSparse: boolean): Promise<string> => {
+    const options = [...(isLinkToFile ? ["-h"] : []), ...(isSparse ? PACK_SPARSE : [])];
+    const pack = ["tar", "-c", ...options, "-f", "-", "-C", plan.dir, "--", plan.member];
+    const unpack = unpackArgv(target, plan, { isSparse, isOneOfSeveral });
+    const copying = async (show: Show) => await sendOutputOf(pack, start, unpack, interrupts, show);
+    return await out.waiting(`copying ${source.path}`, copying);
+  };
   const hasHoles = info.isDirectory() || isLinkToFile || info.blocks * 512 < info.size;
   const said = await copy(hasHoles).catch(async (thrown: unknown) => {
     if (thrown instanceof BangerError && thrown.details?.["status"] === NO_SPARSE) return await copy(false);
@@ -83,25 +58,26 @@ export async function copyIn(
   warnOf(said, out);
 }
 
-/** @throws BangerError FAILED, with what tar or ssh said, or what in the guest's archive can't be trusted */
+/** @throws BangerError FAILED, with what a tool said, or what in the guest's archive can't be trusted */
 export async function copyOut(
   source: string,
   target: Exclude<Endpoint, { kind: "guest" }>,
-  { connection, out, interrupts }: CopyContext,
+  { start, out, interrupts }: CopyContext,
 ): Promise<void> {
   const plan = planPack(source, source);
-  const pack = sshTo(connection, packLine(plan));
+  const pack = packArgv(plan);
   if (target.kind === "stream") {
     if (out.stdout.isTerminal)
       throw new BangerError("INVALID_VALUE", "a tar stream can't be written to a terminal", {
         hint: "banger cp VM:PATH .",
       });
     const gate = new TarGate(null);
-    warnOf(await runGated(pack, gate, { write: (bytes) => out.data(bytes) }, interrupts), out);
+    const print = async (bytes: Uint8Array) => await out.pass("stdout", bytes);
+    warnOf(await receiveGated(start, pack, gate, print, interrupts), out);
     return warnOfSkipped(gate, out);
   }
   const at = await lookAt(target.path);
-  if (at.kind === "special") return await writeInto(at.path, sshTo(connection, catLine(plan)), out, interrupts);
+  if (at.kind === "special") return await writeInto(at.path, catArgv(plan), { start, out, interrupts });
   const parent = at.kind === "directory" ? at.path : dirname(at.path);
   const staging = await mkdtemp(join(parent, ".banger-cp-")).catch((thrown: unknown) => {
     throw notThere(parent, thrown);
@@ -110,8 +86,8 @@ export async function copyOut(
     const root = join(staging, "t");
     await mkdir(root, { mode: 0o700 });
     const gate = new TarGate(plan.member === "." ? null : plan.member);
-    const tar = startTool(["tar", ...UNPACK, "-C", root], "pipe", "ignore");
-    const copying = async (show: (done: number) => void) => await runGated(pack, gate, tar, interrupts, show);
+    const unpack = ["tar", ...UNPACK, "-C", root];
+    const copying = async (show: Show) => await receiveInto(unpack, start, pack, interrupts, gate, show);
     warnOf(await out.waiting(`copying ${source}`, copying), out);
     const payload = plan.member === "." ? root : join(root, plan.member);
     await place(payload, target.path, at, plan, gate);
@@ -125,18 +101,13 @@ export async function copyOut(
 const OWN_STDOUT = new Set(["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"]);
 
 /** A file's contents into a device or a fifo. dd opens it, as opening a fifo waits for a reader. */
-async function writeInto(path: string, cat: readonly string[], out: Output, interrupts: Interrupts): Promise<void> {
-  if (!OWN_STDOUT.has(path)) {
-    const write = ["dd", `of=${path}`, "bs=65536", "status=none"];
-    const from = { argv: cat, stdin: "ignore", stdout: "pipe" } as const;
-    await runAll([from, { argv: write, stdin: "pipe", stdout: "ignore" }], interrupts);
-    return;
-  }
-  interrupts.signal.throwIfAborted();
-  const child = startTool(cat, "ignore", "pipe");
-  await finish([child], interrupts, async () => {
-    for await (const chunk of child.stdout) out.data(chunk);
-  });
+async function writeInto(
+  path: string,
+  cat: readonly string[],
+  { start, out, interrupts }: Pick<CopyContext, "start" | "out" | "interrupts">,
+): Promise<void> {
+  if (OWN_STDOUT.has(path)) await receive(start, cat, async (bytes) => await out.pass("stdout", bytes), interrupts);
+  else await receiveInto(["dd", `of=${path}`, "bs=65536", "status=none"], start, cat, interrupts, null);
 }
 
 /** Puts what was unpacked at its target, with the modes that had to wait. */
@@ -208,8 +179,4 @@ function notThere(path: string, thrown: unknown): unknown {
   if (isErrno(thrown, "EACCES") || isErrno(thrown, "EROFS"))
     return new BangerError("FAILED", `${path}: permission denied`, { hint: `ls -ld ${path}` });
   return thrown;
-}
-
-function sshTo(connection: SshWayIn, line: string): string[] {
-  return sshLine(connection, "-T", line);
 }

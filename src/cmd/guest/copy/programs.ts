@@ -1,22 +1,51 @@
-/** The programs of a copy: tar here, ssh with tar there, and the gate between them. */
+/** The programs of a copy on this host, and how programs that work together end. */
 
 import { BangerError, isErrno } from "../../../shared/errors.ts";
 import type { Interrupts } from "../../terminal/interrupts.ts";
-import type { TarGate } from "./tar-gate.ts";
+import { ATTRIBUTES } from "./guest-lines.ts";
 
-interface Stage {
-  readonly argv: readonly string[];
-  readonly stdin: "inherit" | "ignore" | "pipe";
-  readonly stdout: "inherit" | "ignore" | "pipe";
+/** What is kept of what a program says: its first lines tell the most. */
+const REMARKS_BYTES = 65_536;
+
+/** One program of several that work together. */
+export interface Part {
+  stop(): void;
+  /** Settles once it has ended and its output was taken. `status` is null if a signal ended it. */
+  readonly ended: Promise<Ending>;
 }
 
-/** What the tools say is read in one language. @throws BangerError TOOL_MISSING */
-export function startTool<
-  const In extends "inherit" | "ignore" | "pipe" | ReadableStream,
-  const Out extends "inherit" | "ignore" | "pipe",
->(argv: readonly string[], stdin: In, stdout: Out): Bun.Subprocess<In, Out, "pipe"> {
+export interface Ending {
+  readonly status: number | null;
+  /** Its stderr, of bounded length. */
+  readonly said: string;
+}
+
+/** The beginning of a program's stderr. */
+export class Remarks {
+  readonly #pieces: Buffer[] = [];
+  #length = 0;
+
+  add(bytes: Uint8Array): void {
+    const taken = Buffer.from(bytes.subarray(0, REMARKS_BYTES - this.#length));
+    if (taken.length === 0) return;
+    this.#pieces.push(taken);
+    this.#length += taken.length;
+  }
+
+  get text(): string {
+    return Buffer.concat(this.#pieces).toString("utf8").trim();
+  }
+}
+
+/** What the tools say is read in one language. GNU's tar takes its options for attributes as in a guest. @throws BangerError TOOL_MISSING */
+export function startTool<const In extends "ignore" | "pipe", const Out extends "ignore" | "pipe">(
+  argv: readonly string[],
+  stdin: In,
+  stdout: Out,
+): Bun.Subprocess<In, Out, "pipe"> {
+  const env = { ...process.env, LC_ALL: "C", TAR_OPTIONS: ATTRIBUTES.join(" ") };
   try {
-    return Bun.spawn([...argv], { stdin, stdout, stderr: "pipe", env: { ...process.env, LC_ALL: "C" } });
+    return Bun.spawn([...argv], { stdin, stdout, stderr: "pipe", env });
   } catch (thrown) {
     if (isErrno(thrown, "ENOENT"))
       throw new BangerError("TOOL_MISSING", `${argv[0]} is not installed, and banger cp needs it`, { cause: thrown });
@@ -24,82 +53,71 @@ export function startTool<
   }
 }
 
-type Tool = Bun.Subprocess<Bun.SpawnOptions.Writable, Bun.SpawnOptions.Readable, "pipe">;
+/** Resolves when there is room for more. @throws EPIPE when the tool reads no more */
+export async function writeTo(stdin: Bun.FileSink, bytes: Uint8Array): Promise<void> {
+  await stdin.write(bytes);
+  await stdin.flush();
+}
 
-/** Waits for the programs, stopping them at an interrupt. @throws BangerError FAILED with what the first one to fail said */
+/** A tool of this host, whose output someone else takes. */
+export function partOf(child: Bun.Subprocess<"ignore" | "pipe", "ignore" | "pipe", "pipe">): Part {
+  const remarks = new Remarks();
+  const listen = async (): Promise<void> => {
+    for await (const bytes of child.stderr) remarks.add(bytes);
+  };
+  return {
+    stop: () => child.kill("SIGTERM"),
+    ended: Promise.all([listen(), child.exited]).then(() => ({ status: child.exitCode, said: remarks.text })),
+  };
+}
+
+/**
+ * Waits for the programs and the work between them. An interrupt, or one that fails, stops all. Returns what they remarked.
+ * @throws BangerError FAILED with what the first one to fail said; what the work threw; CANCELLED
+ */
 export async function finish(
-  children: readonly Tool[],
+  parts: readonly Part[],
   interrupts: Interrupts,
-  work?: () => Promise<void>,
+  work: () => Promise<void> = async () => await Promise.resolve(),
 ): Promise<string> {
   const stop = (): void => {
-    for (const child of children) child.kill("SIGTERM");
+    for (const part of parts) part.stop();
+  };
+  const failures: unknown[] = [];
+  const orStop = async <T>(promise: Promise<T>): Promise<T | null> => {
+    try {
+      return await promise;
+    } catch (thrown) {
+      failures.push(thrown);
+      stop();
+      return null;
+    }
   };
   interrupts.signal.addEventListener("abort", stop);
   try {
-    const saying = Promise.all(children.map(async ({ stderr }) => (await new Response(stderr).text()).trim()));
-    const failure = await work?.().then(
-      () => null,
-      (thrown: unknown) => {
-        stop();
-        return { thrown };
-      },
-    );
-    const said = await saying;
-    await Promise.all(children.map(async (child) => await child.exited));
+    const [ends] = await Promise.all([Promise.all(parts.map(({ ended }) => orStop(ended))), orStop(work())]);
     interrupts.signal.throwIfAborted();
-    if (failure !== null && failure !== undefined && !isErrno(failure.thrown, "EPIPE")) throw failure.thrown;
-    if (children.every(({ exitCode }) => exitCode === 0)) return said.filter((text) => text !== "").join("\n");
-    // A packer that was ended by its broken pipe has nothing to say; one that failed by itself says why the unpacker did.
-    const failed = children.findIndex(({ exitCode }, i) => exitCode !== 0 && exitCode !== null && said[i] !== "");
-    const status = children.find(({ exitCode }) => exitCode !== 0 && exitCode !== null)?.exitCode ?? null;
-    throw new BangerError("FAILED", said[failed] ?? `a program of the copy ended with status ${status ?? "unknown"}`, {
-      details: { status: children.at(-1)?.exitCode ?? status },
-    });
+    // A pipe breaks because its reader failed, and that one says why.
+    const failure = failures.find((thrown) => !isErrno(thrown, "EPIPE"));
+    if (failure !== undefined) throw failure;
+    return remarksOf(ends.map((end) => end ?? { status: null, said: "" }));
   } finally {
     interrupts.signal.removeEventListener("abort", stop);
   }
 }
 
-/** One program, or two with a pipe between; returns what they remarked. @throws BangerError FAILED, TOOL_MISSING */
-export async function runAll([first, second]: readonly Stage[], interrupts: Interrupts): Promise<string> {
-  if (first === undefined) return "";
-  interrupts.signal.throwIfAborted();
-  const one = startTool(first.argv, first.stdin === "inherit" ? "inherit" : "ignore", first.stdout);
-  if (second === undefined) return await finish([one], interrupts);
-  const two = startTool(second.argv, one.stdout as ReadableStream, second.stdout);
-  return await finish([one, two], interrupts);
-}
-
-/** What passes the gate of the packer's stream goes on to `to`. @throws BangerError FAILED */
-export async function runGated(
-  pack: readonly string[],
-  gate: TarGate,
-  to: Bun.Subprocess<"pipe", "ignore", "pipe"> | { write(bytes: Uint8Array): void },
-  interrupts: Interrupts,
-  show: (bytes: number) => void = () => undefined,
-): Promise<string> {
-  let bytes = 0;
-  const packer = startTool(pack, "ignore", "pipe");
-  const unpacker = "pid" in to ? to : null;
-  const write = async (bytes: Uint8Array): Promise<void> => {
-    if (unpacker === null) (to as { write(bytes: Uint8Array): void }).write(bytes);
-    else {
-      await unpacker.stdin.write(bytes);
-      await unpacker.stdin.flush();
-    }
-  };
-  return await finish(unpacker === null ? [packer] : [packer, unpacker], interrupts, async () => {
-    try {
-      for await (const chunk of packer.stdout) {
-        for (const passed of gate.push(chunk)) await write(passed);
-        bytes += chunk.length;
-        show(bytes);
-      }
-      // A packer that failed says more than the end of its stream.
-      if ((await packer.exited) === 0) await write(gate.end());
-    } finally {
-      await unpacker?.stdin.end();
-    }
+/** @throws BangerError FAILED */
+function remarksOf(ends: readonly Ending[]): string {
+  if (ends.every(({ status }) => status === 0))
+    return ends
+      .map(({ said }) => said)
+      .filter((said) => said !== "")
+      .join("\n");
+  const failed = ends.filter(({ status }) => status !== 0 && status !== null);
+  // A packer that was ended by its broken pipe has nothing to say; one that failed by itself says why the unpacker did.
+  const said = failed.find((end) => end.said !== "")?.said;
+  const status = failed[0]?.status ?? null;
+  throw new BangerError("FAILED", said ?? `a program of the copy ended with status ${status ?? "unknown"}`, {
+    details: { status: ends.at(-1)?.status ?? status },
   });
 }

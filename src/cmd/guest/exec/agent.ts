@@ -135,7 +135,7 @@ function refused(refusal: AgentRefusal, vm: string, { argv, workDir, user }: Gue
 }
 
 /** The channel's own failures don't know the VM's name. */
-function named(thrown: unknown, vm: string): unknown {
+export function named(thrown: unknown, vm: string): unknown {
   if (!(thrown instanceof BangerError) || thrown.code !== "EXEC_FAILED") return thrown;
   return new BangerError("EXEC_FAILED", `the connection to ${vm} was lost: ${thrown.message}`, {
     hint: `banger vm show ${vm}`,

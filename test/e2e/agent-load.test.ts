@@ -1,0 +1,233 @@
+/**
+ * Many execs through one guest's agent, and long streams: nothing is left over, nothing is lost, and nothing grows. `npm run test:full` runs
+ * more of them (BANGER_TEST_LONG).
+ */
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { open, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { AgentPlace } from "../../src/shared/agent/channel.ts";
+import { runInGuest } from "../../src/shared/agent/client.ts";
+import { eventually, type Home, makeHomeWithImage } from "../support/banger.ts";
+
+const IS_LONG = process.env["BANGER_TEST_LONG"] === "1";
+const CONCURRENT = 50;
+const SEQUENTIAL = IS_LONG ? 2000 : 200;
+const STREAM_BYTES = IS_LONG ? 1024 ** 3 : 64 * 1024 ** 2;
+const MANY_BYTES = 256 * 1024 ** 2;
+/** More than all buffers on the way hold together: pipes of 1 MiB, frames, sockets, windows. */
+const UNDER_WAY_BYTES = 8 * 1024 ** 2;
+/** Of a process of banger's that hands on bytes. Bun alone has about 60. */
+const HOST_MIB = 160;
+const GUEST_AGENT_KIB = 8 * 1024;
+const TIMEOUT_MS = IS_LONG ? 900_000 : 300_000;
+
+let home: Home;
+let place: AgentPlace;
+beforeAll(async () => {
+  home = await makeHomeWithImage();
+  await home.ok(["vm", "run", "-d", "--name", "box"], { timeoutMs: 300_000 });
+  const answer = await fetch("http://banger/v1/vm.connect", {
+    method: "POST",
+    unix: join(home.runtimeDir, "bangerd.sock"),
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ vm: "box", accepts: ["agent"] }),
+  });
+  place = ((await answer.json()) as { result: { channel: AgentPlace } }).result.channel;
+}, 900_000);
+afterAll(async () => await home[Symbol.asyncDispose]());
+
+const inGuest = async (script: string): Promise<string> => {
+  const { exit, stdout, stderr } = await runInGuest(
+    place,
+    { argv: ["sh", "-c", script], env: [] },
+    { timeoutMs: 60_000, outputLimitBytes: 1_000_000 },
+  );
+  if (exit.status !== 0) throw new Error(`${script}: ${exit.status} ${stderr.toString()}`);
+  return stdout.toString();
+};
+
+/** Of the guest: the agent's processes with their descriptors, and the control groups of execs. One of each is this question's own. */
+const countInGuest = async (): Promise<string> =>
+  await inGuest(`
+    for p in /proc/[0-9]*; do
+      IFS= read -r name < $p/cmdline 2>/dev/null || :
+      case $name in @banger-agent*) ls $p/fd | wc -l;; esac
+    done | sort -n
+    ls -d /sys/fs/cgroup/banger/exec-* | wc -l
+    ls -d /proc/[0-9]*/exe | wc -l`);
+
+const descriptorsOf = async (pid: number): Promise<number> => (await readdir(`/proc/${pid}/fd`)).length;
+
+interface Counts {
+  readonly guest: string;
+  readonly processes: readonly string[];
+  readonly descriptors: readonly number[];
+}
+
+/** Of guest and host, when nothing runs. */
+async function count(): Promise<Counts> {
+  const processes = (await home.processes()).map(({ commandLine }) => commandLine).sort();
+  const { pid } = await home.json<{ pid: number }>(["vm", "show", "box"]);
+  const daemon = await home.daemonPid();
+  return {
+    guest: await countInGuest(),
+    processes,
+    descriptors: [await descriptorsOf(pid), await descriptorsOf(daemon ?? 0), await descriptorsOf(process.pid)],
+  };
+}
+
+/** Some things end a moment later: sockets, and processes that their parents have yet to reap. */
+async function expectSame(before: Counts): Promise<void> {
+  let after: Counts = before;
+  await eventually(`the counts of before ${JSON.stringify(before)}`, 60_000, async () => {
+    after = await count();
+    return Bun.deepEquals(after, before);
+  }).catch(() => expect(after).toEqual(before));
+}
+
+describe("nothing is left of", () => {
+  test(
+    `${CONCURRENT} execs at once, each with its own input, outputs and status`,
+    async () => {
+      const before = await count();
+      const script = 'cat; printf "%s" "$0" >&2; exit "$1"';
+      const results = await Promise.all(
+        Array.from({ length: CONCURRENT }, (_, i) =>
+          home.run(["vm", "exec", "box", "--", "sh", "-c", script, `err-${i}`, String(i)], {
+            stdin: `in-${i}`,
+            timeoutMs: TIMEOUT_MS,
+          }),
+        ),
+      );
+      expect(results.map(({ status, stdout, stderr }) => [status, stdout, stderr])).toEqual(
+        results.map((_, i) => [i, `in-${i}`, `err-${i}`]),
+      );
+      await expectSame(before);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    `${SEQUENTIAL} execs one after the other`,
+    async () => {
+      const before = await count();
+      for (let i = 0; i < SEQUENTIAL; i++) expect(await inGuest(`echo ${i}`)).toBe(`${i}\n`);
+      await expectSame(before);
+    },
+    TIMEOUT_MS,
+  );
+});
+
+/** The highest memory use so far of banger's process with these words. Null when it has ended. */
+async function peakMiB(words: string): Promise<number | null> {
+  const found = (await home.processes()).find(({ commandLine }) => commandLine.startsWith(`${home.banger} ${words}`));
+  if (found === undefined) return null;
+  const status = await readFile(`/proc/${found.pid}/status`, "utf8").catch(() => "");
+  return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+}
+
+/** Runs a shell line with `$0` for banger; its stdout. */
+function shell(line: string, ...args: readonly string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> {
+  return Bun.spawn(["sh", "-c", line, home.banger, ...args], {
+    cwd: home.dir,
+    env: { ...home.env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+}
+
+async function outputOf(child: Bun.Subprocess<"ignore", "pipe", "pipe">): Promise<string> {
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return `${stdout.trim()}${stderr}`;
+}
+
+/** The highest memory use of any of the agent's processes in the guest. */
+const agentPeakKib = async (): Promise<number> =>
+  Number(
+    await inGuest(`
+      for p in /proc/[0-9]*; do
+        IFS= read -r name < $p/cmdline 2>/dev/null || :
+        case $name in @banger-agent*) grep VmHWM: $p/status;; esac
+      done | tr -dc '0-9\\n' | sort -n | tail -1`),
+  );
+
+describe("streams", () => {
+  test(
+    `${STREAM_BYTES / 1024 ** 2} MiB go in and come out, byte for byte`,
+    async () => {
+      const piece = randomBytes(8 * 1024 ** 2 + 4099);
+      const file = await open(join(home.dir, "stream"), "w");
+      for (let at = 0; at < STREAM_BYTES; at += piece.length)
+        await file.write(piece, 0, Math.min(piece.length, STREAM_BYTES - at));
+      await file.close();
+      const child = shell('"$0" vm exec box -- cat < stream | cmp - stream && echo same');
+      let peak = 0;
+      const watching = eventually("the stream's end", TIMEOUT_MS, async () => {
+        peak = Math.max(peak, (await peakMiB("vm exec box -- cat")) ?? 0);
+        return child.exitCode !== null;
+      });
+      expect(await outputOf(child)).toBe("same");
+      await watching;
+      expect(peak).toBeGreaterThan(0);
+      expect(peak).toBeLessThan(HOST_MIB);
+    },
+    TIMEOUT_MS,
+  );
+
+  /** Waits until a process writes no more, though it could go on; how many bytes it wrote. */
+  const settled = async (written: () => Promise<number>): Promise<number> => {
+    let [last, now] = [-1, 0];
+    await eventually("the writer is stopped", 120_000, async () => {
+      [last, now] = [now, await written()];
+      await Bun.sleep(500);
+      return now > 0 && now === last;
+    });
+    return now;
+  };
+
+  test(
+    "a slow reader here stops the writer there",
+    async () => {
+      expect(Bun.spawnSync(["mkfifo", join(home.dir, "go")]).exitCode).toBe(0);
+      const child = shell(
+        `"$0" vm exec box -- head -c ${MANY_BYTES} /dev/zero | { head -c 1000 | wc -c; read -r go < go; wc -c; }`,
+      );
+      const written = async (): Promise<number> =>
+        Number(await inGuest("awk '$1 == \"wchar:\" { print $2 }' /proc/$(pgrep -x head)/io 2>/dev/null || echo 0"));
+      expect(await settled(written)).toBeLessThan(UNDER_WAY_BYTES);
+      expect(await peakMiB("vm exec box -- head")).toBeLessThan(HOST_MIB);
+      expect(await agentPeakKib()).toBeLessThan(GUEST_AGENT_KIB);
+      const go = Bun.spawn(["sh", "-c", "echo > go"], { cwd: home.dir });
+      const output = await outputOf(child);
+      const [first, rest] = output.split("\n").map(Number);
+      // head(1) may read more than it prints.
+      expect([first, (rest ?? 0) > MANY_BYTES - 100_000]).toEqual([1000, true]);
+      await go.exited;
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "a slow reader there stops the writer here",
+    async () => {
+      await inGuest("mkfifo /run/go");
+      const child = shell(
+        `head -c ${MANY_BYTES} /dev/zero | "$0" vm exec box -- sh -c 'dd bs=1000 count=1 status=none | wc -c; read -r go < /run/go; wc -c'`,
+      );
+      const written = async (): Promise<number> => {
+        const head = (await home.processes()).find(({ commandLine }) => commandLine.startsWith("head -c"));
+        const io = await readFile(`/proc/${head?.pid ?? 0}/io`, "utf8").catch(() => "");
+        return Number(/wchar: (\d+)/.exec(io)?.[1] ?? 0);
+      };
+      expect(await settled(written)).toBeLessThan(UNDER_WAY_BYTES);
+      expect(await peakMiB("vm exec box -- sh")).toBeLessThan(HOST_MIB);
+      expect(await agentPeakKib()).toBeLessThan(GUEST_AGENT_KIB);
+      await inGuest("echo > /run/go; rm /run/go");
+      expect(await outputOf(child)).toBe(`1000\n${MANY_BYTES - 1000}`);
+    },
+    TIMEOUT_MS,
+  );
+});
