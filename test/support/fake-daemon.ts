@@ -78,12 +78,17 @@ export class FakeDaemon implements AsyncDisposable {
     });
   }
 
+  /** The CLI's command line, for a shell or a terminal that runs it with {@link env}. */
+  get cli(): readonly string[] {
+    return [process.execPath, MAIN];
+  }
+
   /** The CLI as a process. */
   spawn(
     argv: readonly string[],
     stdin: "ignore" | "pipe" | Uint8Array = "ignore",
   ): Bun.Subprocess<"ignore" | "pipe" | Uint8Array, "pipe", "pipe"> {
-    return Bun.spawn([process.execPath, MAIN, ...argv], {
+    return Bun.spawn([...this.cli, ...argv], {
       cwd: this.dir,
       env: this.env,
       stdin,

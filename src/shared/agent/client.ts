@@ -6,6 +6,7 @@ import { type AgentChannel, type AgentPlace, openAgentChannel } from "./channel.
 import { countDown, limitWait, type Patience, sleep } from "./deadline.ts";
 import { type AgentExec, startExec } from "./exec.ts";
 import { brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
+import { GrowingBytes } from "./growing-bytes.ts";
 import { isOtherVersion, unanswered } from "./handshake.ts";
 import { AGENT_LIMITS, POWER_KINDS } from "./protocol.ts";
 
@@ -24,31 +25,23 @@ export async function runInGuest(
 ): Promise<{ readonly exit: AgentExit; readonly stdout: Buffer; readonly stderr: Buffer }> {
   const leftMs = countDown(timeoutMs);
   await using channel = await openAgentChannel(place, { timeoutMs, signal });
-  const output = { stdout: [] as Uint8Array[], stderr: [] as Uint8Array[] };
-  let size = 0;
+  const output = { stdout: new GrowingBytes(), stderr: new GrowingBytes() };
   const collect = (name: "stdout" | "stderr") => (bytes: Uint8Array) => {
-    size += bytes.length;
-    if (size > outputLimitBytes)
+    if (output.stdout.length + output.stderr.length + bytes.length > outputLimitBytes)
       throw new BangerError("GUEST_FAILED", `the command's output is longer than ${outputLimitBytes} bytes`);
     output[name].push(bytes);
   };
   const { stdin, ...request } = exec;
   const sinks = { stdout: collect("stdout"), stderr: collect("stderr") };
-  const timer = setTimeout(
-    () => channel.fail(new BangerError("GUEST_FAILED", `the command did not end within ${timeoutMs} ms`)),
-    leftMs(),
-  );
-  try {
-    const running = await startExec(channel, { ...request, noStdin: stdin === undefined }, sinks, {
-      startTimeoutMs: timeoutMs,
-      signal,
-    });
-    if (stdin !== undefined) void running.writeStdin(stdin).then(() => running.endStdin());
-    const exit = await running.exited;
-    return { exit, stdout: Buffer.concat(output.stdout), stderr: Buffer.concat(output.stderr) };
-  } finally {
-    clearTimeout(timer);
-  }
+  const late = new BangerError("GUEST_FAILED", `the command did not end within ${timeoutMs} ms`);
+  const fail = (why: BangerError): void => channel.fail(why);
+  using _limit = limitWait({ timeoutMs: leftMs(), signal }, () => fail(late), fail);
+  const running = await startExec(channel, { ...request, noStdin: stdin === undefined }, sinks, {
+    startTimeoutMs: timeoutMs,
+  });
+  if (stdin !== undefined) void running.writeStdin(stdin).then(() => running.endStdin());
+  const exit = await running.exited;
+  return { exit, stdout: output.stdout.bytes, stderr: output.stderr.bytes };
 }
 
 /**
@@ -66,7 +59,8 @@ export async function waitReady(place: AgentPlace, { timeoutMs, signal }: Patien
       });
     } catch (thrown) {
       if (!(thrown instanceof BangerError) || thrown.code !== "GUEST_NOT_READY" || isOtherVersion(thrown)) throw thrown;
-      if (leftMs() <= RETRY_MS) throw new BangerError(thrown.code, `no answer in ${timeoutMs} ms: ${thrown.message}`);
+      if (leftMs() <= RETRY_MS)
+        throw new BangerError(thrown.code, `the guest was not ready within ${timeoutMs} ms: ${thrown.message}`);
     }
     await sleep(RETRY_MS, signal);
   }
@@ -173,6 +167,6 @@ export async function answerOf<T>(
   });
   channel.send(request);
   const fail = (why: BangerError): void => channel.fail(why);
-  using _limit = limitWait({ timeoutMs, signal }, () => fail(unanswered(`nothing came within ${timeoutMs} ms`)), fail);
+  using _limit = limitWait({ timeoutMs, signal }, () => fail(unanswered("timed out")), fail);
   return await promise;
 }

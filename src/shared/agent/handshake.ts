@@ -33,11 +33,7 @@ function hello(nonce: Buffer): Buffer {
  */
 export async function shakeHands(wire: Wire, { kind, timeoutMs, signal }: HandshakeOptions): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  using _limit = limitWait(
-    { timeoutMs, signal },
-    () => reject(unanswered(`nothing came within ${timeoutMs} ms`)),
-    reject,
-  );
+  using _limit = limitWait({ timeoutMs, signal }, () => reject(unanswered("timed out")), reject);
   let expected = Buffer.alloc(0);
   let tail: Buffer = Buffer.alloc(0);
   let resend: ReturnType<typeof setTimeout> | undefined;

@@ -49,7 +49,13 @@ export async function execOverAgent(
   await using channel = guest.channel;
   const terminal = command.tty ? await findTerminal() : null;
   const began = performance.now();
-  const running = await start({ ...guest, channel }, command, sinks, terminal, interrupts);
+  // Whoever reads the first output may send a signal at once, or a key: no output before these are the command's.
+  const prepared = Promise.withResolvers<void>();
+  const later: OutputSinks = {
+    stdout: async (bytes) => await prepared.promise.then(async () => await sinks.stdout(bytes)),
+    stderr: async (bytes) => await prepared.promise.then(async () => await sinks.stderr(bytes)),
+  };
+  const running = await start({ ...guest, channel }, command, later, terminal, interrupts);
   const left = Promise.withResolvers<Ending>();
   const leave = (status: number, timedOut: boolean): void =>
     left.resolve({ ...UNKNOWN, status, signal: null, timedOut, wallMs: performance.now() - began });
@@ -77,6 +83,7 @@ export async function execOverAgent(
     terminal?.mode.enter();
     // It may have another size by now.
     tellSize(running, terminal);
+    prepared.resolve();
     if (!command.noStdin) void feed(running, input);
     return await Promise.race([running.exited.then(endingOf), left.promise]);
   } catch (thrown) {
