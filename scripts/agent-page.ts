@@ -24,9 +24,6 @@ const numbers = (table: Table, head: string, values: Readonly<Record<string, num
 
 /** `table` makes a Markdown table. */
 export function renderAgentProtocol(table: Table): string {
-  const longest = Math.max(
-    ...Object.values<protocol.FrameShape>(protocol.FRAMES).map(({ fields }) => fieldBytes(fields)),
-  );
   return [
     "# The guest agent's protocol",
     `What the host and the agent in a guest say to each other; version ${protocol.AGENT_PROTOCOL}. A channel is a stream of bytes.
