@@ -6,7 +6,8 @@ import { AGENT_LIMITS, AGENT_PROTOCOL, ANSWER_MAGIC, HEADER_BYTES, HELLO_MAGIC, 
 import type { Wire } from "../streams/wire.ts";
 
 const VERSION_BYTES = 4;
-const FIRST_RESEND_MS = 250;
+/** Rarely needed, as a hello only gets lost behind a frame that a killed host left half sent; and each costs a slow guest a process. */
+const FIRST_RESEND_MS = 1000;
 const SLOWEST_RESEND_MS = 4000;
 /** Completes whatever frame an old session waits for, and ends that session: type 0 is none. */
 const RESYNC_BYTES = AGENT_LIMITS.payloadBytes + HEADER_BYTES;

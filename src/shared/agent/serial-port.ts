@@ -23,7 +23,7 @@ export const agentLockPath = (directory: string, port: number): string => join(d
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 /** While all ports are taken: the time until the next look, at random within these. */
-const RETRY_MS = { least: 5, most: 50 } as const;
+const RETRY_MS = { least: 20, most: 100 } as const;
 
 type Flock = (fd: number, operation: number) => number;
 let loaded: Flock | null = null;

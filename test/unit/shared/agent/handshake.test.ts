@@ -102,7 +102,7 @@ test("on vsock an unanswered hello is not said again: it would end the session t
       bytes += chunk.length;
     });
   });
-  await expect(openAgentChannel(guest.place, { timeoutMs: 400 })).rejects.toMatchObject({
+  await expect(openAgentChannel(guest.place, { timeoutMs: 1200 })).rejects.toMatchObject({
     code: "GUEST_NOT_READY",
     message: "the guest's agent did not answer: timed out",
   });
@@ -113,7 +113,7 @@ test("a hello that is still on its way is not said again", async () => {
   const written: number[] = [];
   // Never takes the next.
   const stream = new Duplex({ read: () => {}, write: (chunk: Buffer) => void written.push(chunk.length) });
-  await expect(openAgentChannelOver(stream, { kind: "serial", timeoutMs: 400 })).rejects.toMatchObject({
+  await expect(openAgentChannelOver(stream, { kind: "serial", timeoutMs: 1200 })).rejects.toMatchObject({
     code: "GUEST_NOT_READY",
   });
   expect(written).toEqual([36]);
