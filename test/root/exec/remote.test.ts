@@ -26,6 +26,7 @@ async function makeHost(): Promise<Record<string, string>> {
       "for word do case $word in *:/*) socket=${word%%:*} target=${word#*:};; esac; line=$word; done",
       'case " $* " in *" -O forward "*) exec ln -sf "$target" "$socket";; esac',
       'case $line in "banger internal socket"*) echo "$FAR_SOCKET"; exit;; esac',
+      "echo 'a login shell that says something'",
       "unset BANGER_HOST XDG_RUNTIME_DIR",
       'export XDG_STATE_HOME="$FAR_STATE" HOME="$FAR_HOME"',
       'echo "$line" >>"$FAR_HOME/lines"',
@@ -67,6 +68,7 @@ test("killed with -9 here, everything there and in the guest ends", async () => 
   });
   const line = readLines(child.stdout);
   const pid = await line();
+  expect(pid).toMatch(/^\d+$/);
   child.kill("SIGKILL");
   expect(await line()).toBeNull();
   const streams = (): string[] =>
