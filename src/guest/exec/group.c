@@ -51,15 +51,19 @@ void group_join_agents(void) {
   write_text(path, "0");
 }
 
+/* A session's number may come again while something of the exec that had it still runs. */
+static void name_cgroup(struct exec_group *group, const char *base, pid_t session, int try) {
+  int length = snprintf(group->path, sizeof group->path, "%s/exec-%d", base, (int)session);
+  if (try > 0) snprintf(group->path + length, sizeof group->path - (size_t)length, ".%d", try);
+}
+
 void group_make(struct exec_group *group) {
   group->directory = -1;
   prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   const char *base = find_base();
   if (!base) return;
   for (int try = 0; try < NAME_TRIES; try++) {
-    /* A number may come again while something of the exec that had it still runs. */
-    int length = snprintf(group->path, sizeof group->path, "%s/exec-%d", base, (int)getpid());
-    if (try > 0) snprintf(group->path + length, sizeof group->path - (size_t)length, ".%d", try);
+    name_cgroup(group, base, getpid(), try);
     if (mkdir(group->path, 0755) == 0) {
       group->directory = open(group->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
       return;
@@ -91,7 +95,7 @@ pid_t group_fork(const struct exec_group *group) {
 
 struct process {
   pid_t pid, parent;
-  bool is_ours, is_signalled;
+  bool is_ours;
 };
 static struct process processes[PROCESSES];
 
@@ -105,6 +109,10 @@ static pid_t read_parent(const char *pid) {
   return after_name && sscanf(after_name + 1, " %*c %d", &parent) == 1 ? parent : -1;
 }
 
+static int by_pid(const void *a, const void *b) {
+  return ((const struct process *)a)->pid - ((const struct process *)b)->pid;
+}
+
 static size_t list_processes(void) {
   DIR *directory = opendir("/proc");
   size_t count = 0;
@@ -115,14 +123,15 @@ static size_t list_processes(void) {
     processes[count++] = (struct process){.pid = pid, .parent = read_parent(entry->d_name)};
   }
   closedir(directory);
+  qsort(processes, count, sizeof *processes, by_pid);
   return count;
 }
 
 static bool is_ours(pid_t pid, size_t count) {
+  struct process wanted = {.pid = pid};
   if (pid == getpid()) return true;
-  for (size_t i = 0; i < count; i++)
-    if (processes[i].pid == pid) return processes[i].is_ours;
-  return false;
+  const struct process *found = bsearch(&wanted, processes, count, sizeof *processes, by_pid);
+  return found && found->is_ours;
 }
 
 /* Marks the session's descendants, however far. */
@@ -172,13 +181,16 @@ static bool signal_cgroup(const struct exec_group *group, int number) {
   return is_new;
 }
 
+/* Before Linux 5.14, there is no such file. */
+static void kill_cgroup(const struct exec_group *group) {
+  int file = open_file(group, "cgroup.kill", O_WRONLY);
+  if (file >= 0 && write(file, "1", 1) < 0) errno = 0;
+  if (file >= 0) close(file);
+}
+
 void group_signal(const struct exec_group *group, int number) {
   signalled_count = 0;
-  if (number == SIGKILL) {
-    int file = open_file(group, "cgroup.kill", O_WRONLY);
-    if (file >= 0 && write(file, "1", 1) < 0) errno = 0;
-    if (file >= 0) close(file);
-  }
+  if (number == SIGKILL) kill_cgroup(group);
   for (int round = 0; round < ROUNDS; round++) {
     bool is_new = signal_cgroup(group, number);
     is_new |= signal_descendants(number);
@@ -191,6 +203,17 @@ void group_remove(struct exec_group *group) {
   close(group->directory);
   group->directory = -1;
   rmdir(group->path);
+}
+
+void group_kill_orphans(pid_t session) {
+  const char *base = find_base();
+  struct exec_group group = {.directory = -1};
+  for (int try = NAME_TRIES; base && group.directory < 0 && try-- > 0;) {
+    name_cgroup(&group, base, session, try);
+    group.directory = open(group.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  }
+  kill_cgroup(&group);
+  group_remove(&group);
 }
 
 void group_sweep(void) {

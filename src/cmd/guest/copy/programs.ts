@@ -2,7 +2,7 @@
 
 import { BangerError, isErrno } from "../../../shared/errors.ts";
 import type { Interrupts } from "../../terminal/interrupts.ts";
-import { ATTRIBUTES } from "./guest-lines.ts";
+import { GNU_OPTIONS } from "./guest-lines.ts";
 
 /** What is kept of what a program says: its first lines tell the most. */
 const REMARKS_BYTES = 65_536;
@@ -37,13 +37,13 @@ export class Remarks {
   }
 }
 
-/** What the tools say is read in one language. GNU's tar takes its options for attributes as in a guest. @throws BangerError TOOL_MISSING */
+/** What the tools say is read in one language. GNU's tar has the same options as in a guest. @throws BangerError TOOL_MISSING */
 export function startTool<const In extends "ignore" | "pipe", const Out extends "ignore" | "pipe">(
   argv: readonly string[],
   stdin: In,
   stdout: Out,
 ): Bun.Subprocess<In, Out, "pipe"> {
-  const env = { ...process.env, LC_ALL: "C", TAR_OPTIONS: ATTRIBUTES.join(" ") };
+  const env = { ...process.env, LC_ALL: "C", TAR_OPTIONS: GNU_OPTIONS.join(" ") };
   try {
     return Bun.spawn([...argv], { stdin, stdout, stderr: "pipe", env });
   } catch (thrown) {
