@@ -150,6 +150,25 @@ test("a reader that comes late gets what was put back, then what came, then the 
   expect(text).toBe("first second third");
 });
 
+test("a reader that pauses gets the next piece only after it resumes, of kept ones too", async () => {
+  await using server = await FakeAgent.listen(join(dir, "s"), () => {});
+  const wire = await connectUnix(server.path);
+  for (const piece of ["three", "two", "one"]) wire.unread(Buffer.from(piece));
+  const pieces: string[] = [];
+  wire.read({
+    onData: (bytes) => {
+      pieces.push(bytes.toString());
+      wire.pause();
+    },
+    onEnd: () => pieces.push("end"),
+  });
+  for (const wanted of [["one"], ["one", "two"], ["one", "two", "three"]]) {
+    wire.resume();
+    expect(pieces).toEqual(wanted);
+  }
+  wire.close();
+});
+
 test("a closed wire tells its reader nothing more", async () => {
   await using server = await FakeAgent.listen(join(dir, "s"), ({ socket }) => void socket.write("x".repeat(1_000_000)));
   const wire = await connectUnix(server.path);
