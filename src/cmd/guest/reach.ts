@@ -62,6 +62,18 @@ async function openWay({ channel, id, via }: AgentWayIn, signal: AbortSignal): P
   return await openAgentChannelOver(stream, { kind: channel.kind, timeoutMs: ANSWER_TIMEOUT_MS, signal });
 }
 
+/** Whether the agent answers on a channel of its own. With all of its channels in use, it does. */
+async function answersBy(way: AgentWayIn, signal: AbortSignal): Promise<boolean> {
+  const { answersOver } = await import("../../shared/agent/client.ts");
+  try {
+    await using channel = await openWay(way, signal);
+    return await answersOver(channel, { timeoutMs: ANSWER_TIMEOUT_MS, signal });
+  } catch (thrown) {
+    if (thrown instanceof BangerError) return thrown.code === "IN_USE";
+    throw thrown;
+  }
+}
+
 /**
  * The bytes of a guest's agent on another machine, from banger there. They end with this process, however it ends.
  * @throws BangerError GUEST_NOT_READY
