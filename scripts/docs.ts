@@ -20,6 +20,7 @@ import { API_LEVEL, METHODS, MINIMUM_API_LEVEL } from "../src/shared/contract/ow
 import { ERROR_TABLE } from "../src/shared/errors.ts";
 import * as schemas from "../src/shared/contract/schemas.ts";
 import { VERSION } from "../src/shared/version.ts";
+import { renderAgentProtocol } from "./agent-page.ts";
 import { defineJsonSchemas, describeType, type JsonSchema, type Named, toJsonSchema } from "./json-schema.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
@@ -355,6 +356,7 @@ export async function renderPages(): Promise<readonly Page[]> {
     page("openapi.json", renderOpenApi()),
     page("errors.md", renderErrors()),
     page("config.md", renderConfig()),
+    page("agent-protocol.md", `${MADE_BY}\n\n${renderAgentProtocol(table)}\n`),
     page("commands.md", await renderCommands()),
     { path: "docs/privileges.md", text: await renderPrivileges() },
   ];

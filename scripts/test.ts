@@ -24,7 +24,7 @@ import { runChecks } from "./check.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
 const TEST_TIMEOUT_MS = 120_000;
-const FILE_TIMEOUT_MS = 20 * 60_000;
+const FILE_TIMEOUT_MS = { default: 20 * 60_000, full: 90 * 60_000 };
 const HOSTVM_TIMEOUT_MS = { default: 40 * 60_000, full: 90 * 60_000 };
 
 /** First the test that builds the image that the others use. */
@@ -62,7 +62,7 @@ async function runFiles(
     const { output, ...outcome } = await runBunTest({
       paths: [`./${file}`],
       perTestTimeoutMs: TEST_TIMEOUT_MS,
-      timeoutMs: FILE_TIMEOUT_MS,
+      timeoutMs: FILE_TIMEOUT_MS[values.full ? "full" : "default"],
       ...where,
     });
     report(file, outcome, performance.now() - began);

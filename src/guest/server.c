@@ -190,9 +190,10 @@ static void take_children(void) {
   struct signalfd_siginfo info;
   while (read(server.children, &info, sizeof info) > 0) continue;
   bool has_ended = false;
-  while (waitpid(-1, NULL, WNOHANG) > 0) {
+  int status;
+  for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0; has_ended = true) {
     server.sessions--;
-    has_ended = true;
+    if (WIFSIGNALED(status)) group_kill_orphans(pid);
   }
   if (has_ended) group_sweep();
 }

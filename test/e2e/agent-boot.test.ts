@@ -145,6 +145,17 @@ test(
     expect(
       await inGuest("box", "ls /run/banger/agent-did; findmnt -n -o SOURCE,FSTYPE /root; cat /etc/resolv.conf"),
     ).toBe("identity\nnetwork\nwork\n/dev/vdb ext4\n# banger\nnameserver 10.0.2.3");
+
+    // What the first command writes to /tmp is there when all of the boot is over, on disk or in memory.
+    const stays = async (): Promise<string> => {
+      await inGuest("box", "echo early > /tmp/early");
+      return await inGuest("box", "systemctl is-system-running --wait; cat /tmp/early; findmnt -n -o FSTYPE -T /tmp");
+    };
+    await home.ok(["vm", "restart", "box"], BOOT);
+    expect(await stays()).toBe("running\nearly\next4");
+    await inGuest("box", "rm /etc/systemd/system/tmp.mount");
+    await home.ok(["vm", "restart", "box"], BOOT);
+    expect(await stays()).toBe("running\nearly\ntmpfs");
     await home.ok(["vm", "stop", "box"], BOOT);
   },
   TEST_TIMEOUT_MS,

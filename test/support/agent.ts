@@ -33,9 +33,13 @@ export interface AgentOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
+/** Once in a process: it takes some seconds. */
+let built: Promise<string> | undefined;
+
 /** Builds the agent and lets it listen. Its end fails if a sanitizer found something. */
 export async function startAgent({ mode = "listen", prefix = [], env = {} }: AgentOptions = {}): Promise<TestAgent> {
-  const program = await buildAgent({ arch: process.arch === "arm64" ? "arm64" : "x64", forTests: true });
+  built ??= buildAgent({ arch: process.arch === "arm64" ? "arm64" : "x64", forTests: true });
+  const program = await built;
   const directory = await mkdtemp("/tmp/banger-agent-test-");
   const socket = join(directory, "agent.sock");
   const log = join(directory, "stderr");

@@ -71,7 +71,7 @@ export function bootArgs(
     { word: "reboot=t", why: "microvm has no keyboard controller; a triple fault is the reboot it knows" },
     {
       word: `ip=${net.guest}::${net.gateway}:${net.netmask}::eth0:off:${net.dns}`,
-      why: "address without a DHCP round trip, read by banger-network.service",
+      why: "address without a DHCP round trip, read by the agent",
     },
     ...(vm.acceleration === "tcg"
       ? [
@@ -121,7 +121,7 @@ export function firecrackerBootArgs(
     { word: "swiotlb=noforce", why: "no bounce buffers: every device reaches all of the guest's memory" },
     {
       word: `ip=${guest}::${gateway}:${netmask}::eth0:off:${nameServer ?? ""}`,
-      why: "address without a DHCP round trip, read by banger-network.service",
+      why: "address without a DHCP round trip, read by the agent",
     },
     { word: "banger.vsock=1", why: "sshd on vsock too, which works when the guest's network doesn't" },
     ...(vm.isEmulated ? emulationArgs : []),

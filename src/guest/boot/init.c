@@ -66,7 +66,9 @@ static void do_jobs(const struct boot_words *words) {
   if (boot_result.work_disk) note_done("work");
   if (set_network(words)) note_done("network");
   make_lock_directory();
-  if (boot_result.init_is_systemd) clear_tmp();
+  if (!boot_result.init_is_systemd) return;
+  mount_tmp();
+  clear_tmp();
 }
 
 /* The names of standard streams, which an init makes. */

@@ -90,6 +90,8 @@ void bring_up_loopback(void);
 
 /* Keeps a unit of the image from doing a job that is done. */
 void note_done(const char *job);
+/* /tmp in memory, where systemd would mount it over what the first commands wrote. The options are those of its tmp.mount. */
+void mount_tmp(void);
 /* /run/lock, which systemd-tmpfiles makes (and gives the image's own mode) after the first commands ran. */
 void make_lock_directory(void);
 /* Empties /tmp now where systemd would do so after the first commands ran. */

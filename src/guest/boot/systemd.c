@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +24,25 @@ void note_done(const char *job) {
   bool made = make_directories(path, 0755) == 0;
   strcat(path, "/agent.conf");
   if (!made || write_file(path, text) == -1) say("%s can't be written: %s", path, strerror(errno));
+}
+
+/* Whether the image wants its tmp.mount: it is linked to, and the administrator hasn't masked it. */
+static bool wants_tmp_mount(void) {
+  char target[sizeof "/dev/null"] = "";
+  struct stat status;
+  if (lstat("/tmp", &status) == -1 || !S_ISDIR(status.st_mode)) return false;
+  if (access("/usr/lib/systemd/system/local-fs.target.wants/tmp.mount", F_OK) == -1 &&
+      access("/etc/systemd/system/local-fs.target.wants/tmp.mount", F_OK) == -1)
+    return false;
+  ssize_t length = readlink("/etc/systemd/system/tmp.mount", target, sizeof target - 1);
+  return length == -1 || strcmp(target, "/dev/null") != 0;
+}
+
+void mount_tmp(void) {
+  if (!wants_tmp_mount()) return;
+  unsigned long flags = MS_NOSUID | MS_NODEV | MS_STRICTATIME;
+  if (mount("tmpfs", "/tmp", "tmpfs", flags, "mode=1777,size=50%,nr_inodes=1m") == -1)
+    say("/tmp can't be mounted: %s", strerror(errno));
 }
 
 void make_lock_directory(void) {

@@ -51,15 +51,19 @@ void group_join_agents(void) {
   write_text(path, "0");
 }
 
+/* A session's number may come again while something of the exec that had it still runs. */
+static void name_cgroup(struct exec_group *group, const char *base, pid_t session, int try) {
+  int length = snprintf(group->path, sizeof group->path, "%s/exec-%d", base, (int)session);
+  if (try > 0) snprintf(group->path + length, sizeof group->path - (size_t)length, ".%d", try);
+}
+
 void group_make(struct exec_group *group) {
   group->directory = -1;
   prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   const char *base = find_base();
   if (!base) return;
   for (int try = 0; try < NAME_TRIES; try++) {
-    /* A number may come again while something of the exec that had it still runs. */
-    int length = snprintf(group->path, sizeof group->path, "%s/exec-%d", base, (int)getpid());
-    if (try > 0) snprintf(group->path + length, sizeof group->path - (size_t)length, ".%d", try);
+    name_cgroup(group, base, getpid(), try);
     if (mkdir(group->path, 0755) == 0) {
       group->directory = open(group->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
       return;
@@ -172,13 +176,16 @@ static bool signal_cgroup(const struct exec_group *group, int number) {
   return is_new;
 }
 
+/* Before Linux 5.14, there is no such file. */
+static void kill_cgroup(const struct exec_group *group) {
+  int file = open_file(group, "cgroup.kill", O_WRONLY);
+  if (file >= 0 && write(file, "1", 1) < 0) errno = 0;
+  if (file >= 0) close(file);
+}
+
 void group_signal(const struct exec_group *group, int number) {
   signalled_count = 0;
-  if (number == SIGKILL) {
-    int file = open_file(group, "cgroup.kill", O_WRONLY);
-    if (file >= 0 && write(file, "1", 1) < 0) errno = 0;
-    if (file >= 0) close(file);
-  }
+  if (number == SIGKILL) kill_cgroup(group);
   for (int round = 0; round < ROUNDS; round++) {
     bool is_new = signal_cgroup(group, number);
     is_new |= signal_descendants(number);
@@ -191,6 +198,17 @@ void group_remove(struct exec_group *group) {
   close(group->directory);
   group->directory = -1;
   rmdir(group->path);
+}
+
+void group_kill_orphans(pid_t session) {
+  const char *base = find_base();
+  struct exec_group group = {.directory = -1};
+  for (int try = NAME_TRIES; base && group.directory < 0 && try-- > 0;) {
+    name_cgroup(&group, base, session, try);
+    group.directory = open(group.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  }
+  kill_cgroup(&group);
+  group_remove(&group);
 }
 
 void group_sweep(void) {

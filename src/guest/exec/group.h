@@ -26,6 +26,8 @@ pid_t group_fork(const struct exec_group *group);
 void group_signal(const struct exec_group *group, int number);
 /* Removes the cgroup if nothing is left in it. */
 void group_remove(struct exec_group *group);
+/* Kills what a session left that was itself killed: as far as it is in the cgroup. */
+void group_kill_orphans(pid_t session);
 /* Removes the cgroups of earlier execs in which nothing is left. */
 void group_sweep(void);
 

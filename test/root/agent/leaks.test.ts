@@ -19,7 +19,8 @@ setDefaultTimeout(300_000);
 
 const SEQUENTIAL = 2000;
 const CONCURRENT = 50;
-const CGROUPS = join(existsSync("/sys/fs/cgroup/cgroup.procs") ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified", "banger");
+const V2 = existsSync("/sys/fs/cgroup/cgroup.procs") ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
+const CGROUPS = join(V2, "banger");
 
 let agent: TestAgent;
 beforeAll(async () => {
@@ -31,37 +32,39 @@ afterAll(async () => await agent[Symbol.asyncDispose]());
 const descriptors = (): number => readdirSync(`/proc/${agent.pid}/fd`).length;
 const children = (): string => readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, "utf8").trim();
 const memoryKib = (): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${agent.pid}/status`, "utf8"))?.[1]);
-/** Those of this agent: other tests on this machine have some too. */
-const cgroupsOf = (pids: ReadonlySet<number>): readonly string[] =>
-  existsSync(CGROUPS) ? readdirSync(CGROUPS).filter((name) => pids.has(Number(/^exec-(\d+)/.exec(name)?.[1]))) : [];
+/** A command's cgroup, by its path: other tests on this machine have some too. Empty where there is no cgroup v2. */
+const cgroupIn = (stdout: Buffer): string => {
+  const [, path] = /^0::(.*\/banger\/exec-.*)$/m.exec(stdout.toString()) ?? [];
+  return path === undefined ? "" : join(V2, path);
+};
 
-/** Runs a command that says in which cgroup it is. Returns the number in its name: its session's. */
-async function runOne(): Promise<number> {
+/** Runs a command that says in which cgroup it is. */
+async function runOne(): Promise<string> {
   const { stdout, last } = await runCommand(agent, { argv: ["cat", "/proc/self/cgroup"], flags: ["noStdin"] });
   expect(last).toMatchObject({ name: "exited", fields: { status: 0 } });
-  return Number(/exec-(\d+)/.exec(stdout.toString())?.[1] ?? 0);
+  return cgroupIn(stdout);
 }
 
-async function expectNothingLeft(sessions: ReadonlySet<number>, before: number): Promise<void> {
+async function expectNothingLeft(cgroups: ReadonlySet<string>, before: number): Promise<void> {
   await waitUntil("every session has ended", () => children() === "");
-  await waitUntil("every cgroup is removed", () => cgroupsOf(sessions).length === 0);
+  await waitUntil("every cgroup is removed", () => ![...cgroups].some((path) => existsSync(path)));
   expect(descriptors()).toBe(before);
 }
 
 test(`${SEQUENTIAL} commands one after another`, async () => {
-  const sessions = new Set<number>([await runOne()]);
+  const cgroups = new Set<string>([await runOne()]);
   const before = descriptors();
   const memory = memoryKib();
-  for (let i = 0; i < SEQUENTIAL; i++) sessions.add(await runOne());
+  for (let i = 0; i < SEQUENTIAL; i++) cgroups.add(await runOne());
   // Where there is cgroup v2, each command was in one of its own.
-  if (existsSync(CGROUPS)) expect(sessions.size).toBeGreaterThan(SEQUENTIAL / 2);
-  await expectNothingLeft(sessions, before);
+  if (existsSync(CGROUPS)) expect(cgroups.size).toBeGreaterThan(SEQUENTIAL / 2);
+  await expectNothingLeft(cgroups, before);
   expect(memoryKib() - memory).toBeLessThan(1024);
 });
 
 test(`${CONCURRENT} commands at once`, async () => {
   const before = descriptors();
-  const sessions = new Set<number>();
+  const cgroups = new Set<string>();
   const all = Array.from({ length: CONCURRENT }, async (_, i) => {
     const session = await openSession(agent);
     sendExec(session, { argv: ["/bin/sh", "-c", `cat /proc/self/cgroup; cat; exit ${i}`] });
@@ -76,10 +79,10 @@ test(`${CONCURRENT} commands at once`, async () => {
   ran.forEach(({ stdout, last }, i) => {
     expect(stdout.toString()).toEndWith(`input ${i}`);
     expect(last?.fields["status"]).toBe(i);
-    sessions.add(Number(/exec-(\d+)/.exec(stdout.toString())?.[1] ?? 0));
+    cgroups.add(cgroupIn(stdout));
   });
   for (const session of opened) session.close();
-  await expectNothingLeft(sessions, before);
+  await expectNothingLeft(cgroups, before);
 });
 
 test("more sessions than there may be at once: the rest is turned away, and served later", async () => {
@@ -96,10 +99,9 @@ test("a cgroup in which something stayed is removed once that has ended", async 
   const { stdout } = await runCommand(agent, {
     argv: ["/bin/sh", "-c", "cat /proc/self/cgroup; sleep 1000 & echo $!"],
   });
-  const session = new Set([Number(/exec-(\d+)/.exec(stdout.toString())?.[1] ?? 0)]);
   process.kill(Number(/(\d+)\n$/.exec(stdout.toString())?.[1]), "SIGKILL");
   await waitUntil("the next session's end removes it", async () => {
     await runOne();
-    return cgroupsOf(session).length === 0;
+    return !existsSync(cgroupIn(stdout));
   });
 });

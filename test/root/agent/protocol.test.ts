@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   AGENT_ERRORS,
@@ -35,6 +35,9 @@ if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in
 setDefaultTimeout(120_000);
 
 const FILLER = Buffer.alloc(AGENT_LIMITS.payloadBytes + HEADER_BYTES);
+
+const V2 = existsSync("/sys/fs/cgroup/cgroup.procs") ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
+const CGROUPS = join(V2, "banger");
 
 let agent: TestAgent;
 let directory: string;
@@ -127,7 +130,8 @@ describe("a port, on which hosts follow each other", () => {
       await session.greet();
       session.send("usage");
       expect((await readToEnd(session)).last?.name).toBe("done");
-      process.kill(pid, "SIGKILL");
+      if (existsSync(CGROUPS)) await waitUntil("what it left is killed too", () => !isAlive(pid));
+      else process.kill(pid, "SIGKILL");
     });
   });
 
@@ -155,14 +159,16 @@ describe("a frame that can't be", () => {
 
   test.each(shapes.filter(([, { to }]) => to === "guest"))("%s with another length", async (name, { bytes, type }) => {
     const right = sizeOf(name as FrameName);
-    const wrong = bytes ? [AGENT_LIMITS.payloadBytes + 1, 0xffff_ffff] : [right + 1, AGENT_LIMITS.payloadBytes, 0xffff_ffff];
+    const wrong = bytes
+      ? [AGENT_LIMITS.payloadBytes + 1, 0xffff_ffff]
+      : [right + 1, AGENT_LIMITS.payloadBytes, 0xffff_ffff];
     if (right > 0) wrong.push(right - 1, 0);
     for (const length of wrong) expect(await refusalOf(encodeHeader(length, type))).toBe("unknown frame");
   });
 });
 
 describe("a frame out of its place", () => {
-  const argument = encodeFrame("argument", {}, Buffer.from("sleep\0001000\0"));
+  const argument = encodeFrame("argument", {}, Buffer.from(`sleep\0${1000}\0`));
   const exec = encodeFrame("exec");
 
   test("before a command", async () => {
@@ -185,11 +191,17 @@ describe("a frame out of its place", () => {
 
   test("a command without sense", async () => {
     expect(await refusalOf(exec)).toBe("there is no command");
-    expect(await refusalOf(encodeFrame("argument", {}, Buffer.from("true")), exec)).toBe("the last argument has no end");
+    expect(await refusalOf(encodeFrame("argument", {}, Buffer.from("true")), exec)).toBe(
+      "the last argument has no end",
+    );
     expect(await refusalOf(argument, encodeFrame("exec", { flags: 32 }))).toBe("exec has an unknown flag");
     for (const variable of ["=x\0", "x\0", "\0"])
-      expect(await refusalOf(argument, encodeFrame("variable", {}, Buffer.from(variable)), exec)).toBe("a variable has no name");
-    expect(await refusalOf(argument, encodeFrame("variable", {}, Buffer.from("A=b")), exec)).toBe("the last variable has no end");
+      expect(await refusalOf(argument, encodeFrame("variable", {}, Buffer.from(variable)), exec)).toBe(
+        "a variable has no name",
+      );
+    expect(await refusalOf(argument, encodeFrame("variable", {}, Buffer.from("A=b")), exec)).toBe(
+      "the last variable has no end",
+    );
     for (const name of ["user", "directory"] as const) {
       const wrong = `the ${name}'s name is too long, empty, or given twice`;
       expect(await refusalOf(encodeFrame(name))).toBe(wrong);
@@ -243,8 +255,9 @@ test("usage counts all interfaces but loopback", async () => {
     return [BigInt(fields["rxBytes"] ?? -1), BigInt(fields["txBytes"] ?? -1)];
   };
   run("ip", "link", "set", "lo", "up");
-  run("ip", "link", "add", "agent0", "type", "dummy");
+  run("ip", "link", "add", "agent0", "type", "veth", "peer", "name", "agent1");
   run("ip", "addr", "add", "10.99.7.1/24", "dev", "agent0");
+  run("ip", "link", "set", "agent1", "up");
   run("ip", "link", "set", "agent0", "up");
   const [, before] = await read();
   const to = (address: string): Promise<unknown> =>
@@ -300,15 +313,17 @@ describe("power", () => {
     ["busybox", POWER_KINDS.reboot, "TERM"],
   ] as const)("asks %s for %d by its signal", async (init, kind, signal) => {
     // The first process of a process namespace, by the name of that init.
-    const program = join(directory, init);
-    const said = join(directory, `said-${init}-${kind}`);
+    const own = join(directory, `${init}-${kind}`);
+    mkdirSync(own);
+    const program = join(own, init);
+    const said = join(own, "said");
     copyFileSync("/bin/bash", program);
     writeFileSync(
-      join(directory, "init.sh"),
+      join(own, "init.sh"),
       `for s in RTMIN+4 RTMIN+5 USR2 TERM INT PWR USR1; do trap "echo $s >> ${said}" $s; done
        "$@" & while :; do wait; done`,
     );
-    const prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", program, join(directory, "init.sh")];
+    const prefix = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", program, join(own, "init.sh")];
     await using guest = await startAgent({ prefix, env: { BANGER_TEST_POWER: "1" } });
     const session = await openSession(guest);
     session.send("power", { kind });
