@@ -13,7 +13,7 @@ import { writeCpio } from "./write-cpio.ts";
 /** What a kernel boots with: the base and the agent's archive. */
 export const INITRD = "initrd.img";
 /** What it came with; empty for a kernel that came without. There from the first start on. */
-export const BASE = "initrd.base.img";
+const BASE = "initrd.base.img";
 
 const AGENT = "banger-agent";
 /** The kernel's argument that makes the agent the first process. Without that file in its initrd a kernel ignores it. */
@@ -33,7 +33,7 @@ const HEADER_BYTES = 110;
  * Whether the agent of an initrd with this base boots the guest, as it decides itself (src/guest/boot/init.c): another's initrd, without
  * /modules, knows its own way. `start` is the base's first bytes. Pure.
  */
-export function isBootedByAgent(start: Buffer): boolean {
+function isBootedByAgent(start: Buffer): boolean {
   for (let at = 0; at + HEADER_BYTES < start.length;) {
     const field = (index: number): number =>
       parseInt(start.toString("latin1", at + 6 + index * 8, at + 14 + index * 8), 16);

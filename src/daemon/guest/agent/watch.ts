@@ -7,8 +7,8 @@ import type { VmTable } from "../../store/vms.ts";
 import type { GuestAddress } from "../address.ts";
 import type { GuestAgent } from "../questions.ts";
 
-/** An agent under a busy emulated guest takes its time. */
-const ANSWER_TIMEOUT_MS = 3000;
+/** An agent answers in milliseconds, but on a busy host an emulated guest may take seconds for anything. */
+const ANSWER_TIMEOUT_MS = 10_000;
 
 export class AgentWatch {
   readonly #vms: Pick<VmTable, "get" | "list" | "update">;

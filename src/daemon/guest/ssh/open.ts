@@ -16,6 +16,10 @@ const PATIENCE_SHARE = 1 / 6;
 /** How often a booting guest is looked at while something waits for it. */
 export const HEALTH_CHECK_MS = 500;
 const LONGEST_OPEN_MS = 60_000;
+/** Whoever asks the daemon for a way in waits little longer. */
+const LONGEST_USE_MS = 170_000;
+/** For what is under way at the deadline. */
+const PATIENCE_MS = 2000;
 
 /** A wait for a guest: `check` throws when it is over. */
 export interface Wait {
@@ -85,8 +89,8 @@ interface Started {
 }
 
 /**
- * Opens the control connection to a guest in use. One that became ready by its agent may not have started its sshd yet; it gets a
- * share of what a start may take. @throws BangerError GUEST_NOT_READY
+ * Opens the control connection to a guest in use. One that became ready by its agent may not have started its sshd yet: it gets what is
+ * left of the time for a start, and at least a share of it. @throws BangerError GUEST_NOT_READY
  */
 export async function openForUse(
   guest: Pick<GuestConnection, "answers" | "open">,
@@ -94,9 +98,10 @@ export async function openForUse(
   { name, startedAt }: Started,
   readyMs: number,
 ): Promise<void> {
-  const timeoutMs = readyMs / 5;
-  const mayBoot = address.hasAgent && startedAt !== null && Date.now() - Date.parse(startedAt) < readyMs;
-  if (!mayBoot) return await guest.open(address, timeoutMs);
+  const shareMs = readyMs / 5;
+  const bootMs = address.hasAgent && startedAt !== null ? Date.parse(startedAt) + readyMs - Date.now() : 0;
+  if (bootMs <= 0) return await guest.open(address, shareMs);
+  const timeoutMs = Math.min(LONGEST_USE_MS, Math.max(bootMs, shareMs));
   const deadline = Date.now() + timeoutMs;
   await openWhenUp(guest, address, {
     remainingMs: () => Math.max(1000, deadline - Date.now()),
@@ -108,6 +113,6 @@ export async function openForUse(
           { hint: `banger vm logs ${name}` },
         );
     },
-    signal: AbortSignal.timeout(timeoutMs + 2000),
+    signal: AbortSignal.timeout(timeoutMs + PATIENCE_MS),
   });
 }

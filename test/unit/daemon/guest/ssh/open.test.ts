@@ -39,7 +39,7 @@ test("one that was ready by ssh, or has been up for long, is not probed", async 
 });
 
 test("an sshd that never comes is given up, by the VM's name", async () => {
-  await expect(openForUse(fakeGuest(Infinity), withAgent, startedAt(0), 500)).rejects.toMatchObject({
+  await expect(openForUse(fakeGuest(Infinity), withAgent, startedAt(0), 300)).rejects.toMatchObject({
     code: "GUEST_NOT_READY",
     message: expect.stringContaining("sshd of box"),
   });
