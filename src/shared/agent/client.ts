@@ -6,7 +6,7 @@ import { type AgentChannel, type AgentPlace, openAgentChannel } from "./channel.
 import { countDown, limitWait, type Patience, sleep } from "./deadline.ts";
 import { type AgentExec, startExec } from "./exec.ts";
 import { brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
-import { GrowingBytes } from "./growing-bytes.ts";
+import { GrowingBytes } from "./flow/growing-bytes.ts";
 import { isOtherVersion, unanswered } from "./handshake.ts";
 import { AGENT_LIMITS, POWER_KINDS } from "./protocol.ts";
 

@@ -6,7 +6,7 @@ import type { AgentChannel, FrameReceiver } from "./channel.ts";
 import { LONGEST_TIMER_MS } from "./deadline.ts";
 import { BrokenChannel, brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
 import { AGENT_LIMITS, EXEC_FLAGS } from "./protocol.ts";
-import { StdinWindow } from "./stdin-window.ts";
+import { StdinWindow } from "./flow/stdin-window.ts";
 
 export { type AgentExit, AgentRefusal } from "./answers.ts";
 
