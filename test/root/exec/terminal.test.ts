@@ -1,6 +1,6 @@
 /** exec in a terminal: whose keys they are, and how the terminal is afterwards. */
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, test } from "bun:test";
 import { eventually } from "../../support/banger.ts";
 import { TestTerminal } from "../../support/terminal.ts";
 import { isRunning, makeWorld, shellFunction, type World } from "./support.ts";
