@@ -117,7 +117,7 @@ describe("exec", () => {
     expect(result).toMatchObject({ status: 0, stdout: "hello 'world'\n/usr\n" });
   });
 
-  test("runs in /root by a login shell", async () => {
+  test("runs in /root, which is HOME", async () => {
     expect(await exec("sh", "-c", "pwd; echo $HOME")).toMatchObject({ stdout: "/root\n/root\n" });
   });
 
