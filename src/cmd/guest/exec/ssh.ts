@@ -131,7 +131,7 @@ function startSsh(argv: readonly string[], { noStdin, tty }: GuestCommand, captu
     });
   } catch (thrown) {
     if (!isErrno(thrown, "E2BIG")) throw thrown;
-    throw new BangerError("INVALID_VALUE", "the command is too long for ssh, and banger's agent doesn't answer", {
+    throw new BangerError("INVALID_VALUE", "the command is too long for ssh", {
       hint: "pass the long part on standard input",
       cause: thrown,
     });
