@@ -175,7 +175,7 @@ export const scenario: Scenario = {
       // The helper's own namespace no longer has any of the jail's mounts.
       equal((await host.sh("grep -c firecracker/$1 /proc/$2/mountinfo || true", [LAB.vm, String(helper)])).trim(), "0");
     } finally {
-      await host.sh("dmsetup remove host-volume || true");
+      await host.sh("dmsetup remove --retry host-volume || true");
       await closeLab(host);
     }
   },
