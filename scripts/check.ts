@@ -1,6 +1,6 @@
 /**
  * `bun run check`: format, lint, types, generated pages, and every test that needs no root, no KVM and no network. Runs
- * all parts even if some fail; the last line names the failed ones.
+ * all parts even if some fail, two at a time; the last line names the failed ones.
  */
 
 import { addOutcomes, NOTHING, type Outcome, runBunTest, withoutPasses } from "./bun-test.ts";
@@ -18,6 +18,10 @@ const COMMANDS: readonly { readonly name: string; readonly argv: readonly string
 ];
 
 const TEST_FOLDERS = ["unit", "property", "contract", "arch"];
+/** Most tests wait for a process, a disk or a deadline, so two processes share their files. */
+const TEST_PROCESSES = 2;
+/** How many parts run side by side. The first, the unit tests, takes as long as all the others. */
+const PARTS_AT_ONCE = 2;
 
 interface Part {
   readonly name: string;
@@ -25,7 +29,6 @@ interface Part {
 }
 
 const PARTS: readonly Part[] = [
-  ...COMMANDS.map(({ name, argv }): Part => ({ name, run: async () => await runCommand(argv) })),
   ...TEST_FOLDERS.map((folder): Part => ({
     name: `${folder} tests`,
     run: async () => {
@@ -33,10 +36,12 @@ const PARTS: readonly Part[] = [
         paths: [`test/${folder}`],
         perTestTimeoutMs: TEST_TIMEOUT_MS,
         timeoutMs: PART_TIMEOUT_MS,
+        processes: TEST_PROCESSES,
       });
       return { outcome, output: withoutPasses(output) };
     },
   })),
+  ...COMMANDS.map(({ name, argv }): Part => ({ name, run: async () => await runCommand(argv) })),
 ];
 
 async function runCommand(argv: readonly string[]): Promise<{ readonly outcome: Outcome; readonly output: string }> {
@@ -59,23 +64,30 @@ async function runCommand(argv: readonly string[]): Promise<{ readonly outcome: 
   };
 }
 
-/** Runs every part. Prints one line for each, and the output of failed ones. */
+/** Runs every part. Prints one line for each as it ends, and the output of failed ones. */
 export async function runChecks(): Promise<{ readonly outcome: Outcome; readonly failedParts: readonly string[] }> {
   let total = NOTHING;
   const failedParts: string[] = [];
-  for (const { name, run } of PARTS) {
-    const began = performance.now();
-    const { outcome, output } = await run();
-    const seconds = ((performance.now() - began) / 1000).toFixed(1);
-    total = addOutcomes(total, outcome);
-    const counts = name.endsWith(" tests") ? `${outcome.passed} passed, ` : "";
-    console.log(`${outcome.failed === 0 ? "ok  " : "FAIL"} ${name} (${counts}${seconds} s)`);
-    for (const skipped of outcome.skipped) console.log(`skip ${skipped}`);
-    if (outcome.failed === 0) continue;
-    failedParts.push(name);
-    console.log(output);
-  }
+  const waiting = [...PARTS];
+  const runNext = async (): Promise<void> => {
+    for (let part = waiting.shift(); part !== undefined; part = waiting.shift()) {
+      const began = performance.now();
+      const { outcome, output } = await part.run();
+      total = addOutcomes(total, outcome);
+      report(part.name, outcome, performance.now() - began);
+      if (outcome.failed === 0) continue;
+      failedParts.push(part.name);
+      console.log(output);
+    }
+  };
+  await Promise.all(Array.from({ length: PARTS_AT_ONCE }, runNext));
   return { outcome: total, failedParts };
+}
+
+function report(name: string, { passed, failed, skipped }: Outcome, ms: number): void {
+  const counts = name.endsWith(" tests") ? `${passed} passed, ` : "";
+  console.log(`${failed === 0 ? "ok  " : "FAIL"} ${name} (${counts}${(ms / 1000).toFixed(1)} s)`);
+  for (const line of skipped) console.log(`skip ${line}`);
 }
 
 if (import.meta.main) {
