@@ -48,7 +48,7 @@ describe("an interrupted create", () => {
     ["SIGINT", 4000],
     ["SIGTERM", 2000],
   ] as const)(
-    "by %s after %d ms leaves nothing and doesn't succeed",
+    "by %s after %d ms fails and leaves nothing",
     async (signal, delayMs) => {
       const status = await interrupt(signal, /./, delayMs);
       expect(status).toBe(signal === "SIGINT" ? 130 : 143);
