@@ -3,7 +3,7 @@
  * all parts even if some fail, two at a time; the last line names the failed ones.
  */
 
-import { addOutcomes, NOTHING, type Outcome, runBunTest, withoutPasses } from "./bun-test.ts";
+import { addOutcomes, NOTHING, type Outcome, runAtOnce, runBunTest, withoutPasses } from "./bun-test.ts";
 
 const SOURCES = ["src", "test", "scripts"];
 const PART_TIMEOUT_MS = 5 * 60_000;
@@ -68,19 +68,15 @@ async function runCommand(argv: readonly string[]): Promise<{ readonly outcome: 
 export async function runChecks(): Promise<{ readonly outcome: Outcome; readonly failedParts: readonly string[] }> {
   let total = NOTHING;
   const failedParts: string[] = [];
-  const waiting = [...PARTS];
-  const runNext = async (): Promise<void> => {
-    for (let part = waiting.shift(); part !== undefined; part = waiting.shift()) {
-      const began = performance.now();
-      const { outcome, output } = await part.run();
-      total = addOutcomes(total, outcome);
-      report(part.name, outcome, performance.now() - began);
-      if (outcome.failed === 0) continue;
-      failedParts.push(part.name);
-      console.log(output);
-    }
-  };
-  await Promise.all(Array.from({ length: PARTS_AT_ONCE }, runNext));
+  await runAtOnce(PARTS_AT_ONCE, PARTS, async ({ name, run }) => {
+    const began = performance.now();
+    const { outcome, output } = await run();
+    total = addOutcomes(total, outcome);
+    report(name, outcome, performance.now() - began);
+    if (outcome.failed === 0) return;
+    failedParts.push(name);
+    console.log(output);
+  });
   return { outcome: total, failedParts };
 }
 
