@@ -213,7 +213,7 @@ describe("the daemon", () => {
     child.kill("SIGTERM");
     expect([0, 143]).toContain(await child.exited);
     await home.run(["ps"]);
-    await eventually("one daemon at most", 10_000, async () => (await home.processes()).length <= 1);
+    await eventually("one daemon at most", 60_000, async () => (await home.processes()).length <= 1);
     await home.ok(["daemon", "stop"]);
   });
 });

@@ -61,11 +61,11 @@ async function dieAt(at: readonly string[], method: string, input: unknown): Pro
   });
   await eventually(
     "the daemon listens",
-    20_000,
+    60_000,
     () => existsSync(join(home.runtimeDir, "bangerd.sock")) || daemon.exitCode !== null,
   );
   const answer = await callApi(home, method, input).catch((error: unknown) => error);
-  const status = await Promise.race([daemon.exited, Bun.sleep(5000)]);
+  const status = await Promise.race([daemon.exited, Bun.sleep(30_000)]);
   if (status === undefined) {
     daemon.kill("SIGKILL");
     throw new Error(`${at.join(" ")} was never reached: ${JSON.stringify(answer)}`);

@@ -181,7 +181,7 @@ describe.skipIf(!isRoot)("a second user (needs root)", () => {
     let started = 0;
     let refused = 0;
     const end = Date.now() + 10_000;
-    while (Date.now() < end) {
+    while (Date.now() < end || started + refused <= 3) {
       await freshRuntimeDir();
       const result = await home.run(["ps"], { env: { XDG_RUNTIME_DIR: shared } });
       if (result.status === 0) {
@@ -202,7 +202,6 @@ describe.skipIf(!isRoot)("a second user (needs root)", () => {
     }
     attacker.kill("SIGKILL");
     await attacker.exited;
-    expect(started + refused).toBeGreaterThan(3);
     await eventually("attacker gone", 5000, () => attacker.exitCode !== null || attacker.signalCode !== null);
   }, 60_000);
 });
