@@ -3,11 +3,14 @@
  * all parts even if some fail, two at a time; the last line names the failed ones.
  */
 
+import { toBangerError } from "../src/shared/errors.ts";
+import { runProgram } from "../src/shared/run-program.ts";
 import { addOutcomes, NOTHING, type Outcome, runAtOnce, runBunTest, withoutPasses } from "./bun-test.ts";
 
 const SOURCES = ["src", "test", "scripts"];
 const PART_TIMEOUT_MS = 5 * 60_000;
 const TEST_TIMEOUT_MS = 30_000;
+const OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024;
 
 const COMMANDS: readonly { readonly name: string; readonly argv: readonly string[] }[] = [
   { name: "format", argv: ["fmt", "--check", ...SOURCES] },
@@ -45,23 +48,18 @@ const PARTS: readonly Part[] = [
 ];
 
 async function runCommand(argv: readonly string[]): Promise<{ readonly outcome: Outcome; readonly output: string }> {
-  const child = Bun.spawn([process.execPath, ...argv], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    env: { ...process.env, NO_COLOR: "1" },
-    timeout: PART_TIMEOUT_MS,
-    killSignal: "SIGKILL",
-  });
-  const [stdout, stderr, status] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return {
-    outcome: status === 0 ? { ...NOTHING, passed: 1 } : { ...NOTHING, failed: 1 },
-    output: `${stdout}${stderr}`,
-  };
+  try {
+    const { exitCode, stdout, stderr } = await runProgram([process.execPath, ...argv], {
+      env: { ...process.env, NO_COLOR: "1" },
+      timeoutMs: PART_TIMEOUT_MS,
+      stdoutLimitBytes: OUTPUT_LIMIT_BYTES,
+      stderrKept: OUTPUT_LIMIT_BYTES,
+    });
+    const output = `${new TextDecoder().decode(stdout)}${stderr}`;
+    return { outcome: exitCode === 0 ? { ...NOTHING, passed: 1 } : { ...NOTHING, failed: 1 }, output };
+  } catch (thrown) {
+    return { outcome: { ...NOTHING, failed: 1 }, output: toBangerError(thrown).message };
+  }
 }
 
 /** Runs every part. Prints one line for each as it ends, and the output of failed ones. */
