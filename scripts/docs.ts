@@ -17,6 +17,7 @@ import { parseInstallConfig } from "../src/shared/install-config.ts";
 import { systemPaths } from "../src/shared/places/paths.ts";
 import { CONFIG_KEYS } from "../src/shared/config.ts";
 import { API_LEVEL, METHODS, MINIMUM_API_LEVEL } from "../src/shared/contract/owner-api.ts";
+import { ExecResult } from "../src/shared/contract/exec-result.ts";
 import { ERROR_TABLE } from "../src/shared/errors.ts";
 import * as schemas from "../src/shared/contract/schemas.ts";
 import { VERSION } from "../src/shared/version.ts";
@@ -313,6 +314,12 @@ async function renderCommands(): Promise<string> {
     `The \`--help\` text of each command. The short forms ${short.map((name) => `\`banger ${name}\``).join(", ")} are the commands of
 \`banger vm\`. Exit statuses: [errors.md](errors.md).`,
     ...sections,
+    "## Output of banger vm exec --json",
+    `\`status\` is banger's own exit status, 124 after a timeout. \`signal\` names what ended the command. Times and memory are those of the
+command and of the children that it waited for; they are null if the command ran over ssh because the guest's agent did not
+answer. Of each output, \`data\` is the first MiB: text if it is UTF-8, otherwise base64, as \`encoding\` says. If the command
+can't be executed, status 126 or 127, \`stderr\` says why. Any other failure prints an error document.`,
+    fieldTable(toJsonSchema(ExecResult, [])),
   ].join("\n\n");
 }
 

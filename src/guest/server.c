@@ -2,7 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/vm_sockets.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,6 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Before Linux 6.2, it needs what is above. */
+#include <linux/vm_sockets.h>
+
 #include "deadline.h"
 #include "exec/group.h"
 #include "lines.h"
@@ -25,9 +28,16 @@ enum {
   /* At once, those included whose host is gone while their command still ends. */
   SESSIONS = 256,
   READ_BYTES = 16384,
+  /* Then it's the other ports' turn. */
+  READS = 16,
   BACKLOG = 64,
   /* While there is no way in at all: the devices, or /dev itself, may still come. */
   RETRY_MS = 500,
+  /* While a port isn't complete: so often after each change in /dev. */
+  PORT_RETRY_MS = 20,
+  PORT_TRIES = 100,
+  /* How long it leaves a connection alone that the kernel has no memory for. */
+  PAUSE_MS = 100,
 };
 
 /* What an epoll event is of. A port's own events have its number; those of its session have it behind RETURNED. */
@@ -36,6 +46,7 @@ enum { PORT = 0, RETURNED = PORTS, CHILDREN = 2 * PORTS, DEVICES, LISTENER };
 static struct {
   int epoll, children, devices, listener;
   bool is_vsock;
+  int port_tries;
   size_t sessions;
   struct port ports[PORTS];
 } server = {.epoll = -1, .children = -1, .devices = -1, .listener = -1};
@@ -48,6 +59,11 @@ static void watch(int fd, uint32_t events, uint32_t what) {
 static void close_if_open(int *fd) {
   if (*fd >= 0) close(*fd);
   *fd = -1;
+}
+
+/* A session that was just forked may still have it, and then its events would go on. */
+static void unwatch(int fd) {
+  if (fd >= 0) epoll_ctl(server.epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 /* In a session's process: keeps none of the server's descriptors but the session's own. */
@@ -68,8 +84,8 @@ static void watch_port(size_t number) {
 }
 
 static void close_port(size_t number) {
+  unwatch(server.ports[number].fd);
   close_if_open(&server.ports[number].fd);
-  close_if_open(&server.ports[number].returned);
 }
 
 /* Says at once that there is no room for a session. The host may miss it: its own deadline then ends its wait. */
@@ -89,7 +105,7 @@ static bool start_session(size_t number, const uint8_t *bytes, size_t length) {
   struct port *port = &server.ports[number];
   struct hello hello = port->hello;
   int ends[2];
-  if (server.sessions == SESSIONS || pipe2(ends, O_CLOEXEC) != 0) return false;
+  if (server.sessions == SESSIONS || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
   pid_t pid = fork();
   if (pid == 0) {
     int fd = port->fd;
@@ -103,7 +119,7 @@ static bool start_session(size_t number, const uint8_t *bytes, size_t length) {
     return false;
   }
   server.sessions++;
-  epoll_ctl(server.epoll, EPOLL_CTL_DEL, port->fd, NULL);
+  unwatch(port->fd);
   port->returned = ends[0];
   watch(port->returned, EPOLLIN, RETURNED + (uint32_t)number);
   return true;
@@ -125,11 +141,11 @@ static bool take_bytes(size_t number, const uint8_t *bytes, size_t length) {
   return false;
 }
 
-/* Reads a port empty, as edge-triggered events ask for. */
+/* Reads a port empty, as edge-triggered events ask for, or has the event come again. */
 static void read_port(size_t number) {
   static uint8_t bytes[READ_BYTES];
   struct port *port = &server.ports[number];
-  for (;;) {
+  for (int reads = 0; reads < READS; reads++) {
     ssize_t got = read(port->fd, bytes, sizeof bytes);
     if (got > 0 && take_bytes(number, bytes, (size_t)got)) return;
     if (got > 0 || (got < 0 && errno == EINTR)) continue;
@@ -137,6 +153,8 @@ static void read_port(size_t number) {
     if (got < 0 && errno != EAGAIN) close_port(number);
     return;
   }
+  unwatch(port->fd);
+  watch_port(number);
 }
 
 /* Says the last word of a session whose process was killed: on a port, the host sees nothing of that end. */
@@ -153,7 +171,8 @@ static void take_port_back(size_t number) {
   struct port *port = &server.ports[number];
   uint8_t bytes[RETURNED_BYTES];
   ssize_t got = read(port->returned, bytes, sizeof bytes);
-  if (got < 0 && errno == EINTR) return;
+  if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  unwatch(port->returned);
   close_if_open(&port->returned);
   port->hello.held = 0;
   if (got == 0) end_session(port);
@@ -174,6 +193,7 @@ static void accept_connections(void) {
   for (;;) {
     int connection = accept4(server.listener, NULL, NULL, SOCK_CLOEXEC);
     if (connection < 0 && (errno == EINTR || errno == ECONNABORTED)) continue;
+    if (connection < 0 && errno != EAGAIN) poll(NULL, 0, PAUSE_MS);
     if (connection < 0) return;
     pid_t pid = is_host(connection) && server.sessions < SESSIONS ? fork() : -1;
     if (pid == 0) {
@@ -214,10 +234,16 @@ static void listen_on_vsock(void) {
 
 /* Opens the ways in that are new. */
 static void find_devices(void) {
+  bool may_be_more = ports_find(server.ports, watch_port);
+  server.port_tries = may_be_more ? server.port_tries - 1 : 0;
+  listen_on_vsock();
+}
+
+static void take_changes(void) {
   static char bytes[4096];
   while (read(server.devices, bytes, sizeof bytes) > 0) continue;
-  ports_find(server.ports, watch_port);
-  listen_on_vsock();
+  server.port_tries = PORT_TRIES;
+  find_devices();
 }
 
 static bool has_way_in(void) {
@@ -230,7 +256,7 @@ static void handle_event(uint32_t what) {
   if (what < RETURNED) read_port(what);
   else if (what < CHILDREN) take_port_back(what - RETURNED);
   else if (what == CHILDREN) take_children();
-  else if (what == DEVICES) find_devices();
+  else if (what == DEVICES) take_changes();
   else accept_connections();
 }
 
@@ -253,17 +279,24 @@ static void prepare(void) {
   watch(server.children, EPOLLIN, CHILDREN);
 }
 
-static _Noreturn void serve(bool finds_devices) {
+/* When to look for devices again, if that was planned for then. */
+static int64_t plan_look(int64_t planned) {
+  bool must_look = server.devices >= 0 && (server.port_tries > 0 || !has_way_in());
+  if (!must_look) return NEVER;
+  return planned != NEVER ? planned : now_ms() + (server.port_tries > 0 ? PORT_RETRY_MS : RETRY_MS);
+}
+
+static _Noreturn void serve(void) {
   struct epoll_event events[16];
-  for (;;) {
-    bool must_retry = finds_devices && !has_way_in();
-    int count = epoll_wait(server.epoll, events, sizeof events / sizeof *events, must_retry ? RETRY_MS : -1);
+  for (int64_t look_at = NEVER;;) {
+    look_at = plan_look(look_at);
+    int count = epoll_wait(server.epoll, events, sizeof events / sizeof *events, until_ms(look_at));
     for (int i = 0; i < count; i++) handle_event(events[i].data.u32);
-    if (must_retry) {
-      /* Another file system may have been mounted there. */
-      inotify_add_watch(server.devices, "/dev", IN_CREATE);
-      find_devices();
-    }
+    if (now_ms() < look_at) continue;
+    look_at = NEVER;
+    /* Another file system may have been mounted there. */
+    inotify_add_watch(server.devices, "/dev", IN_CREATE);
+    find_devices();
   }
 }
 
@@ -273,8 +306,8 @@ _Noreturn void server_main(void) {
   server.devices = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
   inotify_add_watch(server.devices, "/dev", IN_CREATE);
   watch(server.devices, EPOLLIN, DEVICES);
-  find_devices();
-  serve(true);
+  take_changes();
+  serve();
 }
 
 #ifdef BANGER_FOR_TESTS
@@ -283,7 +316,7 @@ _Noreturn void server_listen(int listener) {
   server.listener = listener;
   fcntl(listener, F_SETFL, O_NONBLOCK);
   watch(listener, EPOLLIN, LISTENER);
-  serve(false);
+  serve();
 }
 
 _Noreturn void server_serve_port(int fd) {
@@ -291,6 +324,6 @@ _Noreturn void server_serve_port(int fd) {
   server.ports[0] = (struct port){.fd = fd, .returned = -1};
   fcntl(fd, F_SETFL, O_NONBLOCK);
   watch_port(0);
-  serve(false);
+  serve();
 }
 #endif

@@ -106,7 +106,7 @@ export const ERROR_TABLE = {
   INTERNAL: { exit: 70, summary: "This is a bug in banger. Report the message and the operation id." },
 
   EXEC_TIMEOUT: { exit: 124, summary: "The guest command ran longer than --timeout and was stopped." },
-  EXEC_FAILED: { exit: 125, summary: "banger failed before the guest command could run." },
+  EXEC_FAILED: { exit: 125, summary: "banger could not run the guest command, or lost the connection to it." },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERROR_TABLE;

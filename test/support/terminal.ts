@@ -4,21 +4,28 @@ const APPEARS_WITHIN_MS = 15_000;
 
 export class TestTerminal implements AsyncDisposable {
   readonly #child: Bun.Subprocess;
-  readonly #terminal: Bun.Terminal;
   /** What appeared and was not waited for yet. */
   #text = "";
   #wake = (): void => {};
 
   constructor(argv: readonly string[], env: Readonly<Record<string, string>>, size = { rows: 31, columns: 101 }) {
-    this.#terminal = new Bun.Terminal({
-      rows: size.rows,
-      cols: size.columns,
-      data: (_, bytes) => {
-        this.#text += Buffer.from(bytes).toString("latin1");
-        this.#wake();
+    this.#child = Bun.spawn([...argv], {
+      env: { ...env, TERM: "vt100", PS1: "$ " },
+      terminal: {
+        rows: size.rows,
+        cols: size.columns,
+        data: (_, bytes) => {
+          this.#text += Buffer.from(bytes).toString("latin1");
+          this.#wake();
+        },
       },
     });
-    this.#child = Bun.spawn([...argv], { terminal: this.#terminal, env: { ...env, TERM: "vt100", PS1: "$ " } });
+  }
+
+  get #terminal(): Bun.Terminal {
+    const { terminal } = this.#child;
+    if (terminal === undefined) throw new Error("there is no terminal");
+    return terminal;
   }
 
   get pid(): number {

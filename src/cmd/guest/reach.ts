@@ -1,7 +1,5 @@
 /** Opens the best way into a guest: its agent, or ssh where the agent doesn't answer. */
 
-import { spawn } from "node:child_process";
-import { Duplex } from "node:stream";
 import type { AgentWayIn, SshWayIn } from "../../shared/contract/schemas.ts";
 import { type AgentChannel, openAgentChannel, openAgentChannelOver } from "../../shared/agent/channel.ts";
 import { BangerError } from "../../shared/errors.ts";
@@ -51,9 +49,10 @@ function isSilent(thrown: unknown): boolean {
 }
 
 async function openWay({ channel, id, via }: AgentWayIn, signal: AbortSignal): Promise<AgentChannel> {
-  const options = { timeoutMs: ANSWER_TIMEOUT_MS, signal };
-  if (via === undefined) return await openAgentChannel(channel, options);
-  return await openAgentChannelOver(streamThrough(via, id), { ...options, kind: channel.kind });
+  if (via === undefined) return await openAgentChannel(channel, { timeoutMs: ANSWER_TIMEOUT_MS, signal });
+  const { openFarStream } = await import("./far-stream.ts");
+  const stream = await openFarStream(via, id, signal);
+  return await openAgentChannelOver(stream, { kind: channel.kind, timeoutMs: ANSWER_TIMEOUT_MS, signal });
 }
 
 /** Whether the agent answers on a channel of its own. With all of its channels in use, it does. */
@@ -66,34 +65,4 @@ async function answersBy(way: AgentWayIn, signal: AbortSignal): Promise<boolean>
     if (thrown instanceof BangerError) return thrown.code === "IN_USE";
     throw thrown;
   }
-}
-
-/** The bytes of a guest's agent on another machine, from banger there. They end with this process, however it ends. */
-function streamThrough([ssh = "ssh", ...options]: readonly string[], id: string): Duplex {
-  const child = spawn(ssh, ["-T", ...options, `banger internal guest-stream ${id}`], {
-    stdio: ["pipe", "pipe", "ignore"],
-    // Away from the terminal's signals: they are for the command in the guest.
-    detached: true,
-  });
-  const { stdin, stdout } = child;
-  const stream = new Duplex({
-    read: () => stdout.resume(),
-    write: (chunk: Buffer, _, done) => stdin.write(chunk, done),
-    final: (done) => stdin.end(done),
-    destroy: (error, done) => {
-      stdin.destroy();
-      stdout.destroy();
-      child.kill("SIGTERM");
-      done(error);
-    },
-  });
-  child.on("error", (error) => stream.destroy(error));
-  stdin.on("error", (error) => stream.destroy(error));
-  stdout
-    .on("data", (chunk: Buffer) => {
-      if (!stream.push(chunk)) stdout.pause();
-    })
-    .on("end", () => stream.push(null))
-    .on("error", (error) => stream.destroy(error));
-  return stream;
 }

@@ -23,6 +23,7 @@ struct listener {
 };
 static struct listener listeners[LIMIT_LISTENERS];
 static size_t count, nameless;
+static int64_t named_until;
 
 static void add_listener(uint16_t port, uint64_t inode) {
   for (size_t i = 0; i < count; i++)
@@ -57,7 +58,7 @@ static void name_sockets(int directory, const char *process) {
     close(directory);
     return;
   }
-  for (struct dirent *entry; nameless > 0 && (entry = readdir(entries));) {
+  for (struct dirent *entry; nameless > 0 && now_ms() < named_until && (entry = readdir(entries));) {
     char target[64];
     uint64_t inode;
     ssize_t length = readlinkat(dirfd(entries), entry->d_name, target, sizeof target - 1);
@@ -68,10 +69,10 @@ static void name_sockets(int directory, const char *process) {
 }
 
 static void name_listeners(void) {
-  int64_t until = now_ms() + NAMES_WITHIN_MS;
+  named_until = now_ms() + NAMES_WITHIN_MS;
   DIR *processes = opendir("/proc");
   if (!processes) return;
-  for (struct dirent *entry; nameless > 0 && now_ms() < until && (entry = readdir(processes));) {
+  for (struct dirent *entry; nameless > 0 && now_ms() < named_until && (entry = readdir(processes));) {
     char path[64], process[LIMIT_PROCESS_BYTES + 1];
     if (atoi(entry->d_name) <= 0) continue;
     snprintf(path, sizeof path, "/proc/%.20s/comm", entry->d_name);

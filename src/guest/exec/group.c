@@ -95,7 +95,7 @@ pid_t group_fork(const struct exec_group *group) {
 
 struct process {
   pid_t pid, parent;
-  bool is_ours, is_signalled;
+  bool is_ours;
 };
 static struct process processes[PROCESSES];
 
@@ -109,6 +109,10 @@ static pid_t read_parent(const char *pid) {
   return after_name && sscanf(after_name + 1, " %*c %d", &parent) == 1 ? parent : -1;
 }
 
+static int by_pid(const void *a, const void *b) {
+  return ((const struct process *)a)->pid - ((const struct process *)b)->pid;
+}
+
 static size_t list_processes(void) {
   DIR *directory = opendir("/proc");
   size_t count = 0;
@@ -119,14 +123,15 @@ static size_t list_processes(void) {
     processes[count++] = (struct process){.pid = pid, .parent = read_parent(entry->d_name)};
   }
   closedir(directory);
+  qsort(processes, count, sizeof *processes, by_pid);
   return count;
 }
 
 static bool is_ours(pid_t pid, size_t count) {
+  struct process wanted = {.pid = pid};
   if (pid == getpid()) return true;
-  for (size_t i = 0; i < count; i++)
-    if (processes[i].pid == pid) return processes[i].is_ours;
-  return false;
+  const struct process *found = bsearch(&wanted, processes, count, sizeof *processes, by_pid);
+  return found && found->is_ours;
 }
 
 /* Marks the session's descendants, however far. */

@@ -162,7 +162,8 @@ static bool is_drained(void) {
 static bool is_over(void) {
   if (run.ending.is_given_up) return true;
   if (run.channel->broken && !must_keep()) return run.is_alone;
-  if (!run.has_ended || (run.ending.is_timed_out && !run.is_alone)) return false;
+  bool is_reported = run.command.report < 0;
+  if (!is_reported || !run.has_ended || (run.ending.is_timed_out && !run.is_alone)) return false;
   return run.channel->broken || is_drained();
 }
 

@@ -13,10 +13,14 @@ void ports_clear(struct port *ports) {
   for (size_t i = 0; i < PORTS; i++) ports[i] = (struct port){.fd = -1, .returned = -1};
 }
 
-static bool is_host_port(const char *device) {
-  char path[128], name[64];
+static bool read_name(const char *device, char *name, size_t room) {
+  char path[128];
   snprintf(path, sizeof path, "%s/%.31s/name", CLASS, device);
-  return read_text(path, name, sizeof name) && strncmp(name, AGENT_SERIAL_PREFIX, strlen(AGENT_SERIAL_PREFIX)) == 0;
+  return read_text(path, name, room);
+}
+
+static bool is_host_port(const char *name) {
+  return strncmp(name, AGENT_SERIAL_PREFIX, strlen(AGENT_SERIAL_PREFIX)) == 0;
 }
 
 static bool is_open(const struct port *ports, const char *device) {
@@ -35,15 +39,26 @@ static bool open_port(struct port *port, const char *device) {
   return true;
 }
 
-void ports_find(struct port *ports, void (*opened)(size_t number)) {
-  DIR *directory = opendir(CLASS);
+/* Returns whether it may work later. */
+static bool find_port(struct port *ports, const char *device, void (*opened)(size_t number)) {
+  char name[64];
   size_t number = 0;
-  if (!directory) return;
-  for (struct dirent *entry; (entry = readdir(directory));) {
-    if (*entry->d_name == '.' || is_open(ports, entry->d_name) || !is_host_port(entry->d_name)) continue;
-    while (number < PORTS && ports[number].fd >= 0) number++;
-    if (number == PORTS) break;
-    if (open_port(&ports[number], entry->d_name)) opened(number);
-  }
+  if (is_open(ports, device)) return false;
+  if (!read_name(device, name, sizeof name)) return true;
+  if (!is_host_port(name)) return false;
+  while (number < PORTS && ports[number].fd >= 0) number++;
+  if (number == PORTS) return false;
+  bool is_opened = open_port(&ports[number], device);
+  if (is_opened) opened(number);
+  return !is_opened;
+}
+
+bool ports_find(struct port *ports, void (*opened)(size_t number)) {
+  DIR *directory = opendir(CLASS);
+  bool may_be_more = false;
+  if (!directory) return false;
+  for (struct dirent *entry; (entry = readdir(directory));)
+    if (*entry->d_name != '.') may_be_more |= find_port(ports, entry->d_name, opened);
   closedir(directory);
+  return may_be_more;
 }

@@ -21,7 +21,10 @@ struct port {
 };
 
 void ports_clear(struct port *ports);
-/* Opens the host's ports that aren't open yet, and calls `opened` with the number of each. */
-void ports_find(struct port *ports, void (*opened)(size_t number));
+/*
+ * Opens the host's ports that aren't open yet, and calls `opened` with the number of each. Returns whether there may be more
+ * soon: the kernel makes a port's device before it knows the port's name.
+ */
+bool ports_find(struct port *ports, void (*opened)(size_t number));
 
 #endif

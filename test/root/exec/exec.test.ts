@@ -141,23 +141,6 @@ describe("signals", () => {
     expect(await child.exited).toBe(130);
     await eventually("the command is gone", 20_000, () => !isRunning(pid ?? ""));
   }, 30_000);
-
-  test("stopping banger stops the command, and both go on", async () => {
-    const child = world.daemon.spawn(["exec", "box", "--", "sh", "-c", "echo $$; while :; do sleep 0.05; done"]);
-    const pid = await readLines(child.stdout)();
-    const isStopped = async (of: number | string): Promise<boolean> =>
-      /^State:\s+T/m.test(await Bun.file(`/proc/${of}/status`).text());
-    child.kill("SIGTSTP");
-    await eventually(
-      "both are stopped",
-      10_000,
-      async () => (await isStopped(child.pid)) && (await isStopped(pid ?? "")),
-    );
-    child.kill("SIGCONT");
-    await eventually("both go on", 10_000, async () => !(await isStopped(child.pid)) && !(await isStopped(pid ?? "")));
-    child.kill("SIGTERM");
-    expect(await child.exited).toBe(143);
-  });
 });
 
 describe("--timeout", () => {
@@ -203,7 +186,8 @@ describe("--json", () => {
 
   test("the output, apart, and what it took", async () => {
     const { status, result } = await ask("box", "--", "sh", "-c", "echo out; echo err >&2; exit 3");
-    expect({ status, ...result }).toMatchObject({
+    expect(status).toBe(3);
+    expect(result).toMatchObject({
       ...{ vm: "box", status: 3, signal: null, timedOut: false },
       stdout: { encoding: "utf-8", data: "out\n", truncated: false },
       stderr: { encoding: "utf-8", data: "err\n", truncated: false },

@@ -1,5 +1,6 @@
 import { connectAgent } from "../../../shared/agent/channel.ts";
 import { findAgent } from "../../guest/connect.ts";
+import { STREAM_GREETING } from "../../guest/far-stream.ts";
 import { defineCommand } from "../../line/command.ts";
 import { checkVmRef } from "../../line/args.ts";
 import { StandardInput } from "../../terminal/input.ts";
@@ -16,6 +17,7 @@ export const command = defineCommand({
   run: async ({ args, client, interrupts, out }) => {
     const { channel } = await findAgent(await client(), checkVmRef(args.vm));
     const wire = await connectAgent(channel, { timeoutMs: CONNECT_TIMEOUT_MS, signal: interrupts.signal });
+    out.data(STREAM_GREETING);
     await using input = new StandardInput();
     const over = Promise.withResolvers<void>();
     interrupts.signal.addEventListener("abort", () => over.resolve());
