@@ -1,5 +1,6 @@
 /** Opening the control connection to a guest that may still be booting. */
 
+import type { VmId } from "../../../shared/contract/schemas.ts";
 import { BangerError } from "../../../shared/errors.ts";
 import type { GuestAddress } from "../address.ts";
 import type { GuestConnection } from "../connection.ts";
@@ -88,11 +89,32 @@ interface Started {
   readonly startedAt: string | null;
 }
 
+/** Per guest, the opening that all who ask for it meanwhile wait for. */
+const openings = new WeakMap<object, Map<VmId, Promise<void>>>();
+
+/**
+ * Opens the control connection to a guest in use. Who asks while it is being opened, waits for the same: 50 that each probed a busy guest
+ * would keep it from ever answering, as each probe costs it a process. @throws BangerError GUEST_NOT_READY
+ */
+export async function openForUse(
+  guest: Pick<GuestConnection, "answers" | "open">,
+  address: GuestAddress,
+  started: Started,
+  readyMs: number,
+): Promise<void> {
+  const ofGuest = openings.getOrInsertComputed(guest, () => new Map());
+  const opening = ofGuest.getOrInsertComputed(
+    address.id,
+    async () => await openOnce(guest, address, started, readyMs).finally(() => ofGuest.delete(address.id)),
+  );
+  await opening;
+}
+
 /**
  * Opens the control connection to a guest in use. One that became ready by its agent may not have started its sshd yet: it gets what is
  * left of the time for a start, and at least a share of it. @throws BangerError GUEST_NOT_READY
  */
-export async function openForUse(
+async function openOnce(
   guest: Pick<GuestConnection, "answers" | "open">,
   address: GuestAddress,
   { name, startedAt }: Started,

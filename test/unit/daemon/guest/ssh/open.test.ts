@@ -44,3 +44,13 @@ test("an sshd that never comes is given up, by the VM's name", async () => {
     message: expect.stringContaining("sshd of box"),
   });
 });
+
+test("50 who ask at once cost the guest no more than one", async () => {
+  const guest = fakeGuest(3);
+  const asking = Array.from({ length: 50 }, () => openForUse(guest, withAgent, startedAt(0), READY_MS));
+  await Promise.all(asking);
+  expect([guest.probes, guest.opens]).toEqual([3, 1]);
+  const failing = fakeGuest(Infinity);
+  const ends = await Promise.allSettled([1, 2].map(() => openForUse(failing, withAgent, startedAt(0), 300)));
+  expect(ends.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+});
