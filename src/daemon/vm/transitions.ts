@@ -111,7 +111,8 @@ export class Transitions {
       const error = toBangerError(thrown);
       const after =
         error.code === "GUEST_NOT_READY"
-          ? running({ ...leftUp, reason: "the guest never answered" })
+          ? // An agent that only was too slow is found by the patrol.
+            running({ ...leftUp, agent: files.hasAgent ? "silent" : null, reason: "the guest never answered" })
           : become(starting, "stopped", {
               ...NOT_RUNNING,
               reason: error.code === "CANCELLED" ? "the start was cancelled" : (error.message.split("\n")[0] ?? null),

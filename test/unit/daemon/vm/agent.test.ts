@@ -1,11 +1,14 @@
 /** A VM whose guest has an agent, from its start to its end: what the daemon asks of it, and what it does without it. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { createVmHandlers } from "../../../../src/daemon/api/vm.ts";
 import { examineHost } from "../../../../src/daemon/doctor/doctor.ts";
 import type { OperationContext } from "../../../../src/daemon/api/operations.ts";
 import type { VmService } from "../../../../src/daemon/vm/service.ts";
 import type { VmRecord, WayIn } from "../../../../src/shared/contract/schemas.ts";
+import { JAIL } from "../../../../src/shared/contract/helper-api.ts";
 import { jailRootOf } from "../../../../src/shared/jail.ts";
 import type { AgentPeer } from "../../../support/fake-agent.ts";
 import { makeWorld, run, type World } from "../../../support/system-world.ts";
@@ -127,6 +130,21 @@ test("the next daemon finds the agent again without a word to it", async () => {
   expect(agentOf(box)).toBe("answers");
   expect((await connect("agent", "ssh")).kind).toBe("agent");
   expect(asked).toEqual([]);
+});
+
+test("a guest that was given up has its agent back as soon as that answers", async () => {
+  let isUp = false;
+  world.host.agent = async (peer) => {
+    if (isUp) return await serve(peer);
+    for (const id of world.host.vmms.keys())
+      await writeFile(join(jailRootOf(world.paths.jailDir, id), JAIL.serialLog), "[    1.0] Kernel panic\n");
+  };
+  await expect(createBox()).rejects.toMatchObject({ code: "GUEST_NOT_READY" });
+  const [box] = world.vms.list();
+  expect(box).toMatchObject({ state: "running", agent: "silent" });
+  isUp = true;
+  await service.agents.lookAtAll();
+  expect(world.vms.list()).toMatchObject([{ agent: "answers" }]);
 });
 
 test("a VM that stopped has no agent", async () => {
