@@ -64,7 +64,7 @@ test(
   async () => {
     expect(await agentRow()).toMatchObject({ level: "PASS" });
     // Away from the exec whose agent goes with it.
-    await home.ok(["vm", "ssh", "box", "--", "pkill", "-9", "-f", "'^@banger-agent'"], BOOT);
+    await home.ok(["vm", "ssh", "box", "--", "pkill", "-9", "-f", "^@banger-agent"], BOOT);
     expect(await home.ok(["exec", "box", "--", "echo", "works"], BOOT)).toBe("works\n");
     await eventually("the agent is known to be silent", 60_000, async () => (await show()).agent === "silent");
     const [from, to] = [join(home.dir, "from"), join(home.dir, "to")];
