@@ -90,6 +90,14 @@ export interface World extends AsyncDisposable {
 
 export const run: Run = { signal: new AbortController().signal, progress: () => undefined };
 
+/** What a VM is created from where any will do. */
+export const FRESH = {
+  name: "fresh",
+  image: "debian",
+  spec: { vcpu: 1, memoryMiB: 256, diskBytes: 64 * 1024 ** 2, nat: true },
+  start: true,
+} as const;
+
 export async function makeWorld(config: Partial<Config> = {}): Promise<World> {
   const root = await mkdtemp("/tmp/bt-w-");
   const paths = systemPaths(root);
