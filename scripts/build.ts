@@ -7,6 +7,7 @@
 
 import { chmod, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
+import { runProgram } from "../src/shared/run-program.ts";
 import { parseArgs } from "node:util";
 import { VERSION } from "../src/shared/version.ts";
 import { type AgentArch, buildAgent } from "./build-agent.ts";
@@ -15,6 +16,7 @@ const ROOT = resolve(import.meta.dir, "..");
 /** A cross build first downloads another Bun. */
 const COMPILE_TIMEOUT_MS = 300_000;
 const RUN_TIMEOUT_MS = 30_000;
+const OUTPUT_LIMIT_BYTES = 1024 * 1024;
 
 /** The names of `--target` and Bun's names for them. Without one, the binary is for the build machine. */
 export const BUILD_TARGETS = {
@@ -76,23 +78,11 @@ async function run(
   argv: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
   cwd: string,
-  timeout: number,
+  timeoutMs: number,
 ) {
-  const child = Bun.spawn([...argv], {
-    cwd,
-    env,
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout,
-    killSignal: "SIGKILL",
-  });
-  const [stdout, stderr, status] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  return { stdout, stderr, status };
+  const limits = { timeoutMs, stdoutLimitBytes: OUTPUT_LIMIT_BYTES, stderrKept: OUTPUT_LIMIT_BYTES };
+  const { stdout, stderr, exitCode } = await runProgram(argv, { cwd, env, ...limits });
+  return { stdout: new TextDecoder().decode(stdout), stderr, status: exitCode };
 }
 
 /**

@@ -154,6 +154,19 @@ async function readUntil(stream: ReadableStream<Uint8Array>, ended: Promise<void
   return text + decoder.decode();
 }
 
+/** Works through the items in order, with that many under way at a time. */
+export async function runAtOnce<T>(
+  lanes: number,
+  items: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const waiting = [...items];
+  const runLane = async (): Promise<void> => {
+    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: lanes }, runLane));
+}
+
 /** Removes the passed tests from a runner's output, because they hide the failures. */
 export function withoutPasses(output: string): string {
   return output

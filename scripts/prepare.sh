@@ -59,6 +59,12 @@ nft nftables
 losetup mount
 runuser util-linux
 '
+# Used by tests that are skipped without them; installed only where that takes no question. Not openssh-server: its
+# installation starts a server on this machine.
+OPTIONAL_TEST_NEEDS='
+zsh zsh
+fish fish
+'
 
 # Prints each missing package once.
 missing_packages() {

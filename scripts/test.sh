@@ -8,7 +8,12 @@ cd "$ROOT"
 . "$ROOT/scripts/prepare.sh"
 
 needs=$RUN_NEEDS$TEST_NEEDS
-if [ "$(id -u)" = 0 ]; then needs="$needs$ROOT_TEST_NEEDS"; else needs="$needs$USER_NEEDS"; fi
+if [ "$(id -u)" = 0 ]; then
+  needs="$needs$ROOT_TEST_NEEDS"
+  if command -v apt-get >/dev/null 2>&1; then needs="$needs$OPTIONAL_TEST_NEEDS"; fi
+else
+  needs="$needs$USER_NEEDS"
+fi
 install_packages "$needs"
 install_node_modules
 build_banger

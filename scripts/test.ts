@@ -16,6 +16,7 @@ import {
   NOTHING,
   type Outcome,
   parseOutcome,
+  runAtOnce,
   runBunTest,
   withoutPasses,
 } from "./bun-test.ts";
@@ -29,13 +30,16 @@ const HOSTVM_TIMEOUT_MS = { default: 40 * 60_000, full: 90 * 60_000 };
 
 /** First the test that builds the image that the others use. */
 const FIRST = ["first-run.test.ts"];
+/** Longer than all others together, so it starts before them. */
+const LONGEST = ["crash.test.ts"];
+/** Each file has a home of its own, and guests mostly wait: for a disk, a boot, a deadline. */
+const E2E_AT_ONCE = 2;
 
 async function listTestFiles(folder: string): Promise<readonly string[]> {
   if (!existsSync(join(ROOT, folder))) return [];
   const files = (await Array.fromAsync(new Bun.Glob("**/*.test.ts").scan({ cwd: join(ROOT, folder) }))).sort();
-  return [...files.filter((file) => FIRST.includes(file)), ...files.filter((file) => !FIRST.includes(file))].map(
-    (file) => `${folder}/${file}`,
-  );
+  const rank = (file: string): number => (FIRST.includes(file) ? 0 : LONGEST.includes(file) ? 1 : 2);
+  return files.toSorted((a, b) => rank(a) - rank(b)).map((file) => `${folder}/${file}`);
 }
 
 function report(name: string, outcome: Outcome, ms: number): void {
@@ -55,9 +59,10 @@ function skipAll(files: readonly string[], why: string): Outcome {
 async function runFiles(
   files: readonly string[],
   where: Pick<BunTestOptions, "prefix" | "env"> = {},
+  lanes = 1,
 ): Promise<Outcome> {
   let total = NOTHING;
-  for (const file of files) {
+  await runAtOnce(lanes, files, async (file) => {
     const began = performance.now();
     const { output, ...outcome } = await runBunTest({
       paths: [`./${file}`],
@@ -68,8 +73,15 @@ async function runFiles(
     report(file, outcome, performance.now() - began);
     if (outcome.failed > 0) console.log(withoutPasses(output));
     total = addOutcomes(total, outcome);
-  }
+  });
   return total;
+}
+
+/** The first file alone: the others need what it makes. */
+async function runE2eTests(): Promise<Outcome> {
+  const files = await listTestFiles("test/e2e");
+  const first = await runFiles(files.slice(0, FIRST.length));
+  return addOutcomes(first, await runFiles(files.slice(FIRST.length), {}, E2E_AT_ONCE));
 }
 
 async function runRootTests(): Promise<Outcome> {
@@ -126,7 +138,7 @@ const PARTS: readonly Part[] = [
   {
     name: "e2e",
     title: "the compiled binary, with real guests",
-    run: async () => await runFiles(await listTestFiles("test/e2e")),
+    run: runE2eTests,
   },
   { name: "hostvm", title: "the installed system, in a test host", run: runHostTests },
 ];

@@ -6,7 +6,7 @@
 import { BangerError } from "../shared/errors.ts";
 import { isBridgeName, isTapName } from "../shared/host-names.ts";
 import { SIGNALS } from "../shared/contract/helper-api.ts";
-import { BRIDGE_ALIAS, INTERFACE_BOUNDS, parseTapAlias } from "../shared/network/walls.ts";
+import { INTERFACE_BOUNDS, readMark } from "../shared/network/walls.ts";
 import {
   contains,
   LOOPBACK_BLOCK,
@@ -115,7 +115,7 @@ export const realBridge: Gate<{ readonly link: InterfaceFacts; readonly ports: r
     if (link.kind !== "bridge") return `${link.name} is not a bridge`;
     const foreign = ports.find((port) => !isTapName(port));
     if (foreign !== undefined) return `${link.name} has a port that is not a banger tap: ${foreign}`;
-    return link.alias === BRIDGE_ALIAS ? null : `${link.name} was not made by banger`;
+    return readMark(link.alias)?.kind === "bridge" ? null : `${link.name} was not made by banger`;
   },
 };
 
@@ -125,7 +125,7 @@ export const realTap: Gate<{ readonly link: InterfaceFacts }> = {
   check: ({ link }) => {
     if (link.kind !== "tun" || link.tunType !== "tap") return `${link.name} is not a tap`;
     if (link.master !== null && !isBridgeName(link.master)) return `${link.name} is a port of ${link.master}`;
-    return parseTapAlias(link.alias) === null ? `${link.name} was not made by banger` : null;
+    return readMark(link.alias)?.kind === "tap" ? null : `${link.name} was not made by banger`;
   },
 };
 
@@ -140,7 +140,7 @@ export const tapsGuest: Gate<{ readonly link: InterfaceFacts; readonly guest_ip:
   rule: "the tap was made for that address",
   stops: "giving NAT to an address that the tap's wall doesn't enforce",
   check: ({ link, guest_ip }) =>
-    parseTapAlias(link.alias) === guest_ip ? null : `${link.name} was not made for ${guest_ip}`,
+    readMark(link.alias)?.guestIp === guest_ip ? null : `${link.name} was not made for ${guest_ip}`,
 };
 
 export const guestAddress: Gate<{ readonly guest_ip: string }> = {

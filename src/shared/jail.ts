@@ -6,8 +6,8 @@
 
 import { closeSync, constants, fstatSync, openSync, type Stats } from "node:fs";
 import { join } from "node:path";
-import { limitWait, type Patience } from "./agent/deadline.ts";
-import { connectUnix, type Wire } from "./agent/wire.ts";
+import { limitWait, type Patience } from "./streams/deadline.ts";
+import { connectUnix, type Wire } from "./streams/wire.ts";
 import { BangerError } from "./errors.ts";
 import { JAIL } from "./contract/jail-names.ts";
 

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join, posix, resolve } from "node:path";
 import type { SourceFile } from "./boundaries.ts";
-import { findCircles, findCrowded, findLong, findMissingPaths, findUnimported } from "./structure.ts";
+import { findCircles, findCrowded, findLong, findMissingPaths, findOnlyForTests, findUnimported } from "./structure.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
 const LINES = 350;
@@ -19,9 +19,12 @@ const TABLES: readonly string[] = [
 /** Folders that have one file per thing of a table. */
 const ONE_FILE_PER_THING: readonly string[] = ["src/cmd/commands/vm", "src/helper/verbs"];
 
-async function readFiles(pattern: string): Promise<readonly SourceFile[]> {
+/** Exports that only tests use, as `path: name`, each with its reason. */
+const ONLY_FOR_TESTS: Readonly<Record<string, string>> = {};
+
+async function readFiles(pattern: string, atLeast = 50): Promise<readonly SourceFile[]> {
   const paths = (await Array.fromAsync(new Bun.Glob(pattern).scan({ cwd: ROOT }))).sort();
-  expect(paths.length).toBeGreaterThan(50);
+  expect(paths.length).toBeGreaterThan(atLeast);
   return await Promise.all(paths.map(async (path) => ({ path, text: await Bun.file(join(ROOT, path)).text() })));
 }
 
@@ -48,6 +51,11 @@ test("every table that is excused from a rule exists", () => {
 
 test("whatever a file exports, another one imports: the product, a test or a script", async () => {
   expect(findUnimported([...files, ...(await readFiles("{test,scripts}/**/*.ts"))])).toEqual([]);
+});
+
+test("the product or a script uses whatever a file exports", async () => {
+  const found = findOnlyForTests([...files, ...(await readFiles("scripts/*.ts", 5))]);
+  expect(found.toSorted()).toEqual(Object.keys(ONLY_FOR_TESTS).toSorted());
 });
 
 test("every path that AGENTS.md names exists", async () => {
@@ -138,6 +146,16 @@ test("an export counts as used by whoever imports its file and names it", () => 
       "test/d.test.ts": 'import { Three } from "../src/a/a.ts";',
     }),
   ).toEqual([]);
+});
+
+test("an export is only for tests if neither its own code nor another file names it", () => {
+  const text =
+    "export const one = 1;\n/** {@link one} */\n  // one\nexport function two() {}\ntwo();\nexport class Three {}\n";
+  const find = (others: Record<string, string>): readonly string[] =>
+    findOnlyForTests([{ path: "src/a.ts", text }, ...Object.entries(others).map(([path, of]) => ({ path, text: of }))]);
+  expect(find({})).toEqual(["src/a.ts: one", "src/a.ts: Three"]);
+  expect(find({ "src/b.ts": 'import { one } from "./a.ts";' })).toEqual(["src/a.ts: Three"]);
+  expect(find({ "scripts/b.ts": 'import { Three, one } from "../src/a.ts";' })).toEqual([]);
 });
 
 function without(all: readonly SourceFile[], paths: readonly string[]): readonly SourceFile[] {

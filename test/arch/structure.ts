@@ -93,3 +93,14 @@ export function findUnimported(files: readonly SourceFile[]): readonly string[] 
     });
   });
 }
+
+/** Names of values that a file of src exports and that only tests use, as `path: name`. `files` has no test in it. */
+export function findOnlyForTests(files: readonly SourceFile[]): readonly string[] {
+  const texts = new Map(files.map(({ path, text }) => [path, withoutComments(text)]));
+  return findUnimported(files).filter((found) => {
+    const [path = "", name = ""] = found.split(": ");
+    return texts.get(path)?.match(new RegExp(`\\b${name}\\b`, "g"))?.length === 1;
+  });
+}
+
+const withoutComments = (text: string): string => text.replaceAll(/\/\*[\s\S]*?\*\/|^ *\/\/.*$/gm, "");

@@ -26,15 +26,14 @@ async function expectNothingLeft(): Promise<void> {
   expect(await home.json<unknown[]>(["gc", "--dry-run"])).toEqual([]);
 }
 
-/** Runs a create, sends `signal` once `when` has been said on stderr plus a delay, and returns the status. */
-async function interrupt(signal: NodeJS.Signals, when: RegExp, delayMs: number): Promise<number> {
+/** Runs a create, sends `signal` once `when` has been said on stderr, and returns the status. */
+async function interrupt(signal: NodeJS.Signals, when: RegExp): Promise<number> {
   const child = home.spawn(["vm", "run", "--", "true"]);
   let said = "";
   const reading = (async () => {
     for await (const chunk of child.stderr) said += new TextDecoder().decode(chunk);
   })();
   await eventually(`${when} in: ${said}`, 60_000, () => when.test(said));
-  await Bun.sleep(delayMs);
   child.kill(signal);
   const status = await child.exited;
   await reading;
@@ -43,14 +42,14 @@ async function interrupt(signal: NodeJS.Signals, when: RegExp, delayMs: number):
 
 describe("an interrupted create", () => {
   test.each([
-    ["SIGINT", 0],
-    ["SIGINT", 700],
-    ["SIGINT", 4000],
-    ["SIGTERM", 2000],
+    ["SIGINT", /./],
+    ["SIGINT", /Creating disks/],
+    ["SIGINT", /Waiting for the guest/],
+    ["SIGTERM", /Booting/],
   ] as const)(
-    "by %s after %d ms leaves nothing and doesn't succeed",
-    async (signal, delayMs) => {
-      const status = await interrupt(signal, /./, delayMs);
+    "by %s at %p fails and leaves nothing",
+    async (signal, when) => {
+      const status = await interrupt(signal, when);
       expect(status).toBe(signal === "SIGINT" ? 130 : 143);
       await expectNothingLeft();
     },
@@ -58,7 +57,7 @@ describe("an interrupted create", () => {
   );
 
   test("whose client is killed with -9 is undone by the daemon", async () => {
-    await interrupt("SIGKILL", /./, 2500);
+    await interrupt("SIGKILL", /Booting/);
     await eventually(
       "the row is gone",
       30_000,

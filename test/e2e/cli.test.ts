@@ -4,6 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { ROOT } from "../../src/cmd/commands/index.ts";
+import type { Group } from "../../src/cmd/line/command.ts";
 import { BANGER, eventually, type Home, makeHome } from "../support/banger.ts";
 
 let home: Home;
@@ -57,7 +59,7 @@ describe("without a daemon", () => {
     expect(existsSync(home.runtimeDir)).toBe(false);
   });
 
-  test("status says so in JSON", async () => {
+  test("status reports that in JSON", async () => {
     expect(await home.json<object>(["daemon", "status"])).toMatchObject({ running: false, pid: null });
   });
 
@@ -85,7 +87,7 @@ describe("argv[0]", () => {
 });
 
 describe("a hostile directory", () => {
-  test("runs nothing of what lies in it and changes no setting", async () => {
+  test("runs none of its files and takes no setting from them", async () => {
     const dir = join(home.dir, "hostile");
     const proof = join(home.dir, "proof");
     const evil = `require("node:fs").writeFileSync(${JSON.stringify(proof)}, process.argv.join(" "));`;
@@ -119,17 +121,17 @@ describe("pipes", () => {
     expect(result).toEqual({ status: 0, stdout: expect.stringMatching(/^CODE +EXIT  MEANING\n0\n$/), stderr: "" });
   });
 
-  test("a reader that is gone before the first byte", async () => {
+  test("a reader that left before the first byte ends it too", async () => {
     const result = await shell(["bash", "-c", 'banger explain | true; echo "${PIPESTATUS[0]}"']);
     expect(result).toEqual({ status: 0, stdout: "0\n", stderr: "" });
   });
 
-  test("a closed stdout, a closed stderr", async () => {
+  test("a closed stdout or stderr ends it too", async () => {
     expect((await shell(["bash", "-c", "banger version >&-"])).stderr).toBe("");
     expect((await shell(["bash", "-c", "banger vm bogus 2>&-"])).status).toBe(2);
   });
 
-  test("an answer that can't be written is no success", async () => {
+  test("an answer that can't be written is a failure", async () => {
     const result = await shell(["bash", "-c", "banger version > /dev/full"]);
     expect(result.status).toBe(31);
     expect(result.stderr).toContain("[OUTPUT_FAILED]");
@@ -156,7 +158,7 @@ describe("the daemon", () => {
     expect((await home.run(["daemon", "status"])).stdout).toContain("rootless");
   });
 
-  test("is one, though several first commands start it at once, and none of them waits longer than the start", async () => {
+  test("is only one, even if several first commands start it at once, and each waits only for that start", async () => {
     await home.ok(["daemon", "stop"]);
     await Promise.all(Array.from({ length: 6 }, () => home.ok(["ps"], { timeoutMs: 4000 })));
     expect(await home.processes()).toHaveLength(1);
@@ -187,7 +189,7 @@ describe("the daemon", () => {
     });
   });
 
-  test("answers of commands on nothing", async () => {
+  test("answers commands when there is no VM", async () => {
     expect(await home.run(["vm", "prune"])).toMatchObject({ status: 0, stdout: "" });
     expect(await home.run(["vm", "show", "nobody"])).toMatchObject({ status: 20, stdout: "" });
     expect(JSON.parse((await home.run(["vm", "show", "nobody", "--json"])).stdout)).toMatchObject({
@@ -201,19 +203,19 @@ describe("the daemon", () => {
     expect(JSON.parse(rows.stdout)).toContainEqual(expect.objectContaining({ check: "daemon", level: "PASS" }));
   });
 
-  test("stopped, is really gone", async () => {
+  test("is gone once it is stopped", async () => {
     const pid = await home.daemonPid();
     expect(await home.json<object>(["daemon", "stop"])).toEqual({ pid, runningVms: 0 });
     expect(await home.processes()).toEqual([]);
     expect(await readdir(home.runtimeDir)).not.toContain("bangerd.sock");
   });
 
-  test("is not started by a command that was interrupted while it waited for it", async () => {
+  test("is not started by a command that was interrupted while waiting for it", async () => {
     const child = home.spawn(["ps"]);
     child.kill("SIGTERM");
     expect([0, 143]).toContain(await child.exited);
     await home.run(["ps"]);
-    await eventually("one daemon at most", 10_000, async () => (await home.processes()).length <= 1);
+    await eventually("one daemon at most", 60_000, async () => (await home.processes()).length <= 1);
     await home.ok(["daemon", "stop"]);
   });
 });
@@ -290,15 +292,10 @@ describe("completion in real shells", () => {
       offer() { words=("$@"); CURRENT=$#; _banger }
       print -r -- \${_comps[banger]}
       offer banger vm sta; offer banger completion f; offer banger kernel import x --from ''`;
+    const summaryOf = (name: string): string => (ROOT.commands["vm"] as Group).commands[name]?.summary ?? "";
     const result = await shell(["zsh", "-f", "-c", script]);
     expect(result.stdout).toBe(
-      [
-        "_banger",
-        "start:Starts stopped VMs and waits until each is ready.",
-        "stats:Shows what VMs use: CPU, memory, disk, network.",
-        "fish:",
-        "files\n",
-      ].join("\n"),
+      ["_banger", `start:${summaryOf("start")}`, `stats:${summaryOf("stats")}`, "fish:", "files\n"].join("\n"),
     );
     expect(result.stderr).toBe("");
   });

@@ -159,6 +159,56 @@ describe("exec", () => {
     expect(await script.exited).toBe(0);
   });
 
+  test("dotfiles of the guest have no part in it, but with -l", async () => {
+    const write = "for f in .profile .bashrc; do mv ~/$f ~/$f.kept; echo 'echo dotfile; exit 9' > ~/$f; done";
+    const restore = "for f in .profile .bashrc; do mv ~/$f.kept ~/$f; done";
+    await home.ok(["vm", "exec", "box", "--", "sh", "-c", write]);
+    try {
+      expect(await exec("echo", "clean")).toMatchObject({ status: 0, stdout: "clean\n" });
+      expect(await home.run(["vm", "exec", "-l", "box", "--", "true"])).toMatchObject({
+        status: 9,
+        stdout: "dotfile\n",
+      });
+    } finally {
+      await home.ok(["vm", "exec", "box", "--", "sh", "-c", restore]);
+    }
+  });
+
+  test("as another user, in that user's home", async () => {
+    await exec("useradd", "-m", "sam");
+    const result = await home.run(["vm", "exec", "-u", "sam", "box", "--", "sh", "-c", "id -un; pwd; echo $HOME"]);
+    expect(result).toMatchObject({ status: 0, stdout: "sam\n/home/sam\n/home/sam\n" });
+  });
+
+  test("an argument as long as Linux takes", async () => {
+    const result = await exec("sh", "-c", 'printf %s "$1" | wc -c', "sh", "a".repeat(131_071));
+    expect(result).toMatchObject({ status: 0, stdout: "131071\n" });
+  });
+
+  test("--json tells status, times and output", async () => {
+    const result = await home.run(["vm", "exec", "--json", "box", "--", "sh", "-c", "echo out; kill -9 $$"]);
+    expect(JSON.parse(result.stdout)).toMatchObject({
+      ...{ vm: "box", status: 137, signal: "SIGKILL", timedOut: false },
+      stdout: { encoding: "utf-8", data: "out\n", truncated: false },
+    });
+    expect(result.status).toBe(137);
+  });
+
+  test("a background process that holds the output doesn't keep it, and lives on", async () => {
+    const result = await exec("sh", "-c", "sleep 4712 & echo started");
+    expect(result).toMatchObject({ status: 0, stdout: "started\n" });
+    expect((await exec("pkill", "-f", "sleep 471[2]")).status).toBe(0);
+  });
+
+  test("killed with -9, banger leaves nothing in the guest", async () => {
+    const child = home.spawn(["vm", "exec", "box", "--", "sh", "-c", "echo ready; sleep 4713"]);
+    await child.stdout.getReader().read();
+    child.kill("SIGKILL");
+    await eventually("the guest's process is gone", 30_000, async () => {
+      return (await exec("pgrep", "-f", "sleep 471[3]")).status === 1;
+    });
+  }, 60_000);
+
   test("a VM that isn't there is 125 with its code", async () => {
     const result = await home.run(["vm", "exec", "nobody", "--", "true"]);
     expect(result.status).toBe(125);

@@ -46,7 +46,7 @@ afterAll(async () => {
   await home[Symbol.asyncDispose]();
 });
 
-test("the trap works: Bun itself falls into it", async () => {
+test("the trap works: Bun itself runs its files", async () => {
   await writeFile(join(hostile, "victim.js"), "");
   const bun = Bun.spawn([process.execPath, "victim.js"], {
     cwd: hostile,
@@ -68,7 +68,7 @@ test.each([
   [["config"]],
   [["doctor"]],
   [["nonsense"]],
-])("banger %j runs none of it", async (args) => {
+])("banger %j runs none of its files", async (args) => {
   const there = await home.run(args, { cwd: hostile });
   expect(existsSync(marker)).toBe(false);
   const elsewhere = await home.run(args);
@@ -76,7 +76,7 @@ test.each([
   if (args[0] !== "doctor") expect(there.stdout).toBe(elsewhere.stdout);
 });
 
-test("the daemon of the other name runs none of it either", async () => {
+test("the daemon, by its own name, runs none of them either", async () => {
   const link = join(home.dir, "bangerd");
   await symlink(BANGER, link);
   const daemon = Bun.spawn([link, "--check-migrations"], {
@@ -89,7 +89,7 @@ test("the daemon of the other name runs none of it either", async () => {
   expect(existsSync(marker)).toBe(false);
 });
 
-test("it is still this version, with its files where they belong", async () => {
+test("banger is still this version, and its files are where they belong", async () => {
   expect((await home.run(["version"], { cwd: hostile })).stdout).toContain(VERSION);
   expect(existsSync(home.stateDir)).toBe(true);
   expect(existsSync(join(hostile, "elsewhere/banger"))).toBe(false);

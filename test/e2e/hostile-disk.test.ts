@@ -69,7 +69,7 @@ test(
 );
 
 test(
-  "what the guest changed of its files stays, and its larger disk is larger from the first command on",
+  "changes that the guest made to its files stay, and its enlarged disk has its new size at the first command",
   async () => {
     await inGuest("echo mine > /root/.tokens/banger; rm /root/.hushlogin");
     await home.ok(["vm", "stop", "box"], BOOT);
@@ -83,7 +83,7 @@ test(
 );
 
 test(
-  "an unclean end with errors noted in the file system is repaired by the guest",
+  "after an unclean end with recorded errors, the guest repairs its file system",
   async () => {
     await inGuest("echo kept > /root/kept; sync");
     await home.ok(["vm", "kill", "box"]);
@@ -100,7 +100,7 @@ test.each([
   ["random bytes", randomBytes(8 * 1024 * 1024)],
   ["nothing", new Uint8Array(8 * 1024 * 1024)],
 ])(
-  "%s on the work disk: reached all the same, and told what is wrong",
+  "%s on the work disk: the guest is still reached, and says what is wrong",
   async (_, bytes) => {
     await home.ok(["vm", "kill", "box"]);
     const file = await open(disk, "r+");
@@ -115,7 +115,7 @@ test.each([
 );
 
 test(
-  "the way back that the guest names works",
+  "the repair that the guest suggests works",
   async () => {
     await inGuest(
       "mkfs.ext4 -q -F -L banger-work /dev/vdb; umount /root; systemctl restart banger-work; touch /root/x",
@@ -127,7 +127,7 @@ test(
 );
 
 test(
-  "in all of that the host opened no file system",
+  "during all of this the host opened no file system",
   async () => {
     await home.ok(["gc"]);
     await home.run(["doctor"]);

@@ -9,9 +9,10 @@ import { rootlessPaths } from "../../src/shared/places/paths.ts";
 import type { ImageRecord } from "../../src/shared/contract/schemas.ts";
 import { buildDirPrefix } from "../../src/daemon/image/build-debian.ts";
 import { createImageStore } from "../../src/daemon/image/store.ts";
-import { checkElf, hasPvhEntry } from "../../src/daemon/kernel/extract.ts";
+import { checkElf } from "../../src/daemon/kernel/extract.ts";
 import { createKernelStore } from "../../src/daemon/kernel/store.ts";
 import { runTool } from "../../src/daemon/host/run-tool.ts";
+import { hasPvhEntry } from "../support/kernels.ts";
 
 const IMAGE = "debian-trixie";
 const BUILD_TIMEOUT_MS = 600_000;

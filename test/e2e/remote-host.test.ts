@@ -93,13 +93,13 @@ describe.skipIf(!canRun)(`another machine's daemon${canRun ? "" : " (skipped: ne
     expect(JSON.parse((await run("daemon", "status", "--json")).stdout)).toMatchObject({ stateDir: there.stateDir });
   });
 
-  test("errors of the daemon are its own, and one that was killed is started again", async () => {
+  test("the far daemon's errors are passed on, and a killed daemon is started again", async () => {
     expect(await run("vm", "show", "nobody")).toMatchObject({ status: 20 });
     process.kill((await there.daemonPid()) ?? 0, "SIGKILL");
     expect(await run("ps", "-q")).toMatchObject({ status: 0, stdout: "" });
   });
 
-  test("what is about this machine is refused", async () => {
+  test("commands about this machine are refused", async () => {
     for (const args of [["config"], ["ssh-config", "--install"], ["daemon", "logs"]]) {
       const result = await run(...args);
       expect(result.status).toBe(2);
@@ -110,6 +110,6 @@ describe.skipIf(!canRun)(`another machine's daemon${canRun ? "" : " (skipped: ne
 
   test("stop ends it", async () => {
     expect((await run("daemon", "stop")).status).toBe(0);
-    await eventually("no daemon there", 10_000, async () => (await there.daemonPid()) === null);
+    await eventually("no daemon there", 60_000, async () => (await there.daemonPid()) === null);
   });
 });

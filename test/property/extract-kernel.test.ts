@@ -3,19 +3,16 @@
 import { expect, test } from "bun:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
-import { extractKernel, hasPvhEntry } from "../../src/daemon/kernel/extract.ts";
+import { extractKernel } from "../../src/daemon/kernel/extract.ts";
 import { BangerError } from "../../src/shared/errors.ts";
 import { makeBzImage, makeElf } from "../support/kernels.ts";
 
-const elf = makeElf({ bytes: 6000, pvh: true });
+const elf = makeElf({ bytes: 6000 });
 const images = [makeBzImage(zstdCompressSync(elf), elf.length), makeBzImage(gzipSync(elf), null), elf];
 
 async function outcome(bytes: Uint8Array): Promise<"kernel" | "KERNEL_INVALID"> {
   try {
-    const kernel = await extractKernel(bytes, () =>
-      Promise.reject(new BangerError("KERNEL_INVALID", "no tool in this test")),
-    );
-    hasPvhEntry(kernel);
+    await extractKernel(bytes, () => Promise.reject(new BangerError("KERNEL_INVALID", "no tool in this test")));
     return "kernel";
   } catch (thrown) {
     if (thrown instanceof BangerError && thrown.code === "KERNEL_INVALID") return "KERNEL_INVALID";

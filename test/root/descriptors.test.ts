@@ -83,8 +83,8 @@ const HOLD_LEASE = `const { dlopen, FFIType: { i32 } } = require("bun:ffi");
   require("node:fs").writeFileSync(process.argv[2], "");
   setInterval(() => undefined, 1000);`;
 
-describe("what would wait for the owner", () => {
-  test("is not waited for: a lease's holder, a FIFO's other end", async () => {
+describe("an open that the owner could delay", () => {
+  test("fails at once: a file under a lease, a FIFO without a writer", async () => {
     using host = makeHost();
     const file = host.ownersFile("vms/a/file");
     const mark = join(host.ownersDirectory("vms/a"), "held");
@@ -103,7 +103,7 @@ describe("what would wait for the owner", () => {
 });
 
 describe("acting on a descriptor", () => {
-  test("changes the file that was opened, though its name is another's by now", () => {
+  test("changes the opened file, even if its name now belongs to another file", () => {
     using host = makeHost();
     const file = host.ownersFile("vms/a/file");
     using state = openRoot(host.context.paths.stateDir);
@@ -120,7 +120,7 @@ describe("acting on a descriptor", () => {
     expect(readFileSync(readable.fd, "utf8")).toBe("the owner's");
   });
 
-  test("files, nodes and removals are of this directory, and a new file is a new one", () => {
+  test("makes and removes entries in that directory only, and never opens an existing file as a new one", () => {
     using host = makeHost();
     const directory = host.ownersDirectory("vms/a");
     host.ownersFile("vms/a/file");
@@ -145,7 +145,7 @@ describe("acting on a descriptor", () => {
   });
 });
 
-describe("files of the owner's", () => {
+describe("the owner's files", () => {
   test.each([
     ["a link to root's file", (at: string, treasure: string) => symlinkSync(join(treasure, "work.ext4"), at)],
     ["a hard link of root's file", (at: string, treasure: string) => linkSync(join(treasure, "work.ext4"), at)],
@@ -184,7 +184,7 @@ describe("files of the owner's", () => {
     expect(codeOf(open)).toBe("HELPER_REFUSED");
   });
 
-  test("a lease that the owner has on a file is not waited for", async () => {
+  test("a lease that the owner holds delays nothing", async () => {
     using host = makeHost();
     const path = host.ownersFile("vms/a/work.ext4");
     // F_SETLEASE, F_WRLCK: without O_NONBLOCK an open would wait for the time in /proc/sys/fs/lease-break-time.
@@ -212,7 +212,7 @@ describe("files of the owner's", () => {
   });
 
   test.skipIf(!hasFuse)(
-    `a file system that the owner mounted is asked nothing, wherever it is${hasFuse ? "" : " (skipped: this kernel has no FUSE)"}`,
+    `a file system that the owner mounted is never asked anything, wherever it is${hasFuse ? "" : " (skipped: this kernel has no FUSE)"}`,
     () => {
       for (const at of ["vms/a", "vms", ""]) {
         using host = makeHost();
@@ -226,7 +226,7 @@ describe("files of the owner's", () => {
     },
   );
 
-  test.each(["", "vms", "vms/a"])("a disk that root mounted for more room, on %j, is as good as a directory", (at) => {
+  test.each(["", "vms", "vms/a"])("a disk that root mounted for more room, on %j, works like a directory", (at) => {
     using host = makeHost();
     const disk = join(host.ownersDirectory("vms/a"), "work.ext4");
     const where = join(host.context.paths.stateDir, at);

@@ -116,7 +116,7 @@ async function stageJail(host: TestHost): Promise<{ readonly uid: number; readon
 }
 
 describe("a staged jail", () => {
-  test("is the VM's from within, the owner's in io, and nobody else's", async () => {
+  test("belongs to the VM inside, is shared with the owner in io, and is closed to everyone else", async () => {
     using host = makeHost();
     const other = takeSlot(host.context, "ffffffffffff");
     const inside = "list make list-io make-io read-log kernel disk";
@@ -175,7 +175,7 @@ describe("a staged jail", () => {
     expect(await watcher.output()).toBe("root 0");
   }, 20_000);
 
-  test("has logs from the start that nobody may plant another file for, the VM's", async () => {
+  test("has its log files from the start, so nobody can plant others in their place", async () => {
     using host = makeHost();
     using staged = await stageJail(host);
     for (const path of [JAIL.serialLog, JAIL.vmmLog, JAIL.metrics]) {
@@ -186,7 +186,7 @@ describe("a staged jail", () => {
     expect(statSync(`${staged.path}/io`)).toMatchObject({ uid: 0, gid: staged.uid });
   });
 
-  test("is not made where a set-uid file would be one", async () => {
+  test("is not made on a file system that honours set-uid files", async () => {
     using host = makeHost();
     plantFiles(host);
     run("mount", "-o", "remount,bind,suid,nodev,noexec", host.context.paths.jailDir);
@@ -205,7 +205,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
     const root = process.argv[1];
     const say = (what, act) => { try { act(); console.log(what, "done"); } catch (error) { console.log(what, error.code); } };`;
 
-  test("can't link its node, its program or the kernel to where the host sees them", async () => {
+  test("can't link its node, its program or the kernel to a place that the host sees", async () => {
     using host = makeHost();
     using staged = await stageJail(host);
     makeDiskNode(staged.root, "node", NO_DEVICE, staged.uid);
@@ -233,7 +233,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
     expect(readdirSync(join(staged.path, "io")).toSorted()).toEqual(["firecracker.log", "metrics", "serial.log"]);
   });
 
-  test("can't have the daemon cut the kernel, or anything else that isn't its log", async () => {
+  test("can't make the daemon truncate the kernel, or anything but its own log", async () => {
     using host = makeHost();
     using staged = await stageJail(host);
     const kernel = join(host.context.paths.kernelsDir, "k/vmlinux");
@@ -292,7 +292,7 @@ describe("a VMM that broke out of Firecracker, in its jail", () => {
     await removeJail(host.context, VM);
   });
 
-  test("can't hand its node to somebody who outlives it", async () => {
+  test("can't hand its node to a process that outlives it", async () => {
     using host = makeHost();
     using staged = await stageJail(host);
     makeDiskNode(staged.root, "node", NO_DEVICE, staged.uid);
@@ -323,13 +323,13 @@ async function stageAgain(host: TestHost): Promise<string> {
   );
 }
 
-describe("what is planted for a launch", () => {
+describe("a planted file", () => {
   test.each([
     ["a kernel that links to root's file", "kernels/k/vmlinux", "vmlinux"],
     ["a work disk that links to root's file", `vms/${VM}/work.ext4`, "work.ext4"],
     ["an identity disk that links to root's file", `vms/${VM}/identity.img`, "work.ext4"],
     ["a root disk that links to root's file", `vms/${VM}/root.ext4`, "rootfs.ext4"],
-  ])("%s is refused, hard or symbolic", async (_, path, target) => {
+  ])("%s: the launch is refused, for hard and symbolic links", async (_, path, target) => {
     for (const plant of [symlinkSync, linkSync]) {
       using host = makeHost();
       plantFiles(host);
@@ -351,7 +351,7 @@ describe("a launch that fails", () => {
       (thrown: { code?: string }) => thrown.code ?? String(thrown),
     );
 
-  test("leaves no jail, and the disk with one name", async () => {
+  test("leaves no jail, and no second link to the disk", async () => {
     using host = makeHost();
     plantFiles(host);
     plantPrograms(host);
@@ -368,8 +368,8 @@ describe("a launch that fails", () => {
     ["a set-uid program", (at: string) => chmodSync(join(at, "jailer"), 0o4755)],
     ["a directory others may write", (at: string) => chmodSync(at, 0o777)],
     ["a parent others may write", (at: string) => chmodSync(join(at, ".."), 0o1777)],
-    ["a directory of the owner's", (at: string) => chownSync(at, OWNER, OWNER)],
-    ["a second name of the program", (at: string) => linkSync(join(at, "jailer"), join(at, "other"))],
+    ["a directory that the owner owns", (at: string) => chownSync(at, OWNER, OWNER)],
+    ["a program with a second hard link", (at: string) => linkSync(join(at, "jailer"), join(at, "other"))],
     ["a program that loads libraries", (at: string) => copyFileSync("/bin/true", join(at, "firecracker"))],
     ["a script", (at: string) => writeFileSync(join(at, "firecracker"), "#!/bin/false\n")],
   ])("%s is never run", async (_, spoil) => {
@@ -402,7 +402,7 @@ describe("slots", () => {
     expect(takeSlot(host.context, VM).uid).toBe(uids[7] ?? -1);
   });
 
-  test("a uid that was given back comes up again after all others", () => {
+  test("a released uid is reused only after all others", () => {
     using host = makeHost();
     const uids = Array.from({ length: 120 }, () => {
       const slot = takeSlot(host.context, VM);
@@ -447,7 +447,7 @@ describe("removing a jail", () => {
     expect(fingerprint(host.treasure)).toBe(before);
   });
 
-  test("does not enter a directory that is neither the VM's nor the owner's, however deep", async () => {
+  test("does not enter a directory of any other user, however deep", async () => {
     for (const inside of ["", "a/b/c"]) {
       using host = makeHost();
       const { path } = jailOf(host);
@@ -473,7 +473,7 @@ describe("removing a jail", () => {
     }
   });
 
-  test("takes any name and any depth that a VMM may make, and goes on where it stopped", async () => {
+  test("handles any name and any depth that a VMM can make, and continues after an interruption", async () => {
     using host = makeHost();
     const { path, uid } = jailOf(host);
     const fill = `
@@ -499,7 +499,7 @@ describe("removing a jail", () => {
     expect(listJails(host.context)).toEqual([]);
   }, 60_000);
 
-  test("of a hundred thousand files keeps nobody waiting", async () => {
+  test("of a hundred thousand files doesn't delay other requests", async () => {
     using host = makeHost();
     const { path, uid } = jailOf(host);
     const fill = "import os\nos.chdir(os.environ['AT'])\nfor n in range(100000): os.close(os.open(str(n), os.O_CREAT))";
@@ -528,7 +528,7 @@ describe("removing a jail", () => {
     expect(listJails(host.context)).toEqual([]);
   }, 120_000);
 
-  test("nothing there is fine", async () => {
+  test("of a VM without one succeeds", async () => {
     using host = makeHost();
     await removeJail(host.context, VM);
     uidOf(host);
@@ -539,7 +539,7 @@ describe("removing a jail", () => {
     { where: "from outside", enter: "" },
     { where: "from within", enter: "quietly(() => process.chdir(io));" },
   ])(
-    "names exchanged for links in a loop $where never let it delete or unmount what is the host's",
+    "never deletes or unmounts anything of the host while names are exchanged for links $where",
     async ({ enter }) => {
       using host = makeHost();
       const uid = uidOf(host);

@@ -17,7 +17,7 @@ function makeImage(host: TestHost): string {
 }
 
 describe("loop devices", () => {
-  test("hold the file that was checked, though another has its name by now, and end with their last user", () => {
+  test("hold the checked file, even if its name now belongs to another, and end with their last user", () => {
     using host = makeHost();
     const path = makeImage(host);
     using checked = openOwnersFile(host.context, "images/x/rootfs.ext4", "IMAGE_NOT_FOUND", { onlyName: true });
@@ -38,7 +38,7 @@ describe("loop devices", () => {
     rmSync(`${path}.moved`);
   });
 
-  test("many at once get a device each", () => {
+  test("requested at once are one for each request", () => {
     using host = makeHost();
     makeImage(host);
     using file = openOwnersFile(host.context, "images/x/rootfs.ext4", "IMAGE_NOT_FOUND", { onlyName: true });
@@ -49,7 +49,7 @@ describe("loop devices", () => {
     expect(listLoops().filter(({ facts }) => facts.mark === MARK)).toEqual([]);
   });
 
-  test("detaching twice is detaching once", () => {
+  test("can be detached twice", () => {
     using host = makeHost();
     makeImage(host);
     using file = openOwnersFile(host.context, "images/x/rootfs.ext4", "IMAGE_NOT_FOUND", { onlyName: true });

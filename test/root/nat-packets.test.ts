@@ -90,7 +90,7 @@ function reach(namespace: string, target = WORLD, source?: string): string {
 const HOSTS: readonly (readonly [string, () => void])[] = [
   ["whose FORWARD accepts", () => iptables("-P", "FORWARD", "ACCEPT")],
   [
-    "whose FORWARD drops, with rules of others first",
+    "whose FORWARD drops, with other programs' rules first",
     () => {
       iptables("-P", "FORWARD", "DROP");
       iptables("-I", "FORWARD", "1", "-j", "DROP");
@@ -105,7 +105,7 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
     await raiseWalls();
   });
 
-  test("a guest without NAT never gets out, and the world never in", () => {
+  test("a guest without NAT sends nothing out, and nothing from outside reaches it", () => {
     expect(reach("guest1")).toBe("none");
     expect(reach("guest2")).toBe("none");
     const serve = `Bun.listen({ hostname: "0.0.0.0", port: ${PORT}, socket: { open: (s) => { s.end("in"); }, data() {} } }); setTimeout(() => process.exit(), 8000);`;
@@ -115,7 +115,7 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
     listener.kill("SIGKILL");
   }, 30_000);
 
-  test("with NAT it gets out, as the host; the other still doesn't, not with its address either", async () => {
+  test("a guest with NAT gets out under the host's address; another guest doesn't, even with that guest's address", async () => {
     expect(await ensureNat(host.context, NAT, "br-fc")).toBe("uplink0");
     expect(reach("guest1")).toBe("192.0.2.2");
     expect(reach("guest2")).toBe("none");
@@ -132,7 +132,7 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
     expect(reach("guest1")).toBe("192.0.2.2");
   }, 60_000);
 
-  test("a firewall's reload cuts it off at most until the next call", async () => {
+  test("after a firewall's reload, the next call restores it", async () => {
     iptables("-F");
     iptables("-t", "nat", "-F");
     iptables("-X");
@@ -142,7 +142,7 @@ describe.each(HOSTS)("on a host %s", (_, prepare) => {
     expect(reach("guest2")).toBe("none");
   }, 30_000);
 
-  test("and none of it is left when it is taken away", async () => {
+  test("removing NAT leaves nothing behind", async () => {
     await removeNat(host.context, NAT);
     expect(reach("guest1")).toBe("none");
   }, 30_000);

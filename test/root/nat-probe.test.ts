@@ -77,7 +77,7 @@ describe("a packet that gets out", () => {
     expect(await call("delete_tap", { tap: GUEST.tap })).toEqual({});
   });
 
-  test("gets past the drops of others, since ours is asked first", async () => {
+  test("gets past drops in other tables, because ours is consulted first", async () => {
     dockerRules();
     iptables("-P", "FORWARD", "DROP");
     await call("ensure_nat", { ...GUEST, enable: true });
@@ -85,7 +85,7 @@ describe("a packet that gets out", () => {
   });
 });
 
-describe("as doctor asks for it", () => {
+describe("a probe by doctor", () => {
   const privileged: Privileged = {
     call: async (verb, input) => {
       const { answer } = await createDispatch(host.context)({
@@ -121,7 +121,7 @@ describe("as doctor asks for it", () => {
   };
   const NOTHING = { taps: [], nat_rules: [], chains: null };
 
-  test("on a host without a guest: it gets out, and nothing is left", async () => {
+  test("gets out on a host without guests, and leaves nothing behind", async () => {
     await call("ensure_nat", { ...GUEST, enable: false });
     await call("delete_tap", { tap: GUEST.tap });
     ip("link", "delete", "br-fc");
@@ -132,7 +132,7 @@ describe("as doctor asks for it", () => {
     expect(await left()).toEqual(NOTHING);
   });
 
-  test("past what a killed daemon left behind, which goes with it", async () => {
+  test("works despite the leftovers of a killed daemon, and removes them", async () => {
     expect(await ask()).toEqual({ ...FORWARDED, uplink: "uplink0" });
     expect(await left()).toEqual(NOTHING);
   });
@@ -160,7 +160,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
     { dropped_by: "docker", where: "iptables filter FORWARD" },
   ],
   [
-    "a rule in a chain of Docker's",
+    "a rule in one of Docker's chains",
     () => {
       forgetOurs();
       dockerRules();
@@ -198,7 +198,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
     { dropped_by: "rule", where: "iptables filter FORWARD" },
   ],
   [
-    "somebody's rule in another table",
+    "a rule in another program's table",
     () => iptables("-t", "mangle", "-A", "FORWARD", "-s", "172.16.0.0/24", "-j", "DROP"),
     { dropped_by: "rule", where: "iptables mangle FORWARD" },
   ],
@@ -208,7 +208,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
     { dropped_by: "ip_forward", where: "net.ipv4.conf.uplink0.forwarding" },
   ],
   [
-    "a name that reads like something else",
+    "a chain with a misleading name",
     () => {
       forgetOurs();
       iptables("-N", "a;rm-rf/");
@@ -223,7 +223,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
     { dropped_by: "ip_forward", where: "net.ipv4.conf.br-fc.forwarding" },
   ],
   [
-    "a route by another device, as a VPN makes it",
+    "a route through another device, as a VPN adds",
     () => {
       ip("link", "add", "vpn0", "type", "veth", "peer", "name", "vpn1");
       ip("link", "set", "vpn0", "up");
@@ -232,7 +232,7 @@ const ENDINGS: readonly (readonly [string, () => unknown, unknown])[] = [
     { dropped_by: "route", where: "vpn0" },
   ],
   [
-    "what nothing tells about",
+    "something that leaves no trace",
     () => ip("route", "add", "blackhole", "192.0.2.0/24"),
     { dropped_by: "unknown", where: null },
   ],
@@ -251,12 +251,12 @@ function mend(result: unknown): boolean {
 /** The cases for which doctor has a command that this machine can run. */
 const MENDED: readonly string[] = [
   "Docker's policy",
-  "a rule in a chain of Docker's",
-  "somebody's rule in another table",
+  "a rule in one of Docker's chains",
+  "a rule in another program's table",
   "an uplink that does not forward",
   "a bridge that does not forward, on a host that does",
 ];
-test.each(ENDINGS)("a packet that is ended by %s is not seen, and that is named", async (name, prepare, expected) => {
+test.each(ENDINGS)("a packet dropped by %s is not seen, and the cause is named", async (name, prepare, expected) => {
   expect(await probe()).toEqual(FORWARDED);
   await prepare();
   const result = await probe();
@@ -285,12 +285,12 @@ const NFT_FILTERS: readonly (readonly [table: string, hook: string, rule: string
     { dropped_by: "unknown", where: "nft inet mute forwarding" },
   ],
 ];
-describe("a packet that nft ends", () => {
+describe("a packet that nft drops", () => {
   if (!isInstalled("nft")) {
     console.error("skip: nft is not installed, so its filters are not tried");
     return;
   }
-  test.each(NFT_FILTERS)("in table %s is not seen, and that is named", async (table, hook, rule, expected) => {
+  test.each(NFT_FILTERS)("in table %s is not seen, and the table is named", async (table, hook, rule, expected) => {
     const chain = ["add", "chain", "inet", table, "forwarding"];
     run("/usr/sbin/nft", "add", "table", "inet", table);
     run("/usr/sbin/nft", ...chain, `{ ${hook}; }`);
@@ -304,7 +304,7 @@ describe("a packet that nft ends", () => {
   });
 });
 
-test("a packet that iptables of the older kind ends is not seen, and that is named", async () => {
+test("a packet that legacy iptables drops is not seen, and that is named", async () => {
   const legacy = "/usr/sbin/iptables-legacy";
   if (!existsSync(legacy) || Bun.spawnSync([legacy, "-S"]).exitCode !== 0) {
     console.error("skip: iptables-legacy doesn't work here");
@@ -319,8 +319,8 @@ test("a packet that iptables of the older kind ends is not seen, and that is nam
   run(legacy, "-P", "FORWARD", "ACCEPT");
 });
 
-describe("refused", () => {
-  test("in a tap that a VMM has open, whose guest must not be spoken for", async () => {
+describe("the probe is refused", () => {
+  test("on a tap that a VMM has open, because it would speak for that guest", async () => {
     using _held = holdTap(GUEST.tap);
     expect(await probe()).toBe("IN_USE");
   });
@@ -333,13 +333,13 @@ describe("refused", () => {
 
   test.each([
     ["an interface of the host", { ...GUEST, tap: "uplink0" }, "HELPER_REFUSED"],
-    ["what is only named like a tap", { ...GUEST, tap: "tap-fc-veth" }, "HELPER_REFUSED"],
+    ["an interface that is only named like a tap", { ...GUEST, tap: "tap-fc-veth" }, "HELPER_REFUSED"],
     ["a tap on another bridge", { ...GUEST, tap: "tap-pool-9" }, "HELPER_REFUSED"],
     ["a tap that isn't there", { ...GUEST, tap: "tap-pool-8" }, "FAILED"],
     ["the bridge's own address", { ...GUEST, guest_ip: "172.16.0.1" }, "HELPER_REFUSED"],
     ["an address of another network", { ...GUEST, guest_ip: "10.9.9.9" }, "HELPER_REFUSED"],
     ["a public address", { ...GUEST, guest_ip: "198.51.100.7" }, "HELPER_REFUSED"],
-    ["a target of one's own", { ...GUEST, target: "198.51.100.1" }, "INVALID_REQUEST"],
+    ["a target that the caller chooses", { ...GUEST, target: "198.51.100.1" }, "INVALID_REQUEST"],
   ])("%s, and nothing is sent", async (_, params, code) => {
     ip("link", "add", "tap-fc-veth", "type", "veth", "peer", "name", "veth1");
     ip("link", "add", "br-lan", "type", "bridge");

@@ -125,8 +125,8 @@ afterAll(() => {
 /** Frames of a guest without NAT that try to get out. */
 const WAYS_OUT: readonly (readonly [string, () => readonly Uint8Array[]])[] = [
   ["with its own address", () => [udp(from("mallory"), PORT)]],
-  ["with the address of one with NAT", () => [udp(from("mallory", { sourceIp: ADDRESSES.nat }), PORT)]],
-  ["with address and MAC of one with NAT", () => [udp(from("nat"), PORT)]],
+  ["with the address of a guest with NAT", () => [udp(from("mallory", { sourceIp: ADDRESSES.nat }), PORT)]],
+  ["with address and MAC of a guest with NAT", () => [udp(from("nat"), PORT)]],
   ["with both, tagged 802.1p with VLAN 0", () => [tagged(udp(from("nat"), PORT), [0x8100, 0])]],
   [
     "with that address and its own MAC, tagged 802.1p with VLAN 0",
@@ -178,10 +178,10 @@ const HOSTS: readonly (readonly [string, keepsNat: boolean, () => void])[] = [
       iptables("-X");
     },
   ],
-  ["whose FORWARD drops, as Docker's", true, () => iptables("-P", "FORWARD", "DROP")],
+  ["whose FORWARD drops, as Docker sets it", true, () => iptables("-P", "FORWARD", "DROP")],
   ["that forwards", true, () => setSwitch("ipv4/ip_forward", "1")],
   [
-    "that checks where packets come from",
+    "that filters by reverse path",
     true,
     () => {
       for (const device of ["all", "uplink0", "br-fc"]) setSwitch(`ipv4/conf/${device}/rp_filter`, "1");
@@ -239,7 +239,7 @@ describe.each(HOSTS)("on a host %s", (_, keepsNat, prepare) => {
     expect([seenBy("world"), seenBy("lan")]).toEqual(before);
   });
 
-  test("a guest with NAT does, at once or after the next look; nobody else does", async () => {
+  test("only the guest with NAT gets out, at once or after the next check", async () => {
     expect(await getsOut("nat")).toBe(keepsNat);
     await raise();
     expect(await getsOut("nat")).toBe(true);
@@ -265,7 +265,7 @@ describe("another guest", () => {
     ["by IPv6", () => [ipv6({ sourceMac: macOf(ADDRESSES.mallory), targetMac: "33:33:00:00:00:01" })]],
   ];
   const SETTINGS: readonly (readonly [string, () => void])[] = [
-    ["as the walls stand", () => undefined],
+    ["with all walls in place", () => undefined],
     ["after a flush of everything", () => nft("flush", "ruleset")],
     [
       "on a host that forwards, after a flush",
@@ -278,7 +278,7 @@ describe("another guest", () => {
   const ATTACKS = SETTINGS.flatMap(([setting, prepare]) =>
     WAYS.map(([way, frames]) => [`${way} ${setting}`, prepare, frames] as const),
   );
-  test.each(ATTACKS)("is not reached %s, with or without NAT of one's own", async (_, prepare, frames) => {
+  test.each(ATTACKS)("is not reached %s, whether or not the attacker has NAT", async (_, prepare, frames) => {
     setSwitch("ipv4/ip_forward", "0");
     await raise();
     prepare();
@@ -299,7 +299,7 @@ describe("another guest", () => {
     expect(taps.other.receive()).toEqual([]);
   });
 
-  test("keeps its traffic when somebody claims its MAC or its address", async () => {
+  test("keeps its traffic when another guest claims its MAC or address", async () => {
     await raise();
     for (const target of [gatewayMac, BROADCAST]) {
       taps.mallory.send(udp(from("mallory", { sourceMac: macOf(ADDRESSES.other), targetMac: target }), PORT));
@@ -347,7 +347,7 @@ describe("the host", () => {
     heard = heard.filter((line) => !line.includes("barrie"));
   };
 
-  test.each(["mallory", "nat"] as const)("is not reached by %s, by any address of its", async (name) => {
+  test.each(["mallory", "nat"] as const)("is not reached by %s at any of its addresses", async (name) => {
     for (const targetIp of [...Object.values(HOST), "127.0.0.1", "255.255.255.255", "172.16.0.255", "224.0.0.1"]) {
       for (const targetMac of [gatewayMac, BROADCAST, MULTICAST_MAC])
         taps[name].send(udp(from(name, { targetIp, targetMac }), PORT));
@@ -365,7 +365,7 @@ describe("the host", () => {
     expect(taps[name].receive()).toEqual([]);
   });
 
-  test("tells a guest no MAC but the gateway's", () => {
+  test("tells a guest no MAC address but the gateway's", () => {
     taps.mallory.receive();
     const own = { mac: macOf(ADDRESSES.mallory), ip: ADDRESSES.mallory };
     for (const targetIp of [HOST.lan, HOST.uplink, ADDRESSES.other])
@@ -375,7 +375,7 @@ describe("the host", () => {
     expect(taps.mallory.receive()).toHaveLength(1);
   });
 
-  test("gets answers to what it began", async () => {
+  test("gets answers to connections that it opened", async () => {
     taps.mallory.receive();
     service.send("question", 9, ADDRESSES.mallory);
     const [question] = taps.mallory.receive();
@@ -429,7 +429,7 @@ describe("the host", () => {
     expect(await route()).toEqual([1, 1]);
   });
 
-  test("is as it was when the last guest has no NAT any more", async () => {
+  test("is as before once no guest has NAT", async () => {
     setSwitch("ipv4/ip_forward", "0");
     const switches = ["conf/uplink0/forwarding", "conf/br-fc/forwarding", "conf/uplink0/src_valid_mark"];
     await raise();
@@ -455,7 +455,7 @@ describe("a flood", () => {
   const macs = (index: number): string =>
     `06:aa:00:00:${(index >> 8).toString(16).padStart(2, "0")}:${(index & 0xff).toString(16).padStart(2, "0")}`;
 
-  test.each([false, true])("of MACs leaves the bridge's table as it is; after a flush of everything: %p", (flushed) => {
+  test.each([false, true])("of MACs doesn't change the bridge's table; after a flush of everything: %p", (flushed) => {
     const before = tableSize();
     if (flushed) nft("flush", "ruleset");
     for (let index = 0; index < COUNT; index++) {
@@ -465,7 +465,7 @@ describe("a flood", () => {
     expect(tableSize()).toBe(before);
   });
 
-  test("of ARP leaves the host's neighbours as they are", () => {
+  test("of ARP doesn't change the host's neighbours", () => {
     const before = neighbours();
     for (let index = 0; index < COUNT; index++) {
       const claimed = { mac: macs(index), ip: `172.16.${index >> 8}.${index & 0xff}` };
@@ -487,7 +487,7 @@ describe("a flood", () => {
     expect(conntrackCount() - before).toBeLessThan(10);
   });
 
-  test("of connections with NAT stays within its bound, and the others' go on", async () => {
+  test("of connections with NAT stays within its bound, and other guests' connections continue", async () => {
     run("/usr/sbin/nft", "flush", "set", "inet", "banger", "rates");
     const began = Date.now();
     const before = conntrackCount();

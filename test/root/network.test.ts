@@ -90,7 +90,7 @@ afterEach(async () => {
 });
 
 describe("the bridge", () => {
-  test("is made once, with its address and its walls, and asks for nothing outside of them", async () => {
+  test("is made once, with its address and walls, and changes nothing else", async () => {
     iptables("-P", "FORWARD", "DROP");
     const before = iptables("-S");
     expect(await call("priv.ensure_bridge", lab)).toEqual({});
@@ -109,7 +109,7 @@ describe("the bridge", () => {
     expect(snapshot()).toBe(first);
   });
 
-  test("that somebody took down comes back, with its guests where they were", async () => {
+  test("comes back after it was taken down, with its guests still attached", async () => {
     await call("priv.ensure_bridge", lab);
     await call("priv.create_tap", firstTap);
     ip("link", "set", "br-fc", "down");
@@ -121,7 +121,7 @@ describe("the bridge", () => {
     );
   });
 
-  test("is one of a few", async () => {
+  test("is one of at most a few", async () => {
     for (const [index, name] of ["br-fc", "br-fc-b", "br-fc-c", "br-fc-d"].entries())
       expect(await call("priv.ensure_bridge", { bridge: name, ip: `172.16.${index}.1`, prefix: 24 })).toEqual({});
     const before = snapshot();
@@ -132,7 +132,7 @@ describe("the bridge", () => {
     expect(await call("priv.ensure_bridge", { bridge: "br-fc-b", ip: "172.16.1.1", prefix: 24 })).toEqual({});
   });
 
-  test("keeps its MAC address whatever port comes", async () => {
+  test("keeps its MAC address when ports are added", async () => {
     await call("priv.ensure_bridge", lab);
     const { mac } = readInterface("br-fc") ?? {};
     await call("priv.create_tap", firstTap);
@@ -140,7 +140,7 @@ describe("the bridge", () => {
     expect(readInterface("br-fc")?.mac).toBe(mac as string);
   });
 
-  test("takes another address while nothing uses it, and not when something does", async () => {
+  test("takes another address only while nothing uses it", async () => {
     await call("priv.ensure_bridge", lab);
     expect(await call("priv.ensure_bridge", { ...lab, ip: "172.20.0.1" })).toEqual({});
     await call("priv.create_tap", { ...firstTap, guest_ip: "172.20.0.2" });
@@ -194,7 +194,7 @@ function tunNode(): string {
 const openTapAs = async (uid: number, tap: string): Promise<string> => await outputAs(uid, OPEN_TAP, [tap, tunNode()]);
 
 describe("taps", () => {
-  test("are root's until they are handed over, and that uid's afterwards", async () => {
+  test("belong to root until they are handed over, then to that uid", async () => {
     const uid = uidOf(host);
     await call("priv.ensure_bridge", lab);
     expect(await call("priv.create_tap", firstTap)).toEqual({});
@@ -224,7 +224,7 @@ describe("taps", () => {
     expect(ip("neighbour", "show", "nud", "permanent")).toBe("");
   });
 
-  test("stand with their walls before anybody can open them, or not at all", async () => {
+  test("have their walls before anyone can open them, or are not made", async () => {
     await call("priv.ensure_bridge", lab);
     // Another rule refers to a chain of that name, so nft rejects the wall.
     nft("add", "table", "netdev", "banger");
@@ -235,7 +235,7 @@ describe("taps", () => {
     expect(readInterface("tap-pool-1")).toBeNull();
   });
 
-  test("are for one address each", async () => {
+  test("serve one address each", async () => {
     await call("priv.ensure_bridge", lab);
     await call("priv.create_tap", firstTap);
     expect(await call("priv.create_tap", { ...firstTap, tap: "tap-pool-7" })).toBe("IN_USE");
@@ -246,7 +246,7 @@ describe("taps", () => {
     expect(ip("neighbour", "show", "nud", "permanent")).toMatch(/^172\.16\.0\.9 dev br-fc lladdr 06:00:ac:10:00:09/);
   });
 
-  test("that aren't there are not made by handing them over", async () => {
+  test("that don't exist are not made by handing them over", async () => {
     expect(() => giveTap("tap-pool-5", 0)).toThrow("tap-pool-5 is not a banger tap");
     expect(readInterface("tap-pool-5")).toBeNull();
     ip("tuntap", "add", "dev", "tap-pool-5", "mode", "tap", "user", "0");
@@ -254,7 +254,7 @@ describe("taps", () => {
     expect(readInterface("tap-pool-5")?.uid).toBe(0);
   });
 
-  test("in use are neither deleted nor made anew", async () => {
+  test("in use are neither deleted nor replaced", async () => {
     await call("priv.ensure_bridge", lab);
     await call("priv.create_tap", firstTap);
     const holder = Bun.spawn(
@@ -300,7 +300,7 @@ describe("taps", () => {
     expect(accomplice).toBeDefined();
   });
 
-  test("of others, and what only is named like one, are left alone", async () => {
+  test("of other programs, and interfaces only named like one, are left alone", async () => {
     await call("priv.ensure_bridge", lab);
     addInterface("tap-pool-2");
     ip("link", "add", "br-lan", "type", "bridge");
@@ -334,7 +334,7 @@ describe("NAT", () => {
     await call("priv.create_tap", firstTap);
   });
 
-  test("is added once, restored after a flush, moved with the uplink, and gone without a trace", async () => {
+  test("is added once, restored after a flush, moved with the uplink, and removed without a trace", async () => {
     const before = snapshot();
     expect(await call("priv.ensure_nat", { ...guest, enable: true })).toEqual({ uplink: "uplink0" });
     const once = snapshot();
@@ -379,7 +379,7 @@ describe("NAT", () => {
     expect(snapshot()).toBe(before);
   });
 
-  test("of one guest doesn't touch another's, nor the host's own rules", async () => {
+  test("of one guest changes neither another's nor the host's own rules", async () => {
     iptables("-t", "nat", "-A", "POSTROUTING", "-s", "172.16.0.2/32", "-o", "uplink0", "-j", "MASQUERADE");
     iptables("-A", "FORWARD", "-s", "172.16.0.2/32", "-j", "ACCEPT");
     await call("priv.create_tap", { tap: "tap-pool-10", bridge: "br-fc", guest_ip: "172.16.0.22" });
@@ -410,7 +410,7 @@ describe("NAT", () => {
     expect(snapshot()).toBe(before);
   });
 
-  test("ends with its tap, and doesn't come back with the next of its name", async () => {
+  test("ends with its tap, and doesn't return with the next tap of that name", async () => {
     await call("priv.ensure_nat", { ...guest, enable: true });
     await call("priv.delete_tap", { tap: "tap-pool-1" });
     expect(await call("priv.inventory", {})).toMatchObject({ taps: [], nat_rules: [] });
@@ -420,13 +420,13 @@ describe("NAT", () => {
     expect(await call("priv.inventory", {})).toMatchObject({ nat_rules: [] });
   });
 
-  test("without a way out says so", async () => {
+  test("without an uplink is an error that says so", async () => {
     ip("route", "delete", "default");
     expect(await call("priv.ensure_nat", { ...guest, enable: true })).toBe("NETWORK");
   });
 });
 
-describe("what an earlier version made", () => {
+describe("a network made by an earlier version", () => {
   /** The bridge, a VM's tap and rules for a guest with NAT, as an earlier version left them. */
   function makeEarlier(uid: number): void {
     ip("link", "add", "name", "br-fc", "type", "bridge");
@@ -503,7 +503,7 @@ describe("what an earlier version made", () => {
     });
   });
 
-  test("is left alone where nothing of root's says that it was banger", async () => {
+  test("is left alone unless something only root can write says that banger made it", async () => {
     makeEarlier(uidOf(host));
     iptables("-F", "BANGER-FORWARD");
     const before = readInterface("br-fc");

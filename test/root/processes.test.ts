@@ -90,7 +90,7 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
   test.each([
     ["another program in the scope", "sshd", {}],
     ["a firecracker outside the scope", "firecracker", { inside: false }],
-    ["a firecracker of the owner's in the scope", "firecracker", { uid: OWNER }],
+    ["a firecracker of the owner in the scope", "firecracker", { uid: OWNER }],
     ["a firecracker of another VM's uid in the scope", "firecracker", { uid: OTHER_VM_UID }],
   ])("%s is not taken for it, nor signalled", async (_, name, options) => {
     const child = start(name, options);
@@ -112,7 +112,7 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
     expect(existsSync(`/proc/${bystander.pid}`)).toBe(true);
   });
 
-  test("gets the signals of the list, and no others", async () => {
+  test("gets only the listed signals", async () => {
     const child = start("firecracker");
     for (const signal of ["STOP", "CONT", "SIGSTOP", "SEGV"]) {
       expect(await call("priv.signal_process", { vm: VM, signal })).toBe("HELPER_REFUSED");
@@ -123,7 +123,7 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
     expect(child.signalCode).toBe("SIGTERM");
   });
 
-  test("and all it forked end together, whatever they are called, and others don't", async () => {
+  test("ends with everything it forked, whatever the names, and nothing else ends", async () => {
     const other = start("firecracker", { inside: false });
     const inside = [start("firecracker"), start("renamed"), start("firecracker", { uid: OWNER })];
     expect(listScopes(host.context)).toEqual([VM]);
@@ -145,7 +145,7 @@ describe.skipIf(!canMakeCgroups())("a VM's process (needs cgroups that root may 
     expect(await killScope(host.context, "ffffffffffff")).toBe(false);
   });
 
-  test("held by its descriptor can't be mistaken for a later one of the same pid", async () => {
+  test("held by its descriptor can't be mistaken for a later process with the same pid", async () => {
     const child = start("firecracker");
     using found = findVmProcess(host.context, VM);
     expect(found?.pid).toBe(child.pid);
@@ -162,7 +162,7 @@ test.each([
   ["saved uid", "setresuid"],
   ["saved gid", "setresgid"],
 ] as const)(
-  "a uid stays taken, and nothing is launched with it, while a process has it as its %s alone",
+  "a uid stays taken, and nothing is launched with it, while any process has it just as its %s",
   async (_, how) => {
     // As an accomplice has it after running a set-uid file that a VMM left.
     const accomplice = runAs(0, `${become(how, STRANGER, uid)} setInterval(() => {}, 1000);`);
@@ -176,7 +176,7 @@ test.each([
   },
 );
 
-test("a VM's device is neither removed nor made anew while anything of the VM runs, and no node of it is left", async () => {
+test("a VM's device is neither removed nor replaced while any process of the VM runs, and no node of it is left", async () => {
   // A removed device's number goes to the next one, which may be the host's.
   const root = join(host.context.paths.jailDir, "firecracker", VM, "root");
   mkdirSync(root, { recursive: true });

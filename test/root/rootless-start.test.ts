@@ -56,7 +56,7 @@ async function banger(...argv: readonly string[]): Promise<{ readonly status: nu
   return { status, stderr };
 }
 
-test("a full home: NO_SPACE, before a daemon ran there and after", async () => {
+test("a full home: NO_SPACE, whether or not a daemon has run there before", async () => {
   mountTmpfs(home, "size=64k");
   const first = await banger("ps");
   expect(first).toMatchObject({ status: 31 });
@@ -69,7 +69,7 @@ test("a full home: NO_SPACE, before a daemon ran there and after", async () => {
   expect((await banger("ps")).stderr).toContain("[NO_SPACE]");
 }, 60_000);
 
-test("a home that fills up under a running daemon: it still answers, and ends when it is told to", async () => {
+test("a home that fills up under a running daemon: it still answers, and stops when told to", async () => {
   mountTmpfs(home, "size=10m");
   expect(await banger("ps")).toMatchObject({ status: 0 });
   fill(home);

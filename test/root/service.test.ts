@@ -210,9 +210,9 @@ describe("the helper's start", () => {
         symlinkSync("other.toml", INSTALL_FILE);
       },
     ],
-    ["stands in a directory of the owner's", () => chownSync("/etc/banger", OWNER, OWNER)],
-    ["stands in a directory others may write", () => chmodSync("/etc/banger", 0o777)],
-    ["isn't there", () => rmSync(INSTALL_FILE)],
+    ["is in a directory that the owner owns", () => chownSync("/etc/banger", OWNER, OWNER)],
+    ["is in a directory that others may write", () => chmodSync("/etc/banger", 0o777)],
+    ["is missing", () => rmSync(INSTALL_FILE)],
     ["makes root the owner", () => writeFileSync(INSTALL_FILE, INSTALL.replace(`uid = ${OWNER}`, "uid = 0"))],
   ])("is refused when install.toml %s", async (_, spoil) => {
     plantInstallFile();
@@ -223,7 +223,7 @@ describe("the helper's start", () => {
     expect(existsSync("/var/lib/banger")).toBe(false);
   });
 
-  test("tells systemd, makes root's directories, and ends when told", async () => {
+  test("notifies systemd, makes root's directories, and ends when told to", async () => {
     plantInstallFile();
     const { address, received } = listenForNotify(join(directory, "notify"));
     await using helper = await start({ NOTIFY_SOCKET: address });
@@ -250,7 +250,7 @@ describe("the helper's socket", () => {
   });
   afterAll(async () => await helper[Symbol.asyncDispose]());
 
-  test("answers root and the owner, and closes on everybody else without a word, with a line in the log", async () => {
+  test("answers root and the owner; closes on everyone else without an answer, and logs it", async () => {
     expect(await ping(helper.path)).toMatchObject(alive);
     expect(await pingAs(OWNER, helper.path)).toBe("answered");
     expect(await pingAs(STRANGER, helper.path)).toBe("closed");
@@ -264,7 +264,7 @@ describe("the helper's socket", () => {
     ["a header that announces too much", new Uint8Array([0xff, 0xff, 0xff, 0xff])],
     ["a header one over the limit", new Uint8Array([0, 1, 0, 1])],
     ["an empty message", new Uint8Array(4)],
-    ["what isn't JSON", new Uint8Array([0, 0, 0, 1, 0x7b])],
+    ["text that isn't JSON", new Uint8Array([0, 0, 0, 1, 0x7b])],
     ["two requests at once", new Uint8Array([...PING, ...PING])],
     ["an unknown version", encodeFrame({ v: 9, method: "priv.ping", params: {}, op: null })],
     ["an unknown method", encodeFrame({ v: HELPER_VERSION, method: "priv.exec", params: {}, op: null })],
@@ -275,7 +275,7 @@ describe("the helper's socket", () => {
     expect(await ping(helper.path)).toMatchObject(alive);
   });
 
-  test("reads a request of the largest size, and no byte more", async () => {
+  test("reads a request of the largest size, but not one byte more", async () => {
     const shell = encodeFrame({ v: HELPER_VERSION, method: "priv.ping", params: { x: "" }, op: null }).length - 4;
     const largest = encodeFrame({
       v: HELPER_VERSION,
@@ -289,7 +289,7 @@ describe("the helper's socket", () => {
     });
   });
 
-  test("closes a half-sent, an empty and a dripping connection in its time, and says so", async () => {
+  test("closes half-sent, empty and dripping connections after a deadline, and says why", async () => {
     const before = helper.log().length;
     const [half, empty, dripping, ended] = await Promise.all([
       send(helper.path, PING.subarray(0, PING.length - 1)),
@@ -303,7 +303,7 @@ describe("the helper's socket", () => {
     expect(await ping(helper.path)).toMatchObject(alive);
   }, 20_000);
 
-  test("outlives a thousand connections that say nothing, and serves between them", async () => {
+  test("survives a thousand silent connections, and keeps serving others", async () => {
     // More than the limit try to stay open; the excess is closed at once.
     const sockets = Array.from({ length: 1000 }, () => connect({ path: helper.path }));
     let closed = 0;
@@ -320,7 +320,7 @@ describe("the helper's socket", () => {
     expect(resident).toBeLessThan(200_000);
   }, 40_000);
 
-  test("lets root in while the owner keeps every place it can get, silent and waiting", async () => {
+  test("lets root in while the owner holds every connection it can get, silent or waiting", async () => {
     await using owner = runAs(OWNER, HOLD_OPEN, [helper.path, String(4 * CONNECTION_LIMIT)]);
     await helper.logged({ outcome: "REFUSED", uid: OWNER });
     // The helper closes the owner's connections after 5 s; these pings are answered before that.
@@ -333,7 +333,7 @@ describe("the helper's socket", () => {
     expect(repeated.length).toBeLessThan(CONNECTION_LIMIT);
   }, 30_000);
 
-  test("outlives callers that hang up at every byte", async () => {
+  test("survives callers that hang up at any byte", async () => {
     for (let length = 0; length <= PING.length; length++) {
       const socket = connect({ path: helper.path });
       socket.on("error", () => undefined);

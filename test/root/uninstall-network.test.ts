@@ -57,7 +57,7 @@ afterEach(() => {
   host[Symbol.dispose]();
 });
 
-test("rules, tables, entries and switches of every family go, and nothing of others", async () => {
+test("removes banger's rules, tables, entries and switches of every family, and nothing else", async () => {
   const before = look();
   expect(await call("ensure_bridge", { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 })).toEqual({});
   expect(await call("create_tap", { tap: "tap-pool-2", bridge: "br-fc", guest_ip: "172.16.0.2" })).toEqual({});
@@ -74,7 +74,7 @@ test("rules, tables, entries and switches of every family go, and nothing of oth
   expect(look()).toBe(before);
 });
 
-test("what an earlier version left behind goes too", async () => {
+test("removes what an earlier version left behind", async () => {
   const before = look();
   iptables("-N", "BANGER-FORWARD");
   iptables("-I", "FORWARD", "-j", "BANGER-FORWARD");
@@ -87,7 +87,7 @@ test("what an earlier version left behind goes too", async () => {
   expect(look()).toBe(before);
 });
 
-test("on a host that forwards by now, forwarding stays on", async () => {
+test("keeps forwarding on if the host itself forwards now", async () => {
   await call("ensure_bridge", { bridge: "br-fc", ip: "172.16.0.1", prefix: 24 });
   await call("create_tap", { tap: "tap-pool-2", bridge: "br-fc", guest_ip: "172.16.0.2" });
   await call("ensure_nat", { tap: "tap-pool-2", guest_ip: "172.16.0.2", enable: true });
@@ -97,7 +97,7 @@ test("on a host that forwards by now, forwarding stays on", async () => {
   expect(readFileSync("/proc/sys/net/ipv4/conf/uplink0/src_valid_mark", "utf8")).toBe("0\n");
 });
 
-test("an interface without banger's mark stays, whatever its name", async () => {
+test("keeps an interface without banger's mark, whatever its name", async () => {
   ip("link", "add", "br-fc", "type", "bridge");
   ip("tuntap", "add", "dev", "tap-pool-7", "mode", "tap", "user", "0");
   for (const name of ["br-fc", "tap-pool-7", "uplink0", "nothing"]) {

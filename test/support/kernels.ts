@@ -3,18 +3,11 @@
 const PAGE = 64;
 const PROGRAM_HEADER_BYTES = 56;
 
-/** An x86-64 executable with one segment over the whole file, a kernel's banner and a PVH note when asked for. */
-export function makeElf(options: {
-  readonly bytes: number;
-  readonly release?: string;
-  readonly pvh?: boolean;
-}): Uint8Array {
+/** An x86-64 executable with one segment over the whole file, and a kernel's banner when asked for. */
+export function makeElf(options: { readonly bytes: number; readonly release?: string }): Uint8Array {
   const elf = Buffer.alloc(options.bytes);
   for (let index = 512; index < elf.length; index++) elf[index] = (index * 31) & 0xff;
-  const segments = [
-    { kind: 1, offset: 0, size: elf.length },
-    ...(options.pvh === true ? [{ kind: 4, offset: 256, size: 24 }] : []),
-  ];
+  const segments = [{ kind: 1, offset: 0, size: elf.length }];
   elf.write("\x7fELF\x02\x01\x01", 0, "latin1");
   elf.writeUInt16LE(2, 16);
   elf.writeUInt16LE(62, 18);
@@ -27,12 +20,6 @@ export function makeElf(options: {
     elf.writeBigUInt64LE(BigInt(offset), at + 8);
     elf.writeBigUInt64LE(BigInt(size), at + 32);
   });
-  if (options.pvh === true) {
-    elf.writeUInt32LE(4, 256);
-    elf.writeUInt32LE(8, 260);
-    elf.writeUInt32LE(18, 264);
-    elf.write("Xen\0", 268);
-  }
   if (options.release !== undefined)
     elf.write(`Linux version %s (%s)\nLinux version ${options.release} (builder) #1\n`, 1024);
   return elf;
@@ -58,6 +45,16 @@ export function makeBzImage(
   image.set(packed, start);
   image.set(sizeWord, start + packed.length);
   return image;
+}
+
+/**
+ * Whether a kernel has the note XEN_ELFNOTE_PHYS32_ENTRY (18): the entry point of a PVH boot, which QEMU's microvm uses.
+ * Its description is an address of 4 or 8 bytes.
+ */
+export function hasPvhEntry(elf: Buffer): boolean {
+  return [4, 8].some((addressBytes) =>
+    elf.includes(Buffer.from([4, 0, 0, 0, addressBytes, 0, 0, 0, 18, 0, 0, 0, ...Buffer.from("Xen\0")])),
+  );
 }
 
 /** Bytes through a program that packs its standard input. */

@@ -155,25 +155,6 @@ export function checkElf(bytes: Uint8Array): void {
 }
 
 const SEGMENT_LOAD = 1;
-const SEGMENT_NOTE = 4;
-/** XEN_ELFNOTE_PHYS32_ENTRY: the entry point of a PVH boot, which QEMU's microvm uses. */
-const NOTE_PVH_ENTRY = 18;
-
-/** Whether the kernel can be entered by PVH. Expects a checked ELF. */
-export function hasPvhEntry(bytes: Uint8Array): boolean {
-  const view = viewOf(bytes);
-  for (const { kind, offset, size } of programHeaders(bytes)) {
-    if (kind !== SEGMENT_NOTE) continue;
-    const end = Math.min(offset + size, bytes.length);
-    for (let at = offset; at + 12 <= end;) {
-      const nameBytes = view.getUint32(at, true);
-      const descriptionBytes = view.getUint32(at + 4, true);
-      if (view.getUint32(at + 8, true) === NOTE_PVH_ENTRY && text(bytes, at + 12, 3) === "Xen") return true;
-      at += 12 + align4(nameBytes) + align4(descriptionBytes);
-    }
-  }
-  return false;
-}
 
 /** The release in the kernel's own banner ("Linux version 6.12.1-amd64 (…"), null when it has none. */
 export function findKernelRelease(bytes: Uint8Array): string | null {
@@ -212,7 +193,6 @@ function programHeaders(bytes: Uint8Array): readonly Segment[] {
 }
 
 /** Without the sign that bit operations give large lengths. */
-const align4 = (length: number): number => Math.ceil(length / 4) * 4;
 /** Exact up to 2^53; beyond, large enough to be out of every file. */
 const toNumber = (value: bigint): number => Number(value);
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -184,25 +184,6 @@ function openIfThere(parent: Descriptor, name: string): Descriptor | null {
   }
 }
 
-/** The directory, below the jails' directory, where tools work on disks. Each VM has its own directory in it. */
-const WORKSHOPS = "tools";
-
-/**
- * Removes the VM's directory of {@link WORKSHOPS}. It holds only files, because tools make no directories there. A
- * missing one is not an error.
- */
-function clearWorkshop(context: HelperContext, vm: string): void {
-  using jails = openJails(context);
-  using workshops = openIfThere(jails, WORKSHOPS);
-  if (workshops === null) return;
-  {
-    using workshop = openIfThere(workshops, vm);
-    if (workshop === null) return;
-    for (const name of workshop.names()) workshop.unlink(name);
-  }
-  workshops.removeDirectory(vm);
-}
-
 /**
  * Removes every node of the VM's device before the device is removed. The attack: the kernel reuses a removed device's
  * number, perhaps for one of the host's own disks, and a node left in a jail would give the VM access to it.
@@ -211,5 +192,4 @@ function clearWorkshop(context: HelperContext, vm: string): void {
 export async function dropNodes(context: HelperContext, vm: string): Promise<void> {
   if (scopePids(context, vm).length > 0) throw new BangerError("IN_USE", `${vm} is running`);
   await removeJail(context, vm);
-  clearWorkshop(context, vm);
 }

@@ -8,7 +8,7 @@
  *    and guests can't open connections to the host.
  */
 
-import { ACCEPT_CHAIN, parseTapAlias } from "../../shared/network/walls.ts";
+import { ACCEPT_CHAIN, readMark } from "../../shared/network/walls.ts";
 import { fixPorts, isolatePort } from "./bridge-port.ts";
 import type { HelperContext } from "../context.ts";
 import { ensureAccepts, hasEarlierRules, readRuleset, removeSpoofRules, type Ruleset } from "./iptables.ts";
@@ -86,7 +86,7 @@ export async function dropWalledTap(
   if (isGivenAway) await ip("link", "delete", "dev", name);
   else dropTap(name);
   // After the tap: its wall must stay as long as the tap exists.
-  const guestIp = parseTapAlias(alias);
+  const guestIp = readMark(alias)?.guestIp ?? null;
   await applyNft((guestIp === null ? "" : withoutNat(guestIp)) + noTapWall(name));
   if (guestIp !== null && master !== null) forgetNeighbour(master, guestIp);
 }

@@ -7,7 +7,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } fr
 import { basename } from "node:path";
 import * as v from "valibot";
 import { BangerError, isErrno } from "../../shared/errors.ts";
-import { BRIDGE_ALIAS, PACKET_MARKS, parseTapAlias } from "../../shared/network/walls.ts";
+import { PACKET_MARKS, readMark } from "../../shared/network/walls.ts";
 import type { HostRoute, InterfaceFacts } from "../gates.ts";
 import { runTool, tryTool } from "../run-tool.ts";
 import { IFF_TAP } from "../sys/taps.ts";
@@ -95,7 +95,7 @@ export function portsOf(bridge: string, links: readonly Interface[]): readonly s
 
 /** Names the bridges that banger made. */
 export const markedBridges = (links: readonly Interface[]): readonly string[] =>
-  links.filter(({ kind, alias }) => kind === "bridge" && alias === BRIDGE_ALIAS).map(({ name }) => name);
+  links.filter(({ kind, alias }) => kind === "bridge" && readMark(alias)?.kind === "bridge").map(({ name }) => name);
 
 /** Lists the taps that banger made on that bridge, with the addresses they were made for. */
 export function markedTaps(
@@ -103,7 +103,7 @@ export function markedTaps(
   bridge: string,
 ): readonly { readonly tap: string; readonly guestIp: string }[] {
   return links.flatMap(({ name, tunType, master, alias }) => {
-    const guestIp = tunType === "tap" && master === bridge ? parseTapAlias(alias) : null;
+    const guestIp = tunType === "tap" && master === bridge ? (readMark(alias)?.guestIp ?? null) : null;
     return guestIp === null ? [] : [{ tap: name, guestIp }];
   });
 }

@@ -5,7 +5,7 @@
 
 import { readFileSync, writeFileSync, writeSync } from "node:fs";
 import { BangerError } from "../../shared/errors.ts";
-import { parseTapAlias } from "../../shared/network/walls.ts";
+import { readMark } from "../../shared/network/walls.ts";
 import { type Descriptor, openDevice } from "./descriptors.ts";
 import { interfaceRequest } from "./interfaces.ts";
 import { addressOf, check, errno, libc } from "./libc.ts";
@@ -53,7 +53,7 @@ const setPersistent = (tap: Descriptor, name: string, on: 0 | 1): void => {
  */
 function openOwnTap(name: string): Descriptor {
   const tap = openTap(name);
-  if (parseTapAlias(readAlias(name)) !== null) return tap;
+  if (readMark(readAlias(name))?.kind === "tap") return tap;
   // A tap made by opening disappears with the descriptor.
   tap[Symbol.dispose]();
   throw new BangerError("FAILED", `${name} is not a banger tap`);

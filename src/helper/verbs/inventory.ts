@@ -5,7 +5,7 @@ import { listInterfaces, markedBridges } from "../network/interfaces.ts";
 import { listNatGuests } from "../network/nft.ts";
 import { listScopes, scopePids } from "../jail/scope.ts";
 import { listSlots } from "../jail/slots.ts";
-import { parseTapAlias } from "../../shared/network/walls.ts";
+import { readMark } from "../../shared/network/walls.ts";
 import { listLoops } from "../sys/loops.ts";
 import type { Verb } from "../verb.ts";
 
@@ -22,7 +22,7 @@ export const inventory: Verb<"priv.inventory"> = {
     return {
       bridges: [...markedBridges(interfaces)],
       taps: interfaces
-        .filter(({ tunType, alias }) => tunType === "tap" && parseTapAlias(alias) !== null)
+        .filter(({ tunType, alias }) => tunType === "tap" && readMark(alias)?.kind === "tap")
         .map(({ name, uid }) => ({ tap: name, uid })),
       dm: [...listDm()],
       loops: listLoops()

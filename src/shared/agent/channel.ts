@@ -2,12 +2,12 @@
 
 import type { Duplex } from "node:stream";
 import { BangerError } from "../errors.ts";
-import { countDown, type Patience } from "./deadline.ts";
+import { countDown, type Patience } from "../streams/deadline.ts";
 import { BrokenChannel, FrameDecoder, type FrameTo } from "./frames.ts";
 import { type HandshakeOptions, shakeHands } from "./handshake.ts";
 import { AGENT_VSOCK_PORT } from "./protocol.ts";
-import { type SilenceTimes, watchSilence } from "./flow/silence.ts";
-import { type Wire, wireOver } from "./wire.ts";
+import { type SilenceTimes, watchSilence } from "./silence.ts";
+import { type Wire, wireOver } from "../streams/wire.ts";
 
 /** Where a VM's agent is found; `directory` is the VM's runtime directory. */
 export type AgentPlace =

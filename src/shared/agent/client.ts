@@ -3,10 +3,10 @@
 import { BangerError } from "../errors.ts";
 import { type AgentExit, type AgentReady, listenerOf, readyOf, refusalOf, usageOf } from "./answers.ts";
 import { type AgentChannel, type AgentPlace, openAgentChannel } from "./channel.ts";
-import { countDown, limitWait, type Patience, sleep } from "./deadline.ts";
+import { countDown, limitWait, type Patience, sleep } from "../streams/deadline.ts";
 import { type AgentExec, startExec } from "./exec.ts";
 import { brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
-import { GrowingBytes } from "./flow/growing-bytes.ts";
+import { GrowingBytes } from "../streams/growing-bytes.ts";
 import { isOtherVersion, unanswered } from "./handshake.ts";
 import { AGENT_LIMITS, POWER_KINDS } from "./protocol.ts";
 

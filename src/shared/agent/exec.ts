@@ -3,10 +3,10 @@
 import { BangerError } from "../errors.ts";
 import { type AgentExit, exitOf, pidOf, refusalOf } from "./answers.ts";
 import type { AgentChannel, FrameReceiver } from "./channel.ts";
-import { LONGEST_TIMER_MS } from "./deadline.ts";
+import { LONGEST_TIMER_MS } from "../streams/deadline.ts";
 import { BrokenChannel, brokenProtocol, encodeFrame, type FrameTo } from "./frames.ts";
 import { AGENT_LIMITS, EXEC_FLAGS } from "./protocol.ts";
-import { StdinWindow } from "./flow/stdin-window.ts";
+import { StdinWindow } from "./stdin-window.ts";
 
 export { type AgentExit, AgentRefusal } from "./answers.ts";
 

@@ -1,9 +1,9 @@
 /** The handshake that begins every session (see `protocol.ts`), from the host's side. */
 
 import { BangerError } from "../errors.ts";
-import { limitWait, type Patience } from "./deadline.ts";
+import { limitWait, type Patience } from "../streams/deadline.ts";
 import { AGENT_LIMITS, AGENT_PROTOCOL, ANSWER_MAGIC, HEADER_BYTES, HELLO_MAGIC, NONCE_BYTES } from "./protocol.ts";
-import type { Wire } from "./wire.ts";
+import type { Wire } from "../streams/wire.ts";
 
 const VERSION_BYTES = 4;
 const FIRST_RESEND_MS = 250;

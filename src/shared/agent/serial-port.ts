@@ -6,10 +6,10 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { join } from "node:path";
 import { BangerError } from "../errors.ts";
-import { countDown, type Patience, sleep } from "./deadline.ts";
+import { countDown, type Patience, sleep } from "../streams/deadline.ts";
 import { unanswered } from "./handshake.ts";
 import { AGENT_SERIAL_PORTS } from "./protocol.ts";
-import { connectUnix, type Wire } from "./wire.ts";
+import { connectUnix, type Wire } from "../streams/wire.ts";
 
 /** The numbers of the ports. */
 export const SERIAL_PORTS: readonly number[] = Array.from({ length: AGENT_SERIAL_PORTS }, (_, port) => port);

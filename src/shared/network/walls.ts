@@ -38,10 +38,19 @@ export const BRIDGE_ALIAS = "banger bridge";
 const TAP_ALIAS = "banger guest ";
 /** The alias of a guest's tap: marks it as banger's and names the address it was made for. */
 export const tapAlias = (guestIp: string): string => `${TAP_ALIAS}${guestIp}`;
-/** Reads the address a tap was made for; null if the alias isn't banger's. */
-export function parseTapAlias(alias: string): string | null {
-  const address = alias.startsWith(TAP_ALIAS) ? alias.slice(TAP_ALIAS.length) : "";
-  return /^\d{1,3}(?:\.\d{1,3}){3}$/.test(address) ? address : null;
+
+/** What banger made an interface as, which its alias says. */
+export interface Mark {
+  readonly kind: "bridge" | "tap";
+  /** The address a tap was made for; null for a bridge. */
+  readonly guestIp: string | null;
+}
+
+/** Reads banger's mark from an interface's alias; null if banger did not make the interface. A name proves nothing. */
+export function readMark(alias: string): Mark | null {
+  if (alias === BRIDGE_ALIAS) return { kind: "bridge", guestIp: null };
+  const guestIp = alias.startsWith(TAP_ALIAS) ? alias.slice(TAP_ALIAS.length) : "";
+  return /^\d{1,3}(?:\.\d{1,3}){3}$/.test(guestIp) ? { kind: "tap", guestIp } : null;
 }
 
 /**

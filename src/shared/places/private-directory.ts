@@ -6,7 +6,7 @@
 
 import { constants, lstatSync } from "node:fs";
 import { lstat, mkdir, open } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { BangerError, fileErrorCode, isErrno } from "../errors.ts";
 
 function refuse(path: string, why: string): BangerError {
@@ -64,9 +64,15 @@ function explainDirectory(path: string, thrown: unknown): unknown {
       return new BangerError(
         code,
         `${path} can't be made or entered: ${above.path} belongs to uid ${above.uid}, with mode ${above.mode}, and you are uid ${ownUid()}`,
-        { details, hint: above.path.startsWith("/run/user/") ? "unset XDG_RUNTIME_DIR" : `ls -ld ${above.path}` },
+        { details, hint: isBelowRuntimeBase(path) ? "unset XDG_RUNTIME_DIR" : `ls -ld ${above.path}` },
       );
   }
+}
+
+/** After `su`, XDG_RUNTIME_DIR may still name the directory of the user before, such as /run/user/0. */
+function isBelowRuntimeBase(path: string): boolean {
+  const base = process.env["XDG_RUNTIME_DIR"] ?? "";
+  return base.startsWith("/") && path.startsWith(join(base, "/"));
 }
 
 const ownUid = (): number => process.getuid?.() ?? -1;

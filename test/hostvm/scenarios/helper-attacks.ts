@@ -174,7 +174,7 @@ export const scenario: Scenario = {
     } finally {
       await host.sh(
         `
-        for volume in host-volume fc-rootfs-cccccccccccc fc-rootfs-dddddddddddd; do dmsetup remove $volume || true; done
+        for volume in host-volume fc-rootfs-cccccccccccc fc-rootfs-dddddddddddd; do dmsetup remove --retry $volume || true; done
         for link in br-lan docker0 br-fc-uplink lan0 br-fc-dummy tap-fc-dummy tap-fc-host; do ip link delete $link 2> /dev/null || true; done
         [ -z "$1" ] || losetup -d "$1" || true
         state=/var/lib/banger/owner

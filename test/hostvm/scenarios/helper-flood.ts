@@ -8,7 +8,7 @@ import { differences, takeSnapshot } from "../support/snapshot.ts";
 const CONNECTIONS = 1000;
 /** The owner's connections at a time; and how many answers root gets meanwhile. */
 const OCCUPIED = { silent: 256, asking: 64 } as const;
-const PINGS = 20;
+const PINGS = 10;
 const [MARK, STOP] = ["/tmp/occupied", "/tmp/occupied-enough"];
 /** The unit's limits are far above what this takes, as `MemoryMax` and `TasksMax` count. */
 const PEAK_SHARE = 0.5;

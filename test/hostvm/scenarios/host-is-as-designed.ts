@@ -34,7 +34,7 @@ export const scenario: Scenario = {
         dmsetup create probe --table "0 $(blockdev --getsz $base) snapshot $base $cow P 8"
         printf hello | dd of=/dev/mapper/probe conv=notrunc status=none
         head -c 5 /dev/mapper/probe
-        dmsetup remove probe
+        dmsetup remove --retry probe
         losetup -d $base $cow
         rm -r $dir
       `),

@@ -80,7 +80,7 @@ export const scenario: Scenario = {
       // The attack works if names are looked up at a port that the other user has.
       await host.ok(["systemctl", "stop", "bangerd.service", "bangerd.socket"]);
       let stop = await steal();
-      await host.until("the port is taken", TAKEN, 30_000);
+      await host.until("the port is taken", TAKEN, 60_000);
       await host.sh(
         "resolvectl default-route br-fc no; resolvectl domain br-fc ~vm; resolvectl dns br-fc 127.0.0.1:42053",
       );
@@ -112,7 +112,7 @@ export const scenario: Scenario = {
       stop = await steal();
       await host.ok(["systemctl", "stop", "bangerd.service", "bangerd.socket"]);
       equal(await routed(), false);
-      await host.until("the port is taken", TAKEN, 30_000);
+      await host.until("the port is taken", TAKEN, 60_000);
       doesNotMatch(await lookUp(), /192\.0\.2\.66/);
       // A daemon that didn't get its port directs no lookups to it.
       await host.ok(["systemctl", "start", "bangerd.socket", "bangerd.service"], { timeoutMs: 120_000 });

@@ -122,7 +122,11 @@ export const scenario: Scenario = {
       // Another scenario's VM may be running beside the lab's.
       const vmm = Number(await host.readFile(`${SLICE_CGROUP}/banger-vm-${LAB.vm}.scope/cgroup.procs`));
       const owner = Number(
-        (await host.sh("runuser -u dev -- sleep 600 > /dev/null 2>&1 & sleep 1; pgrep -u dev -x sleep")).trim(),
+        (
+          await host.sh(
+            "runuser -u dev -- sleep 600 > /dev/null 2>&1 & until pgrep -u dev -x sleep; do sleep 0.1; done",
+          )
+        ).trim(),
       );
       const helper = Number(await host.ok(["systemctl", "show", "--value", "-p", "MainPID", "bangerd-root.service"]));
       const uid = Number((await host.readFile(`/proc/${vmm}/status`)).match(/^Uid:\t(\d+)/m)?.[1]);
@@ -175,7 +179,7 @@ export const scenario: Scenario = {
       // The helper's own namespace no longer has any of the jail's mounts.
       equal((await host.sh("grep -c firecracker/$1 /proc/$2/mountinfo || true", [LAB.vm, String(helper)])).trim(), "0");
     } finally {
-      await host.sh("dmsetup remove host-volume || true");
+      await host.sh("dmsetup remove --retry host-volume || true");
       await closeLab(host);
     }
   },

@@ -16,7 +16,7 @@ const MAKE_LOOKALIKES = `
 `;
 const REMOVE_LOOKALIKES = `
   for link in br-fc-lan lan0 tap-fc-mine; do ip link delete $link || true; done
-  dmsetup remove fc-rootfs-cccccccccccc || true
+  dmsetup remove --retry fc-rootfs-cccccccccccc || true
   nft delete table inet bangers || true
   iptables -X BANGER-OTHER || true
   ip rule del pref 4300 || true

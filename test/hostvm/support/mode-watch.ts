@@ -94,7 +94,7 @@ export async function watchModes(
     { timeoutMs },
   );
   try {
-    await host.until("the watcher runs", "test -e /root/watch-began", 30_000);
+    await host.until("the watcher runs", "test -e /root/watch-began", 60_000);
     await work();
   } finally {
     await host.ok(["touch", stop]);

@@ -2,7 +2,10 @@
 
 import type { Host } from "../host.ts";
 
-/** What the host has, without what comes and goes on its own: logins, the journal, systemd's own records, an interface's carrier. */
+/**
+ * What the host has, without what comes and goes on its own: logins, the journal, systemd's own records, services that
+ * a timer starts, an interface's carrier.
+ */
 const LOOK = `
   find / -ignore_readdir_race -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/tmp -o -path /var/log -o -path /run \
     -o -path /var/lib/systemd -o -path /var/cache/ldconfig -o -path /root -o -path /payload -o -path /usr/share -o -path /usr/lib \\) -prune \
@@ -11,7 +14,7 @@ const LOOK = `
     -o -path /run/utmp -o -path /run/sshd -o -path /run/credentials -o -path /run/mount \\) -prune -o -printf 'file %p %y %#m %U:%G %l\\n'
   find /etc -xdev -type f -exec sha256sum {} + | sed 's/^/contents /'
   systemctl list-units --all --no-legend --plain --type=service,socket,slice,scope \
-    | awk '$1 !~ /^(session-|user@|user-|user.slice|modprobe@|run-|ssh@|systemd-|system-modprobe|dbus|emergency|initrd|rc-local)/ { print "unit", $1, $3 }'
+    | awk '$1 !~ /^(session-|user@|user-|user.slice|modprobe@|run-|ssh@|systemd-|system-modprobe|apt-|dpkg-|e2scrub|fstrim|logrotate|man-db|dbus|emergency|initrd|rc-local)/ { print "unit", $1, $3 }'
   ip -o link | awk '{ print "link", $2, $3 ~ /[<,]UP[,>]/ ? "up" : "down" }'
   { grep -Hs . /sys/class/net/*/ifalias || true; } | sed 's/^/alias /'
   ip -o address | awk '{ print "address", $2, $4 }'
@@ -25,7 +28,7 @@ const LOOK = `
   dmsetup ls | sed '/^No devices found/d; s/^/dm /'
   losetup -a | sed 's/^/loop /'
   awk '$2 !~ "^/run/(user|credentials)" { print "mount", $2, $3 }' /proc/1/mounts
-  find /sys/fs/cgroup -ignore_readdir_race -type d | sed '/user.slice\\|modprobe\\|systemd-/d; s/^/cgroup /'
+  find /sys/fs/cgroup -ignore_readdir_race -type d | sed -E '/user\\.slice|modprobe|systemd-|(apt-|dpkg-|e2scrub|fstrim|logrotate|man-db)[^/]*\\.service/d; s/^/cgroup /'
   ps -eo user:32,args | sed -n 's/^\\(.*[b]anger.*\\)/process \\1/p'
 `;
 

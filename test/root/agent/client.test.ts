@@ -7,7 +7,7 @@ import { type AgentExec, startExec } from "../../../src/shared/agent/exec.ts";
 import { encodeFrame } from "../../../src/shared/agent/frames.ts";
 import { AGENT_LIMITS, HEADER_BYTES } from "../../../src/shared/agent/protocol.ts";
 import { agentSocketPath } from "../../../src/shared/agent/serial-port.ts";
-import { connectUnix } from "../../../src/shared/agent/wire.ts";
+import { connectUnix } from "../../../src/shared/streams/wire.ts";
 import { type AgentHost, hostOverSerial, hostOverVsock } from "../../support/agent-host.ts";
 
 const PATIENCE = { timeoutMs: 20_000 };

@@ -1,6 +1,6 @@
 /** exec in a terminal: whose keys they are, and how the terminal is afterwards. */
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, test } from "bun:test";
 import { eventually } from "../../support/banger.ts";
 import { TestTerminal } from "../../support/terminal.ts";
 import { isRunning, makeWorld, shellFunction, type World } from "./support.ts";
@@ -87,17 +87,36 @@ describe("-t", () => {
   });
 });
 
-function findCli(): number {
+/** The processes of the CLI that these tests started. */
+function findClis(): readonly number[] {
   const found = Bun.spawnSync(["pgrep", "-f", `${world.daemon.cli.at(-1)} exec`])
     .stdout.toString()
     .trim()
     .split("\n");
-  const own = found.filter(
-    (pid) => Bun.spawnSync(["grep", "-qa", world.daemon.dir, `/proc/${pid}/environ`]).exitCode === 0,
-  );
-  expect(own).toHaveLength(1);
-  return Number(own[0]);
+  return found
+    .filter((pid) => Bun.spawnSync(["grep", "-qas", world.daemon.dir, `/proc/${pid}/environ`]).exitCode === 0)
+    .map(Number);
 }
+
+function findCli(): number {
+  const [pid, ...others] = findClis();
+  if (pid === undefined || others.length > 0) throw new Error(`there is not one CLI, but ${findClis().length}`);
+  return pid;
+}
+
+const jobState = (): string => findClis().map(state).join();
+
+test("in the background, -t is stopped before it touches the terminal; fg gives it the terminal", async () => {
+  await using shell = await openShell();
+  shell.type("banger exec -t box -- sh -c 'echo began; read -r x; echo got $x' &\n");
+  await eventually("the job is stopped", 10_000, () => jobState() === "T");
+  shell.type("echo line-$((1 + 1))\n");
+  await shell.appears(/line-2\r\n/);
+  shell.type("fg\n");
+  await shell.appears(/began\r\n/);
+  shell.type("typed\r");
+  await shell.appears(/got typed\r\n/);
+});
 
 test("a command with -t that doesn't go is left at the third signal, and the terminal is as it was", async () => {
   await using shell = await openShell();
@@ -125,11 +144,11 @@ describe("without -t, in a terminal", () => {
       shell.type(`echo line-$((${i} + 100))\n`);
       await shell.appears(new RegExp(`line-${i + 100}\\r\\n`));
     }
-    await eventually("the job is stopped", 10_000, () => state(findCli()) === "T");
+    await eventually("the job is stopped", 10_000, () => jobState() === "T");
     shell.type("jobs\n");
     await shell.appears(/Stopped/);
     shell.type("fg\n");
-    await eventually("the job goes on", 10_000, () => state(findCli()) === "S");
+    await eventually("the job goes on", 10_000, () => jobState() === "S");
     shell.type("\u0003");
     await shell.appears(/\$ $/);
     shell.type("echo status $?\n");

@@ -18,7 +18,7 @@ import { findHostile } from "../../../src/helper/sanitize.ts";
 import { encodeTargets, splitDevice } from "../../../src/helper/sys/device-mapper.ts";
 import { parseMount } from "../../../src/helper/sys/mounts.ts";
 import { chooseUid, isReservedUid } from "../../../src/helper/jail/slots.ts";
-import { BRIDGE_ALIAS, parseTapAlias, tapAlias } from "../../../src/shared/network/walls.ts";
+import { BRIDGE_ALIAS, readMark, tapAlias } from "../../../src/shared/network/walls.ts";
 import { systemPaths } from "../../../src/shared/places/paths.ts";
 
 describe("sanitize", () => {
@@ -279,17 +279,18 @@ describe("policy rules", () => {
 });
 
 describe("an interface's mark", () => {
-  test("holds the address, and nothing but an address is one", () => {
-    expect(parseTapAlias(tapAlias("172.16.0.2"))).toBe("172.16.0.2");
+  test("says bridge or tap, and for a tap its guest's address", () => {
+    expect(readMark(BRIDGE_ALIAS)).toEqual({ kind: "bridge", guestIp: null });
+    expect(readMark(tapAlias("172.16.0.2"))).toEqual({ kind: "tap", guestIp: "172.16.0.2" });
     for (const alias of [
       "",
       "banger",
-      BRIDGE_ALIAS,
+      `${BRIDGE_ALIAS} `,
       "banger guest x",
       "a banger guest 172.16.0.2",
       `${tapAlias("172.16.0.2")} `,
     ])
-      expect(parseTapAlias(alias)).toBeNull();
+      expect(readMark(alias)).toBeNull();
   });
 });
 

@@ -8,6 +8,7 @@ import {
   NOTHING,
   parseOutcome,
   readOutcome,
+  runAtOnce,
   runBunTest,
 } from "../../../scripts/bun-test.ts";
 
@@ -94,4 +95,21 @@ test("the closing line is read as it was written; the last one counts", () => {
   expect(parseOutcome("3 passed, 0 failed, 1 skipped")).toEqual({ passed: 3, failed: 0, skipped: ["(not named)"] });
   expect(parseOutcome("nothing of the kind")).toBe(null);
   expect(addOutcomes(NOTHING, outcome)).toEqual(outcome);
+});
+
+test("items begin in order, no more at once than there are lanes, and each failure is told", async () => {
+  const began: number[] = [];
+  const ends = [0, 1, 2, 3].map(() => Promise.withResolvers<void>());
+  const all = runAtOnce(2, [0, 1, 2, 3], async (item) => {
+    began.push(item);
+    await ends[item]?.promise;
+  });
+  expect(began).toEqual([0, 1]);
+  ends[1]?.resolve();
+  await Bun.sleep(0);
+  expect(began).toEqual([0, 1, 2]);
+  for (const end of ends) end.resolve();
+  await all;
+  expect(began).toEqual([0, 1, 2, 3]);
+  await expect(runAtOnce(2, [1], async () => await Promise.reject(new Error("no")))).rejects.toThrow("no");
 });

@@ -15,7 +15,7 @@ function readList(name: string): ReadonlyMap<string, string> {
 }
 
 const run = readList("RUN_NEEDS");
-const lists = [run, ...["USER_NEEDS", "TEST_NEEDS", "ROOT_TEST_NEEDS"].map(readList)];
+const lists = [run, ...["USER_NEEDS", "TEST_NEEDS", "ROOT_TEST_NEEDS", "OPTIONAL_TEST_NEEDS"].map(readList)];
 
 const packagesFor = (...needs: readonly Need[]): readonly string[] => [
   ...new Set(toolsFor(...needs).map((tool) => tool.package)),

@@ -4,7 +4,7 @@ import { linkSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { connectVsock, jailRootOf, openJailFile, openJailSocket } from "../../../src/shared/jail.ts";
-import type { Wire } from "../../../src/shared/agent/wire.ts";
+import type { Wire } from "../../../src/shared/streams/wire.ts";
 import { JAIL } from "../../../src/shared/contract/helper-api.ts";
 
 let base: string;

@@ -1,6 +1,6 @@
 import { connectAgent } from "../../../shared/agent/channel.ts";
 import { findAgent } from "../../guest/connect.ts";
-import { STREAM_GREETING } from "../../guest/reach.ts";
+import { STREAM_GREETING } from "../../guest/far-stream.ts";
 import { defineCommand } from "../../line/command.ts";
 import { checkVmRef } from "../../line/args.ts";
 import { StandardInput } from "../../terminal/input.ts";

@@ -9,9 +9,8 @@ import { isBridgeName, parseEarlierSpoofRule } from "../../../shared/host-names.
 import { type SystemPaths, systemPaths } from "../../../shared/places/paths.ts";
 import {
   ACCEPT_CHAIN as CHAIN,
-  BRIDGE_ALIAS,
   NFT_TABLE,
-  parseTapAlias,
+  readMark,
   RULE_PREFERENCES,
   SWITCHES,
   SWITCHES_ROOT,
@@ -122,10 +121,9 @@ function readIfThere(path: string): string {
   }
 }
 
-/** Whether an interface carries banger's mark; a name alone proves nothing. */
+/** Whether banger made an interface. */
 export function isMarkedInterface(name: string): boolean {
-  const alias = readIfThere(`/sys/class/net/${name}/ifalias`).trim();
-  return alias === BRIDGE_ALIAS || parseTapAlias(alias) !== null;
+  return readMark(readIfThere(`/sys/class/net/${name}/ifalias`).trim()) !== null;
 }
 
 /** @throws BangerError FAILED, and for an interface that banger didn't make */

@@ -164,8 +164,20 @@ describe("what keeps a daemon from starting is told", () => {
       const answer = await banger(home, { runtime, uid: NOBODY }, "ps");
       expect(answer.status).toBe(14);
       expect(answer.stderr).toContain(
-        `${runtime} belongs to uid 0, with mode 700, and you are uid ${NOBODY} [NO_ACCESS]`,
+        `${runtime} belongs to uid 0, with mode 700, and you are uid ${NOBODY} [NO_ACCESS]\ntry: unset XDG_RUNTIME_DIR\n`,
       );
+      // Where the other user has none, the directory above it can't be written either.
+      const missing = await banger(home, { runtime: join(base, "gone"), uid: NOBODY }, "ps");
+      expect(missing).toMatchObject({
+        status: 14,
+        stderr: expect.stringMatching(/ belongs to uid 0, .* \[NO_ACCESS\]\ntry: unset XDG_RUNTIME_DIR\n$/),
+      });
+      // With another user's home, the variable is not the cause.
+      const locked = await banger(join(base, "home"), { uid: NOBODY }, "ps");
+      expect(locked).toMatchObject({
+        status: 14,
+        stderr: expect.stringContaining(`\ntry: ls -ld ${join(base, "home")}`),
+      });
       // A daemon that runs is found all the same.
       expect(await banger(home, { uid: NOBODY }, "ps")).toMatchObject({ status: 0, stderr: "" });
       expect(await banger(home, { runtime, uid: NOBODY }, "ps")).toMatchObject({ status: 0, stderr: "" });

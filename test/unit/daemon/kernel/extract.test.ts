@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { decompressByTool } from "../../../../src/daemon/kernel/decompress.ts";
-import { extractKernel, findKernelRelease, findPayload, hasPvhEntry } from "../../../../src/daemon/kernel/extract.ts";
+import { extractKernel, findKernelRelease, findPayload } from "../../../../src/daemon/kernel/extract.ts";
 import { toolPath } from "../../../../src/daemon/host/run-tool.ts";
 import { makeBzImage, makeElf, packWith } from "../../../support/kernels.ts";
 
@@ -86,9 +86,4 @@ test("findPayload leaves the size word out", () => {
 test("findKernelRelease reads the banner, not the format string before it", () => {
   expect(findKernelRelease(elf)).toBe("6.12.1+deb13-cloud-amd64");
   expect(findKernelRelease(makeElf({ bytes: 4096 }))).toBeNull();
-});
-
-test("hasPvhEntry looks for Xen's note", () => {
-  expect(hasPvhEntry(makeElf({ bytes: 4096, pvh: true }))).toBe(true);
-  expect(hasPvhEntry(makeElf({ bytes: 4096 }))).toBe(false);
 });

@@ -9,7 +9,6 @@ import type { VmService } from "../../../../../src/daemon/vm/service.ts";
 import { JAIL } from "../../../../../src/shared/contract/helper-api.ts";
 import { jailRootOf } from "../../../../../src/shared/jail.ts";
 import type { VmRecord } from "../../../../../src/shared/contract/schemas.ts";
-import { eventually } from "../../../../support/banger.ts";
 import { makeWorld, run, type World } from "../../../../support/system-world.ts";
 
 const spec = { vcpu: 1, memoryMiB: 256, diskBytes: 64 * 1024 ** 2, nat: false };
@@ -266,61 +265,4 @@ test("taps that an earlier daemon made ahead are no leftovers, and go with the l
   expect(await findLeftovers(next.parts)).toEqual([]);
   await next.lifecycle.delete(vm.id);
   expect(other.host.list()).toEqual([]);
-});
-
-/** The same property as the rootless daemon's: killed at a journal entry, then started again. */
-describe("killed at an entry: the next daemon leaves nothing of it", () => {
-  async function dieAt(entry: readonly [operation: string, step: string, phase: string]): Promise<void> {
-    const root = world.paths.baseDir.slice(0, -"/var/lib/banger".length);
-    const child = Bun.spawn(["bun", join(import.meta.dir, "../../../../support/system-fault.ts"), root, ...entry], {
-      stdin: "ignore",
-      stdout: "ignore",
-      stderr: "pipe",
-    });
-    await child.exited;
-    const said = child.signalCode === null ? await new Response(child.stderr).text() : "";
-    expect([...entry, child.signalCode, said]).toEqual([...entry, "SIGKILL", ""]);
-    service = await world.start();
-  }
-  const entriesOf = (operation: string, steps: readonly string[]) =>
-    steps.flatMap((step) => (["begun", "done"] as const).map((phase) => [operation, step, phase] as const));
-  const undosOf = (steps: readonly { readonly name: string }[]): string[] =>
-    steps.toReversed().map(({ name }) => `undo ${name}`);
-
-  test("of create, or of the start that is part of it", async () => {
-    const { createSteps, startSteps } = service.parts.engine;
-    for (const entry of [
-      ...entriesOf(
-        "create",
-        createSteps.map(({ name }) => name),
-      ),
-      ...entriesOf(
-        "start",
-        startSteps.map(({ name }) => name),
-      ),
-    ]) {
-      await dieAt(entry);
-      expect([...entry, world.vms.list(), world.host.list()]).toEqual([...entry, [], []]);
-    }
-  }, 120_000);
-
-  test("of stop: it is finished, and what is kept is kept", async () => {
-    for (const entry of entriesOf("stop", ["guest-poweroff", ...undosOf(service.parts.engine.startSteps)])) {
-      await dieAt(entry);
-      const [vm] = world.vms.list();
-      if (vm === undefined) throw new Error(`${entry.join(" ")}: the VM is gone`);
-      await eventually(`${entry.join(" ")}: stopped`, 20_000, () => world.vms.get(vm.id)?.state === "stopped");
-      expect([...entry, world.host.list()]).toEqual([...entry, [`cow ${vm.id}`, `slot ${vm.id}`]]);
-      await service.lifecycle.delete(vm.id);
-      expect([...entry, world.vms.list(), world.host.list()]).toEqual([...entry, [], []]);
-    }
-  }, 120_000);
-
-  test("of delete: it is finished", async () => {
-    const { createSteps, startSteps } = service.parts.engine;
-    for (const entry of entriesOf("delete", undosOf([...createSteps, ...startSteps]))) {
-      await dieAt(entry);
-      expect([...entry, world.vms.list(), world.host.list()]).toEqual([...entry, [], []]);
-    }
-  }, 120_000);
 });

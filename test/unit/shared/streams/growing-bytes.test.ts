@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { GrowingBytes } from "../../../../../src/shared/agent/flow/growing-bytes.ts";
+import { GrowingBytes } from "../../../../src/shared/streams/growing-bytes.ts";
 
 test("pieces become one, and none of them is kept", () => {
   const all = new GrowingBytes();

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connectUnix, type Wire } from "../../../../src/shared/agent/wire.ts";
+import { connectUnix, type Wire } from "../../../../src/shared/streams/wire.ts";
 import { FakeAgent } from "../../../support/fake-agent.ts";
 
 let dir = "";

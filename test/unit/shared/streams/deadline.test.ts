@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { countDown, limitWait, sleep } from "../../../../src/shared/agent/deadline.ts";
+import { countDown, limitWait, sleep } from "../../../../src/shared/streams/deadline.ts";
 import type { BangerError } from "../../../../src/shared/errors.ts";
 
 interface Waited {

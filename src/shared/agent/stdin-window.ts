@@ -1,7 +1,7 @@
 /** A command's input on its way to the agent: never more ahead than the window, so that signals and sizes don't wait behind it. */
 
-import { brokenProtocol, encodeFrame } from "../frames.ts";
-import { AGENT_LIMITS } from "../protocol.ts";
+import { brokenProtocol, encodeFrame } from "./frames.ts";
+import { AGENT_LIMITS } from "./protocol.ts";
 
 export class StdinWindow {
   readonly #send: (frame: Uint8Array) => void;

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { watchSilence } from "../../../../../src/shared/agent/flow/silence.ts";
+import { watchSilence } from "../../../../src/shared/agent/silence.ts";
 
 const TIMES = { quietMs: 1, looks: 3 };
 
