@@ -103,13 +103,24 @@ function during(chance: Chance): Buffer {
   }
 }
 
+/** A frame with bytes, at the edges of what it may have. */
+function atEdge(chance: Chance): Buffer {
+  const { userBytes, directoryBytes, payloadBytes } = AGENT_LIMITS;
+  const edge = pick(chance, [0, userBytes, directoryBytes, payloadBytes - 1]);
+  const name = pick(chance, ["argument", "variable", "directory", "user", "stdin"] as const);
+  return encodeFrame(name, {}, Buffer.alloc(edge + below(chance, 2), below(chance, 256)));
+}
+
 /** The frames of a session, not all of which are sense. */
 function sessionOf(chance: Chance, most: number): Buffer[] {
   const frames: Buffer[] = [];
   const count = Math.min(most, 1 + below(chance, chance() < 0.3 ? LONGEST : 12));
   if (chance() < 0.75) frames.push(...description(chance), exec(chance));
+  else if (chance() < 0.3)
+    frames.push(...Array.from({ length: 1 + below(chance, 40) }, () => atEdge(chance)), exec(chance));
   while (frames.length < count) {
-    if (chance() < 0.9 && frames.length > 1) frames.push(during(chance));
+    if (chance() < 0.02) frames.push(atEdge(chance));
+    else if (chance() < 0.9 && frames.length > 1) frames.push(during(chance));
     else frames.push(encoded(frameOf(chance, pick(chance, namesTo(chance() < 0.9 ? "guest" : "host")))));
   }
   const isSpoilt = chance() < 0.5;
