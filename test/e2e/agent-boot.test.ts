@@ -10,7 +10,7 @@ import { type Home, makeHomeWithImage } from "../support/banger.ts";
 import { readCpio } from "../support/cpio.ts";
 
 const BOOT = { timeoutMs: 300_000 };
-const TEST_TIMEOUT_MS = 600_000;
+const TEST_TIMEOUT_MS = 900_000;
 const DIRECTORY = 0o40755;
 const EXECUTABLE = 0o100755;
 
