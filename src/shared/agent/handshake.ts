@@ -8,7 +8,6 @@ import type { Wire } from "../streams/wire.ts";
 const VERSION_BYTES = 4;
 /** Rarely needed, as a hello only gets lost behind a frame that a killed host left half sent; and each costs a slow guest a process. */
 const FIRST_RESEND_MS = 1000;
-const SLOWEST_RESEND_MS = 4000;
 /** Completes whatever frame an old session waits for, and ends that session: type 0 is none. */
 const RESYNC_BYTES = AGENT_LIMITS.payloadBytes + HEADER_BYTES;
 
@@ -51,7 +50,8 @@ export async function shakeHands(wire: Wire, { kind, timeoutMs, signal }: Handsh
         wire.write(Buffer.alloc(RESYNC_BYTES));
         greet();
       }
-      greetAgain(Math.min(waitMs * 2, SLOWEST_RESEND_MS));
+      // Without a limit: a new hello ends the session of the one before, so the wait must outgrow the time that a busy guest needs.
+      greetAgain(waitMs * 2);
     }, waitMs);
   };
   wire.read({
