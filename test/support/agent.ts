@@ -87,6 +87,22 @@ export function isAlive(pid: number): boolean {
   }
 }
 
+const SLEEPING_LOOKS = 50;
+
+/** Waits until a process sleeps whenever one looks: one that polls for what never comes is seen running. */
+export async function waitUntilAsleep(pid: number): Promise<void> {
+  let looks = 0;
+  await waitUntil(`process ${pid} sleeps`, () => {
+    looks = /\) S /.test(readFileSync(`/proc/${pid}/stat`, "utf8")) ? looks + 1 : 0;
+    return looks >= SLEEPING_LOOKS;
+  });
+}
+
+/** A process's parent: of a command, its session. */
+export function parentOf(pid: number): number {
+  return Number(/PPid:\t(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
+}
+
 async function tryConnect(path: string): Promise<Socket> {
   return await new Promise((resolve, reject) => {
     const socket = createConnection(path);
@@ -114,7 +130,6 @@ export class Session {
 
   constructor(socket: Socket) {
     this.socket = socket;
-    socket.pause();
     // A session that the agent ends while bytes are under way ends with an error.
     socket.on("error", () => undefined);
   }

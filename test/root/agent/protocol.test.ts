@@ -21,6 +21,7 @@ import {
   encodeHello,
   isAlive,
   openSession,
+  parentOf,
   readToEnd,
   runCommand,
   sendExec,
@@ -28,6 +29,7 @@ import {
   startAgent,
   type TestAgent,
   waitUntil,
+  waitUntilAsleep,
 } from "../../support/agent.ts";
 
 if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in namespaces: bun test/root/run.ts");
@@ -125,14 +127,22 @@ describe("a port, on which hosts follow each other", () => {
       await session.greet();
       sendExec(session, { argv: ["sleep", "1000"], flags: ["noStdin"] });
       const pid = Number((await session.expect("started")).fields["pid"]);
-      const parent = Number(/PPid:\t(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
-      process.kill(parent, "SIGKILL");
+      process.kill(parentOf(pid), "SIGKILL");
       await session.greet();
       session.send("usage");
       expect((await readToEnd(session)).last?.name).toBe("done");
       if (existsSync(CGROUPS)) await waitUntil("what it left is killed too", () => !isAlive(pid));
       else process.kill(pid, "SIGKILL");
     });
+  });
+
+  test("costs nothing while its host is gone", async () => {
+    await using port = await startAgent({ mode: "port" });
+    await waitUntilAsleep(port.pid);
+    const session = new Session(await connect(port.socket));
+    await session.greet();
+    session.close();
+    await waitUntilAsleep(port.pid);
   });
 
   test("ignores what isn't a hello", async () => {

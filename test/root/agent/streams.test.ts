@@ -6,15 +6,18 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { AGENT_ERRORS, AGENT_LIMITS, EXITED_FLAGS } from "../../../src/shared/agent/protocol.ts";
 import {
+  type Command,
   feed,
   isAlive,
   openSession,
+  parentOf,
   readToEnd,
   runCommand,
   sendExec,
   startAgent,
   type TestAgent,
   waitUntil,
+  waitUntilAsleep,
 } from "../../support/agent.ts";
 
 if (process.env["BANGER_TEST_ROOT"] !== "1") throw new Error("these tests run in namespaces: bun test/root/run.ts");
@@ -71,25 +74,31 @@ describe("stdin", () => {
   test("has a window: what a command doesn't read is taken up to it, and not one byte more", async () => {
     const session = await openSession(agent);
     sendExec(session, { argv: ["sleep", "1000"] });
-    await session.expect("started");
-    const window = Buffer.alloc(AGENT_LIMITS.stdinWindowBytes);
-    for (let at = 0; at < window.length; at += AGENT_LIMITS.payloadBytes)
-      session.send("stdin", {}, window.subarray(at, at + AGENT_LIMITS.payloadBytes));
-    // The pipe took some of it, which is credited once it is worth a frame; so far nothing was refused.
-    session.send("signal", { number: 0 });
-    const { last } = await readToEnd(session);
-    expect(last).toMatchObject({ name: "error", fields: { code: AGENT_ERRORS.protocol } });
-    expect(last?.bytes.toString()).toBe("there is no such signal");
+    const pid = Number((await session.expect("started")).fields["pid"]);
+    let sent = 0;
+    let credited = 0;
+    const last = (async () => {
+      for (;;) {
+        const frame = await session.next();
+        if (frame?.name !== "credit") return frame;
+        credited += Number(frame.fields["bytes"]);
+      }
+    })();
+    // The command's pipe takes some first, and its credit is sent again.
+    for (let seen = -1; seen !== credited; await waitUntilAsleep(parentOf(pid))) {
+      seen = credited;
+      for (let room; (room = AGENT_LIMITS.stdinWindowBytes + credited - sent) > 0;) {
+        const length = Math.min(room, AGENT_LIMITS.payloadBytes);
+        session.send("stdin", {}, Buffer.alloc(length));
+        sent += length;
+      }
+    }
+    session.send("stdin", {}, "x");
+    const refusal = await last;
+    expect(refusal).toMatchObject({ name: "error", fields: { code: AGENT_ERRORS.protocol } });
+    expect(refusal?.bytes.toString()).toBe("stdin beyond its window");
+    await waitUntil("the command has ended", () => !isAlive(pid));
     session.close();
-
-    const beyond = await openSession(agent);
-    sendExec(beyond, { argv: ["sleep", "1000"] });
-    await beyond.expect("started");
-    // Twice the window can't fit, however much a pipe takes.
-    for (let at = 0; at < 2 * window.length; at += AGENT_LIMITS.payloadBytes)
-      beyond.send("stdin", {}, window.subarray(0, AGENT_LIMITS.payloadBytes));
-    expect((await readToEnd(beyond)).last?.bytes.toString()).toBe("stdin beyond its window");
-    beyond.close();
   });
 
   test("that nobody reads any more is credited, so that the host can go on", async () => {
@@ -130,16 +139,50 @@ test("a host that reads slowly stops the command, and nothing grows", async () =
   });
   // The agent's buffer, the pipe, and what the sockets and this side hold: far less than what would come meanwhile.
   expect(written()).toBeLessThan(32);
+  await waitUntilAsleep(parentOf(pid));
   for (let bytes = 0; bytes < 64 * MIB;) bytes += (await session.expect("stdout")).bytes.length;
   expect(written()).toBeGreaterThan(1000);
   session.close();
   await waitUntil("the command has ended", () => !isAlive(pid));
 });
 
+describe("a session sleeps", () => {
+  test.each([
+    ["while its command does", "exec sleep 1000", {}],
+    ["while nobody reads what the host sent", "exec sleep 1000", { input: 200_000 }],
+    ["while its command has closed everything", "exec sleep 1000 <&- >&- 2>&-", { input: 10 }],
+    ["while others hold the output", "sleep 1000 & exit 0", { flags: ["waitOutput"] as const }],
+    ["with a terminal", "exec sleep 1000", { flags: ["terminal"] as const }],
+  ])("%s", async (_, script, { input = 0, flags = [] }: { input?: number; flags?: Command["flags"] }) => {
+    const session = await openSession(agent);
+    sendExec(session, { argv: ["/bin/sh", "-c", `echo $PPID; ${script}`], flags });
+    for (let left = input; left > 0; left -= AGENT_LIMITS.payloadBytes)
+      session.send("stdin", {}, Buffer.alloc(Math.min(left, AGENT_LIMITS.payloadBytes)));
+    let frame = await session.next();
+    while (frame?.name !== "stdout") frame = await session.next();
+    const parent = Number(frame.bytes.toString());
+    await waitUntilAsleep(parent);
+    session.close();
+    await waitUntil("it has ended", () => !isAlive(parent));
+  });
+
+  test("while a kept command goes on without its host", async () => {
+    const session = await openSession(agent);
+    sendExec(session, { argv: ["sleep", "1000"], flags: ["keep"] });
+    const pid = Number((await session.expect("started")).fields["pid"]);
+    const parent = parentOf(pid);
+    session.close();
+    await waitUntilAsleep(parent);
+    expect(isAlive(pid)).toBe(true);
+    process.kill(pid, "SIGKILL");
+    await waitUntil("it has ended", () => !isAlive(parent));
+  });
+});
+
 describe("the end of the output", () => {
   test("is waited for while the command has left some, even if it takes longer", async () => {
     const session = await openSession(agent);
-    // More than the pipe holds would block it: it ends with a full pipe and a full buffer.
+    // All of it fits into the pipe and the agent's buffer.
     sendExec(session, { argv: ["/bin/sh", "-c", "head -c 300000 /dev/zero"] });
     const pid = Number((await session.expect("started")).fields["pid"]);
     await waitUntil("the command has ended", () => !isAlive(pid));
