@@ -12,7 +12,8 @@ import { agentHeader } from "./agent-header.ts";
 const ROOT = resolve(import.meta.dir, "..");
 const SOURCES = join(ROOT, "src/guest");
 const OUT = join(ROOT, "dist/guest");
-const COMPILE_TIMEOUT_MS = 120_000;
+/** A busy machine needs a minute for the sanitizers' build. */
+const COMPILE_TIMEOUT_MS = 300_000;
 
 /** Each architecture's compiler, and the Debian packages that have it and a libc to link statically. */
 export const AGENT_ARCHS = {
@@ -93,6 +94,7 @@ export async function buildAgent(options: AgentBuild): Promise<string> {
       new Response(child.stderr).text(),
       child.exited,
     ]);
+    if (child.signalCode === "SIGKILL") throw new Error(`${program} did not end within ${COMPILE_TIMEOUT_MS / 1000} s`);
     if (status !== 0) {
       const hint = /cannot find -lc|stdio\.h: No such file/.test(errors) ? `\ninstall: ${packages}` : "";
       throw new Error(`${program} ended with ${status}\n${output}${errors}${hint}`.trim());
