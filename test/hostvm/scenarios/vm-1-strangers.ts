@@ -1,6 +1,6 @@
 import { equal, match, notEqual } from "node:assert/strict";
 import type { Scenario } from "../scenario.ts";
-import { BOOT_TIMEOUT_MS, ensureVm, inGuest } from "../support/guests.ts";
+import { BOOT_TIMEOUT_MS, ensureVm, inGuest, openSsh } from "../support/guests.ts";
 
 /** Connects to a unix socket and prints the result. */
 const CONNECT = `
@@ -21,6 +21,7 @@ export const scenario: Scenario = {
   timeoutMs: 2 * BOOT_TIMEOUT_MS,
   async run(host) {
     const vm = await ensureVm(host, "alpha");
+    await openSsh(host, "alpha");
     const jail = `/var/lib/banger/jail/firecracker/${vm.id}/root`;
     const uid = Number(/^Uid:\t(\d+)/m.exec(await host.readFile(`/proc/${vm.pid}/status`))?.[1]);
     const asVm = (...argv: readonly string[]): readonly string[] => [

@@ -14,6 +14,7 @@ import {
   inGuest,
   inventory,
   listVms,
+  openSsh,
   showVm,
 } from "../support/guests.ts";
 
@@ -70,7 +71,10 @@ export const scenario: Scenario = {
     const isHeard = await hasSerialLog(host);
     if (isHeard) match(await bangerOk(host, "vm", "logs", "alpha"), /Restarting system/);
 
-    const start = async (): Promise<void> => void (await bangerOk(host, "vm", "start", "alpha"));
+    const start = async (): Promise<void> => {
+      await bangerOk(host, "vm", "start", "alpha");
+      await openSsh(host, "alpha");
+    };
     const starting = await watchModes(host, start, loosest, BOOT_TIMEOUT_MS);
     deepEqual(starting.bad, [], "something private was open for a moment while it started");
     deepEqual(starting.seen, Object.keys(loosest).sort());

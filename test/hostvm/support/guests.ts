@@ -62,6 +62,11 @@ export async function inGuest(host: Host, vm: string, script: string): Promise<s
   });
 }
 
+/** Opens the shared ssh connection to a guest, which nothing but ssh and forwards needs: a forward keeps it. */
+export async function openSsh(host: Host, vm: string): Promise<void> {
+  await bangerOk(host, "vm", "forward", "-d", vm, "18022:22");
+}
+
 export async function showVm(host: Host, name: string): Promise<GuestVm> {
   return JSON.parse(await bangerOk(host, "vm", "show", name, "--json")) as GuestVm;
 }

@@ -238,7 +238,7 @@ describe.each(["agent", "ssh"] as const)("by %s", (way) => {
       await mkdir(bin);
       await writeFile(
         join(bin, "tar"),
-        '#!/bin/sh\ncase "$*" in *-S*|*pax*) exit 1;; *--version*) echo "tar (busybox) 1.36"; exit;; esac\nexec /usr/bin/tar "$@"\n',
+        '#!/bin/sh\ncase " $* " in *" -S "*|*" --format=pax "*) exit 1;; *" --version "*) echo "tar (busybox) 1.36"; exit;; esac\nexec /usr/bin/tar "$@"\n',
       );
       await chmod(join(bin, "tar"), 0o755);
       await plain.actAsGuest(`for line do :; done; PATH=${bin}:$PATH exec sh -c "$line"`);
