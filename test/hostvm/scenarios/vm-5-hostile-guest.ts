@@ -1,6 +1,7 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { AGENT_PROTOCOL, AGENT_VSOCK_PORT, HELLO_MAGIC } from "../../../src/shared/agent/protocol.ts";
 import { GUEST_BOUNDS } from "../../../src/shared/network/walls.ts";
 import type { Host } from "../host.ts";
 import type { Scenario } from "../scenario.ts";
@@ -29,6 +30,19 @@ async function measure(
   const [bridgeEntries = 0, neighbours = 0, connections = 0, slabKiB = 0] = text.trim().split("\n").map(Number);
   return { bridgeEntries, neighbours, connections, slabKiB };
 }
+
+/**
+ * A process in the guest says hello to the guest's agent, as the host does, over the loopback of vsock. Prints whether it was connected and
+ * how many bytes came.
+ */
+const VSOCK_HELLO = `
+  socket(my $agent, 40, 1, 0) or die "socket: $!";
+  connect($agent, pack("SSLLx4", 40, 0, $ARGV[0], 1)) or die "connect: $!";
+  syswrite($agent, pack("H*", $ARGV[1]) . "n" x 16 . pack("L", $ARGV[2]));
+  my $count = sysread($agent, my $answer, 64);
+  print "connected, ", $count // 0, " bytes\n";
+`;
+const VSOCK_WORDS = [AGENT_VSOCK_PORT, Buffer.from(HELLO_MAGIC, "latin1").toString("hex"), AGENT_PROTOCOL].map(String);
 
 /** Sends attack frames from the guest. Returns how many it wrote. */
 async function attack(host: Host, mode: string, from: GuestVm, other: GuestVm): Promise<number> {
@@ -89,7 +103,7 @@ async function askMeanwhile(
 export const scenario: Scenario = {
   name: "vm-hostile-guest",
   summary:
-    "forged frames from a guest's root reach neither the outside, the host nor another guest, and floods stay within limits",
+    "forged frames from a guest's root reach neither the outside, the host nor another guest, and floods stay within limits; the agent obeys no process of its guest",
   needs: ["banger", "firecracker", "image"],
   timeoutMs: 3 * BOOT_TIMEOUT_MS,
   async run(host) {
@@ -101,6 +115,11 @@ export const scenario: Scenario = {
       await bangerOk(host, "vm", "set", "beta", "--nat");
       await host.sh("modprobe br_netfilter && sysctl -q net.bridge.bridge-nf-call-iptables=1");
       await countArrivals(host, `tap-pool-${other.guestIp.split(".")[3] ?? ""}`);
+
+      // The agent takes orders from the host alone.
+      await bangerOk(host, "vm", "exec", "alpha", "--", "modprobe", "vsock_loopback");
+      const hello = await bangerOk(host, "vm", "exec", "alpha", "--", "perl", "-e", VSOCK_HELLO, ...VSOCK_WORDS);
+      equal(hello, "connected, 0 bytes\n");
 
       for (const mode of ["escape", "reach"]) ok((await attack(host, mode, mallory, other)) > 30, mode);
       deepEqual(await readArrivals(host), NONE);
