@@ -231,8 +231,8 @@ async function startLocked(
     // Nobody new; those who watch an operation hang up, which cancels it; then what they began is taken back.
     await api.close();
     await operations.drain(DRAIN_TIMEOUT_MS);
-    await patrolling;
     service.agents.close();
+    await patrolling;
     await service.restarts.close();
     await engine.close?.();
     log.info("daemon stopped", { pid: process.pid });

@@ -65,6 +65,7 @@ async function readGreeting(stdout: Readable, signal: AbortSignal): Promise<Buff
   };
   stdout.on("data", onData).once("close", fail);
   signal.addEventListener("abort", fail, { once: true });
+  if (signal.aborted) fail();
   try {
     return await promise;
   } finally {

@@ -1,7 +1,7 @@
 /** Opens the best way into a guest: its agent, or ssh where the agent doesn't answer. */
 
 import type { AgentWayIn, SshWayIn } from "../../shared/contract/schemas.ts";
-import { type AgentChannel, openAgentChannel, openAgentChannelOver } from "../../shared/agent/channel.ts";
+import { type AgentChannel, forLook, openAgentChannel, openAgentChannelOver } from "../../shared/agent/channel.ts";
 import { BangerError } from "../../shared/errors.ts";
 import type { Client } from "../daemon/client.ts";
 import { connectGuest, findWayIn } from "./connect.ts";
@@ -55,14 +55,14 @@ async function openWay({ channel, id, via }: AgentWayIn, signal: AbortSignal): P
   return await openAgentChannelOver(stream, { kind: channel.kind, timeoutMs: ANSWER_TIMEOUT_MS, signal });
 }
 
-/** Whether the agent answers on a channel of its own. With all of its channels in use, it does. */
-async function answersBy(way: AgentWayIn, signal: AbortSignal): Promise<boolean> {
+/** Whether the agent answers on a channel of its own; null with all of its channels in use. */
+async function answersBy(way: AgentWayIn, signal: AbortSignal): Promise<boolean | null> {
   const { answersOver } = await import("../../shared/agent/client.ts");
   try {
-    await using channel = await openWay(way, signal);
+    await using channel = await openWay({ ...way, channel: forLook(way.channel) }, signal);
     return await answersOver(channel, { timeoutMs: ANSWER_TIMEOUT_MS, signal });
   } catch (thrown) {
-    if (thrown instanceof BangerError) return thrown.code === "IN_USE";
+    if (thrown instanceof BangerError) return thrown.code === "IN_USE" ? null : false;
     throw thrown;
   }
 }

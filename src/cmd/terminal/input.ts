@@ -43,7 +43,8 @@ export class StandardInput implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isOver = true;
-    await this.#reader?.cancel();
+    // Of a stream that failed, this fails too: whoever read it has heard.
+    await this.#reader?.cancel().catch(() => undefined);
   }
 }
 

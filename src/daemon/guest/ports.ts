@@ -13,20 +13,26 @@ export interface Listener {
 
 const LISTENERS_LIMIT = 1000;
 
+/** Sorted, each port once, with the name of a process where one is known. Pure. */
+export function oncePerPort(listeners: Iterable<Listener>): readonly Listener[] {
+  const byPort = new Map<number, Listener>();
+  for (const listener of listeners)
+    if ((byPort.get(listener.port)?.process ?? null) === null) byPort.set(listener.port, listener);
+  return [...byPort.values()].toSorted((a, b) => a.port - b.port);
+}
+
 /** Ports listened on, sorted, each once. */
 export function parseListeners(output: string): readonly Listener[] {
-  const byPort = new Map<number, Listener>();
+  const listeners: Listener[] = [];
   for (const line of output.split("\n")) {
     const fields = line.trim().split(/\s+/);
     if (fields[0] !== "LISTEN") continue;
     const port = Number(/:(\d{1,5})$/.exec(fields[3] ?? "")?.[1]);
     if (!Number.isInteger(port) || port < 1 || port > 65535) continue;
     const process = /users:\(\("([\w.@:+-]{1,64})"/.exec(line)?.[1] ?? null;
-    const known = byPort.get(port);
-    if (known === undefined || known.process === null) byPort.set(port, { port, process });
-    if (byPort.size >= LISTENERS_LIMIT) break;
+    listeners.push({ port, process });
   }
-  return [...byPort.values()].toSorted((a, b) => a.port - b.port);
+  return oncePerPort(listeners).slice(0, LISTENERS_LIMIT);
 }
 
 /** @throws BangerError GUEST_FAILED */

@@ -20,8 +20,8 @@ export interface GuestQuestions {
 
 /** What only an agent can be asked. */
 export interface GuestAgent {
-  /** Whether the agent answers within `timeoutMs`, whatever is known of it. */
-  agentAnswers(address: GuestAddress, timeoutMs: number): Promise<boolean>;
+  /** Whether the agent answers within `timeoutMs`, whatever is known of it; null when all ways to ask it were in use. */
+  agentAnswers(address: GuestAddress, timeoutMs: number): Promise<boolean | null>;
   /** Sets the guest's clock to this host's. @throws BangerError */
   setClock(address: GuestAddress, timeoutMs: number): Promise<void>;
 }

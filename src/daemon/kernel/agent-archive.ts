@@ -28,6 +28,8 @@ export function agentTail(agent: Uint8Array, baseBytes: number): Uint8Array {
 /** More than the names in the root of an initrd of banger's take. */
 const ROOT_NAMES_BYTES = 4096;
 const HEADER_BYTES = 110;
+/** The magic, and 13 fields of eight digits. */
+const HEADER = /^070701[0-9A-Fa-f]{104}$/;
 
 /**
  * Whether the agent of an initrd with this base boots the guest, as it decides itself (src/guest/boot/init.c): another's initrd, without
@@ -35,11 +37,10 @@ const HEADER_BYTES = 110;
  */
 function isBootedByAgent(start: Buffer): boolean {
   for (let at = 0; at + HEADER_BYTES < start.length;) {
-    const field = (index: number): number =>
-      parseInt(start.toString("latin1", at + 6 + index * 8, at + 14 + index * 8), 16);
+    const header = start.toString("latin1", at, at + HEADER_BYTES);
+    if (!HEADER.test(header)) return false;
+    const field = (index: number): number => parseInt(header.slice(6 + index * 8, 14 + index * 8), 16);
     const [size, nameBytes] = [field(6), field(11)];
-    const isHeader = start.toString("latin1", at, at + 6) === "070701";
-    if (!isHeader || !Number.isInteger(size) || !Number.isInteger(nameBytes)) return false;
     const name = start.toString("latin1", at + HEADER_BYTES, at + HEADER_BYTES + nameBytes - 1);
     if (name === "modules") return true;
     at += padded(HEADER_BYTES + nameBytes) + padded(size);
@@ -47,7 +48,8 @@ function isBootedByAgent(start: Buffer): boolean {
   return start.length === 0;
 }
 
-const padded = (bytes: number): number => (bytes + 3) & ~3;
+/** No bit operators: a field may have 32 bits, and the sum must not become negative. */
+const padded = (bytes: number): number => Math.ceil(bytes / 4) * 4;
 
 /**
  * Makes the initrd in a kernel's directory carry this agent; writes only when it doesn't. A guest that boots meanwhile sees the old file

@@ -38,6 +38,19 @@ export class Reboots {
   }
 }
 
+/** What the work comes to, or what ended the wait for it. The work itself goes on. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
 /** VMs whose VMM ended without being asked. */
 export class Restarts {
   readonly #parts: Omit<VmParts, "engine"> & { readonly engine: GuestAccess };
@@ -98,10 +111,16 @@ export class Restarts {
       throw thrown;
     }
     const address = this.#records.addressOf(started);
+    if (address === null || before.length === 0) return;
+    const { readyMs } = engine.deadlines(started.acceleration ?? "tcg");
+    try {
+      await orAborted(openForUse(guest, address, started, readyMs), run.signal);
+    } catch (thrown) {
+      log.warn("the forwards are gone with the reboot", { vm: id, error: toBangerError(thrown).message });
+      return;
+    }
     for (const { hostPort, guestPort } of before) {
       try {
-        if (address === null) break;
-        await openForUse(guest, address, started, engine.deadlines(started.acceleration ?? "tcg").readyMs);
         await guest.addForward(address, hostPort, guestPort);
         forwards.add({ vm: id, hostPort, guestPort });
       } catch (thrown) {

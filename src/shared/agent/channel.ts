@@ -6,12 +6,17 @@ import { countDown, type Patience } from "../streams/deadline.ts";
 import { BrokenChannel, FrameDecoder, type FrameTo } from "./frames.ts";
 import { type HandshakeOptions, shakeHands } from "./handshake.ts";
 import { AGENT_VSOCK_PORT } from "./protocol.ts";
+import type { SerialPlace } from "./serial-port.ts";
 import { type SilenceTimes, watchSilence } from "./silence.ts";
 import { type Wire, wireOver } from "../streams/wire.ts";
 
-/** Where a VM's agent is found; `directory` is the VM's runtime directory. */
+/** Where a VM's agent is found. */
 export type AgentPlace =
-  { readonly kind: "vsock"; readonly jailRoot: string } | { readonly kind: "serial"; readonly directory: string };
+  { readonly kind: "vsock"; readonly jailRoot: string } | ({ readonly kind: "serial" } & SerialPlace);
+
+/** The same place, for a short look whether the agent answers: also when commands have all other ways in. */
+export const forLook = (place: AgentPlace): AgentPlace =>
+  place.kind === "serial" ? { ...place, isLook: true } : place;
 
 export interface FrameReceiver {
   /** Takes the next frame. While its promise is pending, nothing more is read. What it throws, breaks the channel. */
@@ -27,7 +32,7 @@ export interface AgentChannel extends AsyncDisposable {
   /** Starts reading. Only once for each channel. */
   receive(receiver: FrameReceiver): void;
   /** Lets the channel fail when it is quiet and the agent, asked another way, doesn't answer any more. Only once for each channel. */
-  watch(answers: () => Promise<boolean>, times?: SilenceTimes): void;
+  watch(answers: () => Promise<boolean | null>, times?: SilenceTimes): void;
   /** The agent's last word was heard: closes, and reads nothing more. */
   finish(): void;
   /** Closes; the receiver hears `why`. */
@@ -54,7 +59,7 @@ export async function connectAgent(place: AgentPlace, patience: Patience): Promi
   // Each way loads only what it needs: every exec pays for it.
   if (place.kind === "serial") {
     const { connectSerialPort } = await import("./serial-port.ts");
-    return await connectSerialPort(place.directory, patience);
+    return await connectSerialPort(place, patience);
   }
   const { connectVsock } = await import("../jail.ts");
   return await connectVsock(place.jailRoot, AGENT_VSOCK_PORT, patience);
@@ -116,7 +121,7 @@ class WireChannel implements AgentChannel {
     this.#wire.resume();
   }
 
-  watch(answers: () => Promise<boolean>, times?: SilenceTimes): void {
+  watch(answers: () => Promise<boolean | null>, times?: SilenceTimes): void {
     if (this.#isOver) return;
     this.#silence = watchSilence(
       () => this.#heardAt,

@@ -6,6 +6,8 @@ import { AGENT_LIMITS, AGENT_PROTOCOL, ANSWER_MAGIC, HEADER_BYTES, HELLO_MAGIC, 
 import type { Wire } from "../streams/wire.ts";
 
 const VERSION_BYTES = 4;
+/** Far more than an earlier session can have left in a port: a guest that sends so much and no answer is hostile. */
+const MOST_NOISE_BYTES = 64 * 1024 * 1024;
 /** Rarely needed, as a hello only gets lost behind a frame that a killed host left half sent; and each costs a slow guest a process. */
 const FIRST_RESEND_MS = 1000;
 /** Completes whatever frame an old session waits for, and ends that session: type 0 is none. */
@@ -54,8 +56,15 @@ export async function shakeHands(wire: Wire, { kind, timeoutMs, signal }: Handsh
       greetAgain(waitMs * 2);
     }, waitMs);
   };
+  let noise = 0;
   wire.read({
     onData: (chunk) => {
+      noise += chunk.length;
+      if (noise > MOST_NOISE_BYTES) {
+        wire.pause();
+        reject(unanswered("only noise came"));
+        return;
+      }
       tail = tail.length === 0 ? chunk : Buffer.concat([tail, chunk]);
       const at = tail.indexOf(expected);
       if (at === -1) {

@@ -25,6 +25,12 @@ const LOCK_NB = 4;
 /** While all ports are taken: the time until the next look, at random within these. */
 const RETRY_MS = { least: 20, most: 100 } as const;
 
+/** `directory` is the VM's runtime directory. A look is short, and may take the port that is kept for it. */
+export interface SerialPlace {
+  readonly directory: string;
+  readonly isLook?: boolean;
+}
+
 type Flock = (fd: number, operation: number) => number;
 let loaded: Flock | null = null;
 
@@ -58,11 +64,11 @@ function lockPort(directory: string, port: number, flock: Flock): Disposable | n
  * Connects to a free port of the VM whose runtime directory this is. The port is free again when the wire is closed.
  * @throws BangerError IN_USE when all ports stay taken, GUEST_NOT_READY when there is no VM to connect to, CANCELLED
  */
-export async function connectSerialPort(directory: string, { timeoutMs, signal }: Patience): Promise<Wire> {
+export async function connectSerialPort(place: SerialPlace, { timeoutMs, signal }: Patience): Promise<Wire> {
   const leftMs = countDown(timeoutMs);
   const flock = await loadFlock();
   for (;;) {
-    const found = await connectFreePort(directory, flock);
+    const found = await connectFreePort(place, flock);
     if (found !== null) return found;
     if (leftMs() <= 1) {
       throw new BangerError(
@@ -75,13 +81,15 @@ export async function connectSerialPort(directory: string, { timeoutMs, signal }
 }
 
 /** Null when all ports are taken. @throws BangerError GUEST_NOT_READY when none is, and none can be connected to */
-async function connectFreePort(directory: string, flock: Flock): Promise<Wire | null> {
+async function connectFreePort({ directory, isLook }: SerialPlace, flock: Flock): Promise<Wire | null> {
+  // The last one is kept for looks: with all others in use, somebody must still notice that the agent is gone.
+  const count = isLook === true ? AGENT_SERIAL_PORTS : AGENT_SERIAL_PORTS - 1;
   // At random, so that many execs at once don't all try the same ports.
-  const first = Math.floor(Math.random() * AGENT_SERIAL_PORTS);
+  const first = Math.floor(Math.random() * count);
   let failure: Error | null = null;
   let taken = 0;
-  for (let i = 0; i < AGENT_SERIAL_PORTS; i++) {
-    const port = (first + i) % AGENT_SERIAL_PORTS;
+  for (let i = 0; i < count; i++) {
+    const port = (first + i) % count;
     try {
       const lock = lockPort(directory, port, flock);
       if (lock === null) taken++;

@@ -14,11 +14,11 @@ const TIMES: SilenceTimes = { quietMs: 15_000, looks: 5 };
 
 /**
  * Until it is disposed of, asks the agent in another session when nothing was heard for some time. Calls `gone` once if that stays
- * unanswered. `heardAt` is the time of the last bytes, as of `performance.now()`.
+ * unanswered; null is no answer and no silence. `heardAt` is the time of the last bytes, as of `performance.now()`.
  */
 export function watchSilence(
   heardAt: () => number,
-  answers: () => Promise<boolean>,
+  answers: () => Promise<boolean | null>,
   gone: () => void,
   { quietMs, looks }: SilenceTimes = TIMES,
 ): Disposable {
@@ -36,7 +36,8 @@ export function watchSilence(
       unanswered = 0;
       return later(quietMs - quiet);
     }
-    unanswered = (await answers()) ? 0 : unanswered + 1;
+    const answer = await answers();
+    if (answer !== null) unanswered = answer ? 0 : unanswered + 1;
     if (isOver) return;
     if (unanswered < looks || performance.now() - heardAt() < quietMs) return later(quietMs);
     gone();

@@ -24,7 +24,8 @@ export function takeSignals(interrupts: Interrupts, takers: SignalTakers): Dispo
   let count = 0;
   const forward = (name: NodeJS.Signals): void => {
     const number = constants.signals[name];
-    if (++count >= PATIENCE) takers.leave(number);
+    const asksToEnd = name !== "SIGUSR1" && name !== "SIGUSR2";
+    if (asksToEnd && ++count >= PATIENCE) takers.leave(number);
     else takers.send(number);
   };
   /** Stops this process as if it had not caught the signal, so that its shell sees a stopped job. */

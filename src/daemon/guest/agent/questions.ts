@@ -1,9 +1,11 @@
 /** What is asked of a guest, through the agent in it. */
 
+import { forLook } from "../../../shared/agent/channel.ts";
 import { AgentRefusal } from "../../../shared/agent/exec.ts";
 import { powerOff, readListeners, readUsage, runInGuest, setClock } from "../../../shared/agent/client.ts";
 import { BangerError } from "../../../shared/errors.ts";
 import { agentPlaceOf } from "../address.ts";
+import { oncePerPort } from "../ports.ts";
 import type { GuestAgent, GuestQuestions } from "../questions.ts";
 
 const ANSWER_TIMEOUT_MS = 5000;
@@ -33,17 +35,15 @@ export const agentQuestions: GuestQuestions & GuestAgent = {
     return true;
   },
   listListeners: async (address) => {
-    const listeners = await readListeners(agentPlaceOf(address), { timeoutMs: ANSWER_TIMEOUT_MS });
-    return listeners.toSorted((a, b) => a.port - b.port);
+    return oncePerPort(await readListeners(agentPlaceOf(address), { timeoutMs: ANSWER_TIMEOUT_MS }));
   },
   readCounters: async (address) => await readUsage(agentPlaceOf(address), { timeoutMs: ANSWER_TIMEOUT_MS }),
   agentAnswers: async (address, timeoutMs) => {
     try {
-      await readUsage(agentPlaceOf(address), { timeoutMs });
+      await readUsage(forLook(agentPlaceOf(address)), { timeoutMs });
       return true;
     } catch (thrown) {
-      // All of its ports in use is an agent that answers.
-      if (thrown instanceof BangerError) return thrown.code === "IN_USE";
+      if (thrown instanceof BangerError) return thrown.code === "IN_USE" ? null : false;
       throw thrown;
     }
   },

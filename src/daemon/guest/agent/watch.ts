@@ -17,6 +17,7 @@ export class AgentWatch {
   readonly #addressOf: (vm: VmRecord) => GuestAddress | null;
   /** One look at a VM's agent at a time. */
   readonly #looks = new Map<VmId, Promise<void>>();
+  readonly #closed = Promise.withResolvers<void>();
   #isClosed = false;
 
   constructor(
@@ -31,7 +32,7 @@ export class AgentWatch {
 
   /** Asks the agent of every running VM that was started with one. */
   async lookAtAll(): Promise<void> {
-    await Promise.all(this.#vms.list().map(async (vm) => await this.look(vm)));
+    await Promise.race([this.#closed.promise, Promise.all(this.#vms.list().map(async (vm) => await this.look(vm)))]);
   }
 
   /** Asks a VM's agent whether it answers, and keeps the answer in the record. */
@@ -42,7 +43,8 @@ export class AgentWatch {
     if (known !== undefined) return await known;
     const look = this.#guest
       .agentAnswers(address, ANSWER_TIMEOUT_MS)
-      .then((answers) => this.#note(vm, answers ? "answers" : "silent"))
+      .then((answers) => answers !== null && this.#note(vm, answers ? "answers" : "silent"))
+      .then(() => undefined)
       .finally(() => this.#looks.delete(vm.id));
     this.#looks.set(vm.id, look);
     await look;
@@ -55,9 +57,10 @@ export class AgentWatch {
     );
   }
 
-  /** The daemon ends: what is still asked is noted nowhere. */
+  /** The daemon ends: what is still asked is noted nowhere, and nobody waits for it. */
   close(): void {
     this.#isClosed = true;
+    this.#closed.resolve();
   }
 
   #note({ id, startedAt }: VmRecord, agent: "answers" | "silent"): void {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { parseListeners } from "../../../../src/daemon/guest/ports.ts";
+import { oncePerPort, parseListeners } from "../../../../src/daemon/guest/ports.ts";
 
 const OUTPUT = `LISTEN 0      128          0.0.0.0:22        0.0.0.0:*    users:(("sshd",pid=310,fd=6))
 LISTEN 0      128             [::]:22           [::]:*    users:(("sshd",pid=310,fd=7))
@@ -8,6 +8,14 @@ LISTEN 0      511                *:3000            *:*    users:(("node",pid=900
 LISTEN 0      4096   127.0.0.1%lo:53        0.0.0.0:*
 LISTEN 0      5         127.0.0.1:8123      0.0.0.0:*    users:(("perl",pid=77,fd=3))
 `;
+
+test("a port that a hostile agent names a thousand times is one port", () => {
+  const many = Array.from({ length: 1000 }, (_, i) => ({ port: 80, process: i === 7 ? "nginx" : null }));
+  expect(oncePerPort([...many, { port: 22, process: "sshd" }])).toEqual([
+    { port: 22, process: "sshd" },
+    { port: 80, process: "nginx" },
+  ]);
+});
 
 describe("parseListeners", () => {
   test("each port once, by number, with the process that holds it", () => {

@@ -4,7 +4,7 @@ import { watchSilence } from "../../../../src/shared/agent/silence.ts";
 const TIMES = { quietMs: 1, looks: 3 };
 
 /** Watches a channel that is always quiet, or never, and counts the looks into it. */
-function watch(isQuiet: boolean, answer: (look: number) => boolean) {
+function watch(isQuiet: boolean, answer: (look: number) => boolean | null) {
   let looks = 0;
   const { promise: gone, resolve } = Promise.withResolvers<number>();
   const watching = watchSilence(
@@ -26,6 +26,11 @@ test("an agent that stays silent is given up after so many looks in a row", asyn
 
 test("an answer in between begins the count anew", async () => {
   using watching = watch(true, (look) => look === 2);
+  expect(await watching.gone).toBe(5);
+});
+
+test("a look that found no way in counts as neither", async () => {
+  using watching = watch(true, (look) => (look % 2 === 0 ? null : false));
   expect(await watching.gone).toBe(5);
 });
 
