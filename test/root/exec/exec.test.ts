@@ -122,6 +122,19 @@ describe("signals", () => {
     },
   );
 
+  test("those that mean what the command makes of them reach it any number of times", async () => {
+    const script =
+      "n=0; trap 'n=$((n+1)); echo $n; [ $n -lt 5 ] || exit 9' USR1; echo ready; while :; do sleep 0.05; done";
+    const child = world.daemon.spawn(["exec", "box", "--", "bash", "-c", script]);
+    const line = readLines(child.stdout);
+    expect(await line()).toBe("ready");
+    for (let n = 1; n <= 5; n++) {
+      child.kill("SIGUSR1");
+      expect(await line()).toBe(String(n));
+    }
+    expect(await child.exited).toBe(9);
+  });
+
   test("the third one leaves, and the guest ends what is left", async () => {
     const child = world.daemon.spawn([
       "exec",
