@@ -35,6 +35,8 @@ static bool wait_for_systemd(int changes) {
         (errno != ENOENT || inotify_add_watch(changes, PARENT, IN_CREATE | IN_MOVED_TO) == -1))
       return false;
     if (access(SOCKET, F_OK) == 0) return true;
+    /* Made between the two looks: watched from now on. */
+    if (inotify_add_watch(changes, DIRECTORY, IN_CREATE | IN_MOVED_TO) != -1 && access(SOCKET, F_OK) == 0) return true;
     struct pollfd change = {.fd = changes, .events = POLLIN};
     int found = poll(&change, 1, left_ms(&until));
     if (found == 0) errno = ETIMEDOUT;

@@ -190,7 +190,8 @@ static bool is_host(int connection) {
 }
 
 static void accept_connections(void) {
-  for (;;) {
+  /* Then it is the others' turn: the event comes again. */
+  for (int taken = 0; taken < BACKLOG; taken++) {
     int connection = accept4(server.listener, NULL, NULL, SOCK_CLOEXEC);
     if (connection < 0 && (errno == EINTR || errno == ECONNABORTED)) continue;
     if (connection < 0 && errno != EAGAIN) poll(NULL, 0, PAUSE_MS);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "answers/answers.h"
@@ -22,6 +23,8 @@ static int start_waiting(pid_t *pid) {
   if (pipe2(ends, 0) != 0) return -1;
   *pid = fork();
   if (*pid == 0) {
+    /* It holds the session's descriptors: whoever kills the session ends it too. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     struct outcome outcome = {.flags = wait_ready()};
     outcome.error_number = errno;
     _exit(write(ends[1], &outcome, sizeof outcome) == (ssize_t)sizeof outcome ? 0 : 1);

@@ -79,10 +79,11 @@ static bool read_long_path(int archive, uint64_t size, char path[PATH_MAX]) {
   size_t padded = (size_t)((size + BLOCK - 1) / BLOCK * BLOCK);
   if (size == 0 || size > EXTENDED_BYTES) return refuse("an extended header is too long");
   if (!read_exactly(archive, record, padded)) return false;
+  if (record[size - 1] != '\n') return refuse("an extended header's length is wrong");
   char *end;
   errno = 0;
   unsigned long length = record[0] >= '1' && record[0] <= '9' ? strtoul(record, &end, 10) : 0;
-  if (errno != 0 || length != size || record[size - 1] != '\n') return refuse("an extended header's length is wrong");
+  if (errno != 0 || length != size) return refuse("an extended header's length is wrong");
   static const char key[] = " path=";
   if (strncmp(end, key, sizeof key - 1) != 0) return refuse("an extended header isn't a path");
   const char *value = end + sizeof key - 1;

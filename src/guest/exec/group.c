@@ -145,7 +145,7 @@ static void mark_descendants(size_t count) {
   }
 }
 
-enum { SIGNALLED = 4096 };
+enum { SIGNALLED = PROCESSES };
 static pid_t signalled[SIGNALLED];
 static size_t signalled_count;
 

@@ -116,6 +116,8 @@ static void note_end(int status, const struct rusage *usage) {
   run.usage = *usage;
   run.wall_us = now_us() - run.began_us;
   run.drained_at = now_ms() + DRAIN_MS;
+  /* It was in time. Only a wait for others' output still has that limit. */
+  if (!(run.flags & EXEC_FLAG_WAIT_OUTPUT)) run.ending.timeout_at = NEVER;
   output_note_owed(&run.output);
   output_note_owed(&run.errors);
 }
@@ -160,7 +162,9 @@ static bool is_drained(void) {
 
 /* Whether what a signal was sent to has ended: all of it once its time was over. */
 static bool is_over(void) {
-  if (run.ending.is_given_up) return true;
+  /* What the command wrote isn't given up: only the host is slow to take it. */
+  bool is_owed = run.has_ended && !run.channel->broken && run.output.owed + run.errors.owed > 0;
+  if (run.ending.is_given_up && !is_owed) return true;
   if (run.channel->broken && !must_keep()) return run.is_alone;
   bool is_reported = run.command.report < 0;
   if (!is_reported || !run.has_ended || (run.ending.is_timed_out && !run.is_alone)) return false;

@@ -13,8 +13,11 @@
 /** Raised by one when a frame changes its meaning. Both sides refuse another version. */
 export const AGENT_PROTOCOL = 1;
 
-/** The agent's port under Firecracker, on the guest's side of the vsock device. */
-export const AGENT_VSOCK_PORT = 1024;
+/**
+ * The agent's port under Firecracker, on the guest's side of the vsock device. Linux lets only root listen on ports below 1024
+ * (LAST_RESERVED_PORT, net/vmw_vsock/af_vsock.c): no user of the guest takes the agent's place when it is gone.
+ */
+export const AGENT_VSOCK_PORT = 1023;
 /** How many virtio-serial ports a guest has under QEMU: so many sessions at once. */
 export const AGENT_SERIAL_PORTS = 16;
 /** Name of such a port in the guest (/sys/class/virtio-ports/…/name) is this and its number from 0. */

@@ -180,6 +180,22 @@ describe("a timeout", () => {
     session.close();
   });
 
+  test("doesn't touch what a command left behind, while its output is still waited for", async () => {
+    // On a busy machine the limit may come before the command's end; then it is another case.
+    for (let status: unknown = null; status !== 6;) {
+      const { session } = await begin("sleep 1000 & echo $!; exit 6", { timeoutMs: 300, killAfterMs: 1 });
+      const left = await readNumber(session);
+      const { last } = await readToEnd(session);
+      status = last?.fields["status"];
+      if (status === 6) {
+        expect(last?.fields["flags"]).toBe(EXITED_FLAGS.outputHeld);
+        expect(isAlive(left)).toBe(true);
+        process.kill(left, "SIGKILL");
+      }
+      session.close();
+    }
+  });
+
   test("ends a wait for output that others hold", async () => {
     const { session } = await begin("sleep 1000 & echo $!", {
       timeoutMs: 300,
