@@ -8,6 +8,7 @@ import { existsSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createRootlessEngine } from "../../src/daemon/engine/rootless/engine.ts";
+import { isListening } from "../../src/shared/places/listening.ts";
 import { rootlessPaths } from "../../src/shared/places/paths.ts";
 import { callApi } from "../support/api.ts";
 import { eventually, type Home, makeHomeWithImage } from "../support/banger.ts";
@@ -62,7 +63,7 @@ async function dieAt(at: readonly string[], method: string, input: unknown): Pro
   await eventually(
     "the daemon listens",
     60_000,
-    () => existsSync(join(home.runtimeDir, "bangerd.sock")) || daemon.exitCode !== null,
+    async () => daemon.exitCode !== null || (await isListening(join(home.runtimeDir, "bangerd.sock"))),
   );
   const answer = await callApi(home, method, input).catch((error: unknown) => error);
   const status = await Promise.race([daemon.exited, Bun.sleep(30_000)]);

@@ -87,7 +87,7 @@ export class Transitions {
     const isLeftUp = (cause: unknown, patch: RecordPatch): boolean => {
       const error = toBangerError(cause);
       if (error.code !== "GUEST_NOT_READY") return false;
-      const isFault = context.acceleration === "tcg" && error.details?.["panic"] === "before init";
+      const isFault = context.acceleration === "tcg" && error.details?.["lost"] === "before init";
       if (emulatorFault !== null || !isFault) {
         leftUp = patch;
         return true;
@@ -100,7 +100,7 @@ export class Transitions {
       forwards.clear(id);
       patch = await runner.run("start", engine.startSteps, context, isLeftUp).catch(async (thrown: unknown) => {
         if (emulatorFault === null || thrown !== emulatorFault) throw thrown;
-        log.warn("the guest's kernel panicked before its init ran, under emulation: started once more", {
+        log.warn("the guest's kernel panicked or hung before its init ran, under emulation: started once more", {
           vm: id,
           console: (thrown as BangerError).details?.["console"],
         });

@@ -22,8 +22,10 @@ export function ready({ vmm, onReady }: { readonly vmm: Vmm; readonly onReady?: 
       progress({ stage: "ready", message: "Waiting for the guest" });
       using serial = engine.openLog(id, dirs, "serial");
       using vmmLog = engine.openLog(id, dirs, "vmm");
+      let hasBegun = false;
       const waitForAgent = async (timeoutMs: number, until: AbortSignal): Promise<AgentReady> => {
         await vmm.waitForAgentPorts?.(dirs.runtime, { timeoutMs, signal: until });
+        hasBegun = true;
         return await waitReady(agentPlaceOf(address), { timeoutMs, signal: until });
       };
       const { bootId, agent } = await waitUntilReady(
@@ -35,6 +37,11 @@ export function ready({ vmm, onReady }: { readonly vmm: Vmm; readonly onReady?: 
           serialLogPath: serial?.path ?? "/dev/null",
           vmmLogPath: vmmLog?.path ?? "/dev/null",
           waitForAgent: image.hasAgent ? waitForAgent : null,
+          // Only emulation loses guests so; and only the ports tell.
+          hasBegun:
+            image.hasAgent && acceleration === "tcg" && vmm.waitForAgentPorts !== undefined
+              ? () => hasBegun
+              : undefined,
         },
         engine.deadlines(acceleration).readyMs,
         signal,

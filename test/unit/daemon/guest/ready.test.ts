@@ -92,6 +92,19 @@ describe("waitUntilReady for a guest in a jail", () => {
 });
 
 describe("waitUntilReady", () => {
+  test("a guest whose first process never begins is given up before the deadline", async () => {
+    const never = async (_ms: number, until: AbortSignal): Promise<AgentReady> =>
+      await new Promise((_resolve, reject) => {
+        until.addEventListener("abort", () => reject(new BangerError("CANCELLED", "cancelled")));
+      });
+    const lost = { ...vm(me, never), hasBegun: () => false };
+    const failure = waitUntilReady(fakeGuest(Infinity), address, lost, 3000, signal);
+    await expect(failure).rejects.toMatchObject({ code: "GUEST_NOT_READY", details: { lost: "before init" } });
+    const slow = { ...vm(me, never), hasBegun: () => true };
+    const late = waitUntilReady(fakeGuest(Infinity), address, slow, 3000, signal);
+    await expect(late).rejects.toThrow("did not answer within 3 s");
+  });
+
   test("probes until sshd answers, then tells the boot id", async () => {
     const guest = fakeGuest(4);
     expect(await waitUntilReady(guest, address, vm(me), 5000, signal)).toEqual(READY);
