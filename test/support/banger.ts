@@ -5,6 +5,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { isErrno } from "../../src/shared/errors.ts";
 import { chooseRuntimeDir, findRuntimeDir } from "../../src/shared/places/runtime-directory.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
@@ -180,7 +181,13 @@ export async function keepImages(home: Home): Promise<void> {
   await mkdir(staging, { recursive: true });
   await copyTree(join(home.stateDir, "images"), join(staging, "images"));
   await copyTree(join(home.stateDir, "kernels"), join(staging, "kernels"));
-  await rename(staging, target);
+  try {
+    await rename(staging, target);
+  } catch (thrown) {
+    // Somebody kept the same meanwhile.
+    if (!isErrno(thrown, "ENOTEMPTY") && !isErrno(thrown, "EEXIST")) throw thrown;
+    await rm(staging, { recursive: true, force: true });
+  }
 }
 
 /** A directory with the `images` and `kernels` of `debian-trixie`, built once per version of the builder. Not to be changed. */

@@ -11,7 +11,7 @@ import { makeOutside, OUTSIDE, removeOutside } from "../support/outside.ts";
 const HOSTILE_GUEST = readFileSync(join(import.meta.dir, "../support/hostile-guest.pl"), "utf8");
 const HOST_IP = "10.0.2.15";
 /** Long enough for new connections at their allowed rate to reach their bound. */
-const FLOOD_SECONDS = 20;
+const FLOOD_SECONDS = 30;
 /** Tolerance for kernel memory that can't be reclaimed, which everything else on the host uses as well. */
 const SLAB_SLACK_KIB = 32 * 1024;
 /** The test's own connections: ssh to the host and to guests. */
